@@ -1,0 +1,44 @@
+"""The frames between the engine and a guest, over one stream socket: the one definition for both sides.
+
+A frame is an 8-byte header, little-endian: u32 length of the body, u8 kind, three zero bytes; then the body. SPEC and
+the first EVENT follow each other at once; from then on it is one EVENT, any frames of the guest, one RESULT or ERROR.
+
+    engine → guest   SPEC    JSON object, see guest/runtime.py
+                     EVENT   u32 length of the meta, the meta (JSON object), the event's payload as it came
+    guest → engine   READY       empty: the init phase is over, the handler is called next
+                     INIT_ERROR  an error document (JSON); the guest exits after it
+                     RESULT      the handler's result as JSON
+                     ERROR       an error document (JSON); the guest goes on
+                     TOO_LARGE   empty: the result was over the limit and was not sent
+                     CHUNK       the next bytes of a streamed result (reserved for streaming)
+
+The limits are the reader's to enforce: a length over its limit is a protocol error, never an allocation.
+"""
+
+from __future__ import annotations
+
+import struct
+
+HEADER = struct.Struct("<IB3x")
+META = struct.Struct("<I")
+
+SPEC = 1
+EVENT = 2
+
+READY = 16
+INIT_ERROR = 17
+RESULT = 18
+ERROR = 19
+TOO_LARGE = 20
+CHUNK = 21
+
+ERROR_LIMIT_BYTES = 262_144
+"""An error document may not be larger; the guest shortens its message and its trace to fit."""
+
+CONTROL_FD = 3
+"""Where a guest finds its socket."""
+
+
+def frame(kind: int, body: bytes = b"") -> bytes:
+    """A whole frame."""
+    return HEADER.pack(len(body), kind) + body

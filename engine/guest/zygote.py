@@ -1,0 +1,60 @@
+"""The main program of a zygote: import what every sandbox needs, enter the minimal root, freeze, fork on request.
+
+Started by exec as `python -I -S zygote.py SOCK FORK_MODULE GUEST_DIR UID_BASE UID_COUNT PREFIX…`, never forked from the
+engine, so nothing of the engine's memory is in it. It has one thread and stays so. In each fork it hands over to
+runtime.run and never returns.
+"""
+
+import gc
+import sys
+
+gc.disable()
+
+
+def _load_fork_module(path):
+    """Import the native fork server from `path`, which is on no import path."""
+    import _imp
+    from importlib.machinery import ExtensionFileLoader, ModuleSpec
+
+    module = _imp.create_dynamic(ModuleSpec("_fork", ExtensionFileLoader("_fork", path), origin=path))
+    _imp.exec_dynamic(module)
+    return module
+
+
+def _load_guest_package(folder):
+    """Import the guest's package from its folder under the name cleave_guest."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("cleave_guest", folder + "/__init__.py", submodule_search_locations=[folder])
+    package = module_from_spec(spec)
+    sys.modules["cleave_guest"] = package
+    spec.loader.exec_module(package)
+
+
+def main(argv):
+    sock, fork_path, guest_dir, uid_base, uid_count = int(argv[1]), argv[2], argv[3], int(argv[4]), int(argv[5])
+    prefixes = tuple(prefix.encode() for prefix in argv[6:])
+    sys.dont_write_bytecode = True
+    fork = _load_fork_module(fork_path)
+    _load_guest_package(guest_dir)
+    from cleave_guest import reseed, runtime
+
+    fork.enter_root(prefixes, uid_base, uid_count)
+    runtime.rehearse()
+    sys.argv = [""]
+    gc.collect()
+    gc.freeze()
+    fork.trim()
+    import os
+
+    os.write(sock, b"ready")
+    if not fork.serve(sock):
+        os._exit(0)
+    # A sandbox, from here on.
+    reseed.after_fork()
+    gc.enable()
+    runtime.run()
+
+
+if __name__ == "__main__":
+    main(sys.argv)

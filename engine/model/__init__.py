@@ -1,0 +1,1 @@
+"""Frozen data that every room speaks in. Imports nothing of the engine but engine.errors."""

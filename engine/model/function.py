@@ -1,0 +1,71 @@
+"""What a function is: its settings, its code and the state it is in. Checking values is engine.registry's work."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+
+LATEST = "$LATEST"
+
+MEMORY_MB_PER_VCPU = 1769
+"""The tier that is worth one full vCPU: docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html."""
+
+
+class FunctionState(enum.Enum):
+    """Whether a function can be invoked."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    FAILED = "failed"
+
+
+class Egress(enum.Enum):
+    """Where a function may connect to."""
+
+    NONE = "none"  # its own loopback
+    INTERNET = "internet"  # public addresses, by NAT
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionConfig:
+    """What a user decides about a function. MB is 2^20 bytes."""
+
+    runtime: str
+    handler: str
+    memory_mb: int = 128
+    timeout_ms: int = 3_000
+    tmp_mb: int = 512
+    environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    description: str = ""
+    role: str = ""
+    egress: Egress = Egress.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function as stored. `etag` changes with every write; AWS calls it RevisionId. Hash and equality by value."""
+
+    name: str
+    config: FunctionConfig
+    code_sha256: str  # hex, of the zip
+    code_size_bytes: int
+    etag: str  # a UUID
+    create_time: datetime  # aware, UTC
+    update_time: datetime
+    version: str = LATEST
+    state: FunctionState = FunctionState.ACTIVE
+    state_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeBlob:
+    """Code in the store: `path` is the read-only folder that is mounted at /var/task."""
+
+    sha256: str  # hex, of the zip
+    size_bytes: int
+    unpacked_bytes: int
+    path: str

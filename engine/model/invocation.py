@@ -1,0 +1,96 @@
+"""An invocation from acceptance to report, as every front and the pipeline between them speak of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from engine.model.function import LATEST
+from engine.model.names import FunctionRef
+from engine.model.outcome import Outcome, StartKind
+
+EVENT_LIMIT_BYTES = 6_291_456
+"""A synchronous event, 6 MB: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html."""
+RESULT_LIMIT_BYTES = 6_291_556
+"""A buffered result, 6 MB and the envelope that AWS's own message names."""
+LOG_TAIL_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class InvokeRequest:
+    """What a front asks for. `payload` is JSON text; empty counts as {}."""
+
+    ref: FunctionRef
+    payload: bytes
+    request_id: str = ""  # a UUID; made if empty
+    client_context: bytes = b""  # JSON
+    timeline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionError:
+    """A function's own failure: AWS's errorType, and AWS's document as JSON, verbatim."""
+
+    type: str
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of a function's log, without its line end. `time_us` is microseconds since the epoch."""
+
+    time_us: int
+    text: bytes
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an invocation did and cost; see proto/engine/v1/reports.proto for each field."""
+
+    request_id: str
+    outcome: Outcome
+    start_kind: StartKind
+    memory_mb: int
+    executed_version: str = LATEST
+    queue_us: int = 0
+    start_us: int = 0
+    init_us: int = 0
+    handler_us: int = 0
+    total_us: int = 0
+    billed_ms: int = 0
+    peak_memory_bytes: int = 0
+    cpu_us: int = 0
+    tmp_written_bytes: int = 0
+    timeline: tuple[tuple[str, int], ...] = field(default=())  # (phase, microseconds since acceptance)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """How it ended: a payload, or the function's error, with the report."""
+
+    report: Report
+    payload: bytes = b""
+    error: FunctionError | None = None
+    log_tail: bytes = b""  # at most LOG_TAIL_BYTES, whole lines where they fit
+
+
+class Sink(Protocol):
+    """Where an invocation sends what it makes before it ends. Called on the engine's event loop; must not block."""
+
+    def started(self, request_id: str, executed_version: str, kind: StartKind) -> None:
+        """A sandbox has the event. Called once, before anything else."""
+
+    def log(self, line: LogLine) -> None:
+        """The function, or the engine about it, wrote a line."""
+
+    def chunk(self, data: bytes) -> None:
+        """The next bytes of a streamed answer."""
+
+
+class Invoker(Protocol):
+    """The one narrow call between a front and the rest of the engine."""
+
+    async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
+        """Run a function once. Cancelling the call kills the sandbox. Raises EngineError for what is refused or is
+        the engine's own fault; a function's failure is in the Completion."""

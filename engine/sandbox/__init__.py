@@ -1,0 +1,1 @@
+"""Sandboxes: the protocol, the life cycle, and the Linux one over the native box."""

@@ -1,0 +1,117 @@
+"""What a sandbox is to the scheduler, whatever it is made of.
+
+Theory of operation: a Pool starts a Sandbox for a SandboxSpec; the sandbox runs one Event at a time, the first one after
+the function's init phase; each run ends in an Ending. The guarantees that every implementation gives:
+
+* `run` never overlaps with itself, and always ends: by its own clock if by nothing else.
+* Once an Ending has `reusable=False`, or `kill` was called, the sandbox runs nothing more.
+* After `close` returns, nothing of the sandbox is left: processes, mounts, cgroups, files.
+* What a sandbox sends is hostile: it decides its own Ending and nobody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.model.invocation import FunctionError
+from engine.model.outcome import Outcome, StartKind
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """All that decides what a sandbox is. Sandboxes of one `key` are interchangeable; no other two are."""
+
+    key: tuple[str, str, str]  # function name, version, etag
+    runtime: str  # such as "python3.11"
+    handler: str
+    code_path: str  # the folder to mount at /var/task
+    memory_mb: int
+    tmp_mb: int
+    environment: Mapping[str, str]  # complete: AWS's variables and the user's
+    init_timeout_ms: int = 10_000
+    layer_paths: tuple[str, ...] = ()  # folders to mount under /opt, lowest first
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event for a sandbox. `deadline` is counted from the moment the handler is called."""
+
+    request_id: str
+    payload: bytes  # JSON text
+    timeout_ms: int
+    function_arn: str
+    client_context: bytes = b""  # JSON
+    trace_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How one run ended and what it took, measured outside the sandbox."""
+
+    outcome: Outcome
+    reusable: bool
+    payload: bytes = b""
+    error: FunctionError | None = None
+    start_us: int = 0  # from the decision to start until the guest was there; 0 when warm
+    init_us: int = 0  # 0 when warm
+    handler_us: int = 0
+    peak_memory_bytes: int = 0
+    cpu_us: int = 0
+    tmp_written_bytes: int = 0
+    timeline: tuple[tuple[str, int], ...] = ()  # (phase, time.monotonic_ns() at that moment)
+    exit_status: str = ""  # of EXITED: "exit status 1", "signal: killed"; "" for exit 0
+
+
+class RunSink(Protocol):
+    """Where a run sends what it makes before it ends. Called on the event loop; must not block."""
+
+    def started(self, kind: StartKind) -> None:
+        """A sandbox has the event."""
+
+    def output(self, data: bytes) -> None:
+        """Raw bytes that the function wrote to its stdout or stderr, in order, in pieces of any size."""
+
+    def chunk(self, data: bytes) -> None:
+        """The next bytes of a streamed answer."""
+
+
+class Sandbox(Protocol):
+    """One sandbox, of one function, for its whole life."""
+
+    @property
+    def id(self) -> str:
+        """Unique in this engine's life."""
+
+    @property
+    def spec(self) -> SandboxSpec:
+        """What it was started for."""
+
+    @property
+    def kind(self) -> StartKind:
+        """How it came to be; what a run reports is WARM from the second on."""
+
+    @property
+    def dead(self) -> bool:
+        """It ended, or is ending: never run it again. An idle sandbox may die by itself."""
+
+    async def run(self, event: Event, sink: RunSink) -> Ending:
+        """Run one event. Cancelling the task kills the sandbox. Raises SandboxFault for the engine's own failures."""
+
+    def kill(self) -> None:
+        """End it at once, whatever it does; `close` still has to be called."""
+
+    async def close(self, grace_ms: int = 0) -> None:
+        """End it: SIGTERM and up to `grace_ms` if there is grace, then kill; return when nothing of it is left."""
+
+
+class Pool(Protocol):
+    """Makes sandboxes."""
+
+    async def start(self, spec: SandboxSpec) -> Sandbox:
+        """Start one. Raises SandboxFault with the step that failed, HostUnfit for a limit that cannot be enforced.
+        Whatever it raises, also when its task is cancelled, it leaves nothing behind."""
+
+    async def close(self) -> None:
+        """Give back what is kept ahead of need. Sandboxes are closed by whoever started them, before."""

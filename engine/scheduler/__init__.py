@@ -1,0 +1,1 @@
+"""Who runs when: admission, warm reuse, keep-alive, drain."""

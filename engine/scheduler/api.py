@@ -1,0 +1,52 @@
+"""The one narrow interface between the pipeline and whatever schedules; the native scheduler fills it later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.model.outcome import StartKind
+from engine.sandbox.api import Ending, Event, RunSink, SandboxSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One event and the sandbox it needs."""
+
+    spec: SandboxSpec
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How the work ended: in which kind of sandbox, after how long a wait."""
+
+    ending: Ending
+    start_kind: StartKind
+    queue_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many there are now."""
+
+    sandboxes: int
+    idle: int
+    concurrency: int  # events under way
+
+
+class Scheduler(Protocol):
+    """Gives each event a sandbox of its own for as long as it runs."""
+
+    async def run(self, work: Work, sink: RunSink) -> Done:
+        """Run it. Raises Throttled when no concurrency is free, Unavailable while draining, SandboxFault or HostUnfit
+        when no sandbox could be started. Cancelling the task kills the sandbox."""
+
+    def retire(self, function_name: str, keep_etag: str | None) -> None:
+        """Stop what idles for other states of the function than `keep_etag` (None: all); what runs ends first."""
+
+    async def drain(self, grace_s: float) -> None:
+        """Refuse new work, wait up to `grace_s` for what runs, then kill it; return when no sandbox is left."""
+
+    def counts(self) -> Counts:
+        """How many there are now."""

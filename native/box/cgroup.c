@@ -1,0 +1,348 @@
+/* Leaves: made, limited, joined, measured, removed. What differs between v1 and v2 is behind box_cgroup_ops. */
+#include "internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <mntent.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+static const char *const STAGE[BOX_HIERARCHIES] = {
+    [BOX_MEMORY] = "cgroup memory", [BOX_CPU] = "cgroup cpu",          [BOX_CPUACCT] = "cgroup cpuacct",
+    [BOX_PIDS] = "cgroup pids",     [BOX_UNIFIED] = "cgroup unified",
+};
+
+static const struct box_cgroup_ops *ops(const struct box_host *host)
+{
+    return host->kind == BOX_CGROUP_V2 ? &box_cgroup_v2 : &box_cgroup_v1;
+}
+
+/* On v2 every hierarchy is the same directory, and on v1 two may be mounted together: act once on each. */
+static int first_of_its_kind(const struct box_host *host, int hierarchy)
+{
+    if (host->dir[hierarchy][0] == '\0')
+        return 0;
+    for (int earlier = 0; earlier < hierarchy; earlier++)
+        if (strcmp(host->dir[earlier], host->dir[hierarchy]) == 0)
+            return 0;
+    return 1;
+}
+
+static int leaf_path(const struct box_host *host, const struct box_leaf *leaf, enum box_hierarchy hierarchy,
+                     const char *file, char *path, size_t size)
+{
+    const char *slash = file[0] ? "/" : "";
+    int used = snprintf(path, size, "%s/%s%s%s", host->dir[hierarchy], leaf->name, slash, file);
+    return used > 0 && (size_t)used < size ? 0 : -1;
+}
+
+int box_knob_open(const struct box_host *host, const struct box_leaf *leaf, enum box_hierarchy hierarchy,
+                  const char *file, int flags, struct box_error *err)
+{
+    char path[512];
+
+    errno = 0;
+    if (leaf_path(host, leaf, hierarchy, file, path, sizeof path) < 0)
+        return box_fail(err, STAGE[hierarchy], "the path of %s is too long", file);
+    int fd = open(path, flags | O_CLOEXEC);
+    if (fd < 0)
+        return box_fail(err, STAGE[hierarchy], "cannot open %s", path);
+    return fd;
+}
+
+int box_knob_write(const struct box_host *host, const struct box_leaf *leaf, enum box_hierarchy hierarchy,
+                   const char *file, const char *value, struct box_error *err)
+{
+    cleanup_close int fd = box_knob_open(host, leaf, hierarchy, file, O_WRONLY, err);
+    if (fd < 0)
+        return -1;
+    if (write(fd, value, strlen(value)) < 0)
+        return box_fail(err, STAGE[hierarchy], "cannot write %s to %s", value, file);
+    return 0;
+}
+
+int box_knob_read(const struct box_host *host, const struct box_leaf *leaf, enum box_hierarchy hierarchy,
+                  const char *file, char *buffer, size_t size, struct box_error *err)
+{
+    cleanup_close int fd = box_knob_open(host, leaf, hierarchy, file, O_RDONLY, err);
+    if (fd < 0)
+        return -1;
+    ssize_t got = read(fd, buffer, size - 1);
+    if (got < 0)
+        return box_fail(err, STAGE[hierarchy], "cannot read %s", file);
+    buffer[got] = '\0';
+    return 0;
+}
+
+int box_knob_set(const struct box_host *host, const struct box_leaf *leaf, enum box_hierarchy hierarchy,
+                 const char *file, const char *value, struct box_error *err)
+{
+    char found[64];
+
+    if (box_knob_write(host, leaf, hierarchy, file, value, err) < 0 ||
+        box_knob_read(host, leaf, hierarchy, file, found, sizeof found, err) < 0)
+        return -1;
+    found[strcspn(found, "\n")] = '\0';
+    if (strcmp(found, value) != 0) {
+        errno = 0;
+        return box_fail(err, STAGE[hierarchy], "%s was set to %s and reads back as %s", file, value, found);
+    }
+    return 0;
+}
+
+uint64_t box_keyed(const char *text, const char *key)
+{
+    size_t length = strlen(key);
+
+    for (const char *line = text; line != NULL && *line != '\0';) {
+        if (strncmp(line, key, length) == 0 && line[length] == ' ')
+            return strtoull(line + length + 1, NULL, 10);
+        line = strchr(line, '\n');
+        if (line != NULL)
+            line++;
+    }
+    return 0;
+}
+
+int box_host_probe(struct box_host *host, const char *slice, struct box_error *err)
+{
+    static const char *const CONTROLLER[] = {
+        [BOX_MEMORY] = "memory", [BOX_CPU] = "cpu", [BOX_CPUACCT] = "cpuacct", [BOX_PIDS] = "pids"};
+    struct mntent entry;
+    char buffer[1024];
+
+    memset(host, 0, sizeof *host);
+    FILE *mounts = setmntent("/proc/self/mounts", "re");
+    if (mounts == NULL)
+        return box_fail(err, "cgroup probe", "cannot read /proc/self/mounts");
+    while (getmntent_r(mounts, &entry, buffer, sizeof buffer) != NULL) {
+        if (strlen(entry.mnt_dir) + strlen(slice) + 2 > sizeof host->dir[0])
+            continue;
+        if (strcmp(entry.mnt_type, "cgroup2") == 0 && host->dir[BOX_UNIFIED][0] == '\0')
+            snprintf(host->dir[BOX_UNIFIED], sizeof host->dir[0], "%s/%s", entry.mnt_dir, slice);
+        if (strcmp(entry.mnt_type, "cgroup") != 0)
+            continue;
+        for (int which = BOX_MEMORY; which <= BOX_PIDS; which++)
+            if (hasmntopt(&entry, CONTROLLER[which]) != NULL && host->dir[which][0] == '\0')
+                snprintf(host->dir[which], sizeof host->dir[0], "%s/%s", entry.mnt_dir, slice);
+    }
+    endmntent(mounts);
+
+    int v1 = 0;
+    for (int which = BOX_MEMORY; which <= BOX_PIDS; which++)
+        v1 += host->dir[which][0] != '\0';
+    if (v1 == BOX_PIDS + 1) {
+        host->kind = BOX_CGROUP_V1;
+    } else if (v1 == 0 && host->dir[BOX_UNIFIED][0] != '\0') {
+        host->kind = BOX_CGROUP_V2;
+        for (int which = BOX_MEMORY; which <= BOX_PIDS; which++)
+            memcpy(host->dir[which], host->dir[BOX_UNIFIED], sizeof host->dir[0]);
+    }
+    return 0;
+}
+
+static int enable_controllers(const struct box_host *host, struct box_error *err)
+{
+    char parent[256], path[300];
+
+    /* A controller reaches a leaf only if every directory above hands it down. */
+    snprintf(parent, sizeof parent, "%s", host->dir[BOX_UNIFIED]);
+    *strrchr(parent, '/') = '\0';
+    const char *const directories[] = {parent, host->dir[BOX_UNIFIED]};
+    for (size_t which = 0; which < 2; which++) {
+        snprintf(path, sizeof path, "%s/cgroup.subtree_control", directories[which]);
+        cleanup_close int fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (fd < 0 || write(fd, "+memory +cpu +pids", 18) < 0)
+            return box_fail(err, "cgroup controllers", "cannot hand memory, cpu and pids down by %s", path);
+    }
+    return 0;
+}
+
+int box_host_open(const struct box_host *host, struct box_error *err)
+{
+    for (int which = 0; which < BOX_HIERARCHIES; which++)
+        if (first_of_its_kind(host, which) && mkdir(host->dir[which], 0755) < 0 && errno != EEXIST)
+            return box_fail(err, STAGE[which], "cannot make %s", host->dir[which]);
+    return host->kind == BOX_CGROUP_V2 ? enable_controllers(host, err) : 0;
+}
+
+int box_leaf_create(const struct box_host *host, struct box_leaf *leaf, const char *name,
+                    const struct box_limits *limits, struct box_error *err)
+{
+    struct box_error ignored;
+    char path[512];
+
+    leaf->peak_fd = leaf->usage_fd = -1;
+    snprintf(leaf->name, sizeof leaf->name, "%s", name);
+    for (int which = 0; which < BOX_HIERARCHIES; which++) {
+        if (!first_of_its_kind(host, which))
+            continue;
+        if (leaf_path(host, leaf, which, "", path, sizeof path) < 0 || mkdir(path, 0755) < 0) {
+            box_fail(err, STAGE[which], "cannot make %s", path);
+            box_leaf_remove(host, leaf, &ignored);
+            return -1;
+        }
+    }
+    if (ops(host)->write_limits(host, leaf, limits, err) == 0 &&
+        (leaf->peak_fd = box_knob_open(host, leaf, BOX_MEMORY, ops(host)->peak_file, O_RDONLY, err)) >= 0 &&
+        (leaf->usage_fd = ops(host)->open_usage(host, leaf, err)) >= 0)
+        return 0;
+    box_leaf_remove(host, leaf, &ignored);
+    return -1;
+}
+
+int box_leaf_join_fds(const struct box_host *host, const struct box_leaf *leaf, int *into_fd, int *join_fds,
+                      struct box_error *err)
+{
+    int count = 0;
+
+    *into_fd = -1;
+    if (host->dir[BOX_UNIFIED][0] != '\0') {
+        *into_fd = box_knob_open(host, leaf, BOX_UNIFIED, "", O_RDONLY | O_DIRECTORY, err);
+        if (*into_fd < 0)
+            return -1;
+    }
+    if (host->kind != BOX_CGROUP_V1)
+        return 0;
+    for (int which = BOX_MEMORY; which <= BOX_PIDS; which++) {
+        if (!first_of_its_kind(host, which))
+            continue;
+        /* `tasks`, not `cgroup.procs`: a single-threaded process joins by it without waiting for a grace period. */
+        int fd = box_knob_open(host, leaf, which, "tasks", O_WRONLY, err);
+        if (fd < 0) {
+            while (count > 0)
+                close(join_fds[--count]);
+            if (*into_fd >= 0)
+                close(box_take(into_fd));
+            return -1;
+        }
+        join_fds[count++] = fd;
+    }
+    return count;
+}
+
+int box_leaf_set_cpu(const struct box_host *host, const struct box_leaf *leaf, uint32_t quota_us,
+                     struct box_error *err)
+{
+    return ops(host)->set_cpu(host, leaf, quota_us, err);
+}
+
+int box_leaf_usage(const struct box_host *host, const struct box_leaf *leaf, struct box_usage *usage,
+                   struct box_error *err)
+{
+    char text[32];
+    ssize_t got = pread(leaf->peak_fd, text, sizeof text - 1, 0);
+
+    if (got < 0)
+        return box_fail(err, STAGE[BOX_MEMORY], "cannot read the peak of %s", leaf->name);
+    text[got] = '\0';
+    usage->peak_bytes = strtoull(text, NULL, 10);
+    return ops(host)->cpu_us(leaf->usage_fd, &usage->cpu_us, err);
+}
+
+int box_leaf_reclaimable(const struct box_host *host, const struct box_leaf *leaf, uint64_t *bytes,
+                         struct box_error *err)
+{
+    char text[4096];
+
+    if (box_knob_read(host, leaf, BOX_MEMORY, "memory.stat", text, sizeof text, err) < 0)
+        return -1;
+    *bytes = box_keyed(text, "inactive_file") + box_keyed(text, "active_file");
+    return 0;
+}
+
+int box_leaf_oom_kills(const struct box_host *host, const struct box_leaf *leaf, uint64_t *count,
+                       struct box_error *err)
+{
+    return ops(host)->oom_kills(host, leaf, count, err);
+}
+
+/* A directory that has just lost its last process may answer EBUSY for some milliseconds. */
+static int remove_directory(const char *path)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+
+    for (int tries = 0; tries < 200; tries++) {
+        if (rmdir(path) == 0 || errno == ENOENT)
+            return 0;
+        if (errno != EBUSY)
+            return -1;
+        nanosleep(&pause, NULL);
+    }
+    return -1;
+}
+
+int box_leaf_remove(const struct box_host *host, struct box_leaf *leaf, struct box_error *err)
+{
+    char path[512];
+    int failed = 0;
+
+    if (leaf->peak_fd >= 0)
+        close(box_take(&leaf->peak_fd));
+    if (leaf->usage_fd >= 0)
+        close(box_take(&leaf->usage_fd));
+    for (int which = 0; which < BOX_HIERARCHIES; which++)
+        if (first_of_its_kind(host, which) && leaf_path(host, leaf, which, "", path, sizeof path) == 0 &&
+            remove_directory(path) < 0)
+            failed = box_fail(err, STAGE[which], "cannot remove %s", path);
+    return failed;
+}
+
+/* Kill what is in a leaf, one process after the other: v1 has no cgroup.kill. */
+static void kill_members(const char *directory)
+{
+    char path[512], line[32];
+
+    snprintf(path, sizeof path, "%s/cgroup.procs", directory);
+    FILE *members = fopen(path, "re");
+    if (members == NULL)
+        return;
+    while (fgets(line, sizeof line, members) != NULL) {
+        long pid = strtol(line, NULL, 10);
+        if (pid > 1)
+            kill((pid_t)pid, SIGKILL);
+    }
+    fclose(members);
+}
+
+/* A throttled process dies only in its next period: lift the quota first. */
+static void lift_quota(const struct box_host *host, const char *name)
+{
+    struct box_leaf leaf = {.peak_fd = -1, .usage_fd = -1};
+    struct box_error ignored;
+
+    snprintf(leaf.name, sizeof leaf.name, "%s", name);
+    ops(host)->set_cpu(host, &leaf, 0, &ignored);
+}
+
+int box_host_sweep(const struct box_host *host, int all, struct box_error *err)
+{
+    int count = 0, failed = 0;
+    char path[512];
+
+    for (int which = 0; which < BOX_HIERARCHIES; which++) {
+        if (!first_of_its_kind(host, which))
+            continue;
+        DIR *directory = opendir(host->dir[which]);
+        if (directory == NULL)
+            continue;
+        for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+            if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
+                continue;
+            lift_quota(host, entry->d_name);
+            snprintf(path, sizeof path, "%s/%.200s", host->dir[which], entry->d_name);
+            kill_members(path);
+            count += which == BOX_MEMORY;
+            if (remove_directory(path) < 0)
+                failed = box_fail(err, STAGE[which], "cannot remove %s", path);
+        }
+        closedir(directory);
+        if (all && remove_directory(host->dir[which]) < 0)
+            failed = box_fail(err, STAGE[which], "cannot remove %s", host->dir[which]);
+    }
+    return failed < 0 ? -1 : count;
+}

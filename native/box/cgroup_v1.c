@@ -1,0 +1,85 @@
+/* cgroup v1: Documentation/admin-guide/cgroup-v1/memory.rst, pids.rst and scheduler/sched-bwc.rst of the kernel. */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+static int set_cpu(const struct box_host *host, const struct box_leaf *leaf, uint32_t quota_us, struct box_error *err)
+{
+    struct box_error ignored;
+    char value[24];
+
+    if (quota_us == 0) {
+        /* No limit; a burst above it would be refused, so the burst goes first. Kernels before 5.14 have none. */
+        box_knob_write(host, leaf, BOX_CPU, "cpu.cfs_burst_us", "0", &ignored);
+        return box_knob_set(host, leaf, BOX_CPU, "cpu.cfs_quota_us", "-1", err);
+    }
+    snprintf(value, sizeof value, "%u", quota_us);
+    /* The burst may never exceed the quota: lower it before, raise it after. */
+    box_knob_write(host, leaf, BOX_CPU, "cpu.cfs_burst_us", "0", &ignored);
+    if (box_knob_set(host, leaf, BOX_CPU, "cpu.cfs_quota_us", value, err) < 0)
+        return -1;
+    box_knob_write(host, leaf, BOX_CPU, "cpu.cfs_burst_us", value, &ignored);
+    return 0;
+}
+
+static int write_limits(const struct box_host *host, const struct box_leaf *leaf, const struct box_limits *limits,
+                        struct box_error *err)
+{
+    char bytes[24], pids[24], shares[24];
+    struct box_error ignored;
+
+    snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)limits->memory_bytes);
+    snprintf(pids, sizeof pids, "%u", limits->pids);
+    snprintf(shares, sizeof shares, "%u", limits->cpu_shares < 2 ? 2 : limits->cpu_shares);
+    if (box_knob_set(host, leaf, BOX_MEMORY, "memory.limit_in_bytes", bytes, err) < 0)
+        return -1;
+    /* Swap off: memory and swap together may be no more than memory. Absent where swap is not accounted. */
+    if (box_knob_set(host, leaf, BOX_MEMORY, "memory.memsw.limit_in_bytes", bytes, &ignored) < 0 &&
+        ignored.errnum != ENOENT) {
+        *err = ignored;
+        return -1;
+    }
+    if (box_knob_set(host, leaf, BOX_MEMORY, "memory.swappiness", "0", err) < 0 ||
+        box_knob_set(host, leaf, BOX_PIDS, "pids.max", pids, err) < 0 ||
+        box_knob_set(host, leaf, BOX_CPU, "cpu.shares", shares, err) < 0)
+        return -1;
+    return limits->cpu_quota_us == 0 ? 0 : set_cpu(host, leaf, limits->cpu_quota_us, err);
+}
+
+static int open_usage(const struct box_host *host, const struct box_leaf *leaf, struct box_error *err)
+{
+    return box_knob_open(host, leaf, BOX_CPUACCT, "cpuacct.usage", O_RDONLY, err);
+}
+
+static int cpu_us(int usage_fd, uint64_t *us, struct box_error *err)
+{
+    char text[32];
+    ssize_t got = pread(usage_fd, text, sizeof text - 1, 0);
+
+    if (got < 0)
+        return box_fail(err, "cgroup cpuacct", "cannot read the CPU time used");
+    text[got] = '\0';
+    *us = strtoull(text, NULL, 10) / 1000;
+    return 0;
+}
+
+static int oom_kills(const struct box_host *host, const struct box_leaf *leaf, uint64_t *count, struct box_error *err)
+{
+    char text[256];
+
+    if (box_knob_read(host, leaf, BOX_MEMORY, "memory.oom_control", text, sizeof text, err) < 0)
+        return -1;
+    *count = box_keyed(text, "oom_kill");
+    return 0;
+}
+
+const struct box_cgroup_ops box_cgroup_v1 = {
+    .peak_file = "memory.max_usage_in_bytes",
+    .write_limits = write_limits,
+    .set_cpu = set_cpu,
+    .open_usage = open_usage,
+    .cpu_us = cpu_us,
+    .oom_kills = oom_kills,
+};

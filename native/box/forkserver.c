@@ -1,0 +1,108 @@
+/* A zygote's side: one request in, one sandbox out.
+ *
+ * The clone is CLONE_PARENT: the engine is the sandbox's parent and only reaper, and a zygote that dies takes nobody
+ * with it. The new process tells its own set-up failures on its report pipe; the zygote answers as soon as it is cloned. */
+#include "internal.h"
+#include "wire.h"
+
+#include <errno.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+static const char STAGE[] = "clone";
+
+struct clone3_args { /* linux/sched.h before 5.7 has no cgroup */
+    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+};
+
+#ifndef CLONE_INTO_CGROUP
+#define CLONE_INTO_CGROUP 0x200000000ULL
+#endif
+
+static pid_t clone_sandbox(int into_fd, int *pidfd)
+{
+    int *tid = box_tid_address();
+    void *robust_head = NULL;
+    size_t robust_size = 0;
+    struct clone3_args args = {
+        .flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_PARENT | CLONE_PIDFD,
+        .pidfd = (uintptr_t)pidfd,
+    };
+
+    if (tid != NULL) {
+        args.flags |= CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
+        args.child_tid = (uintptr_t)tid;
+    }
+    if (into_fd >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)into_fd;
+    }
+    syscall(SYS_get_robust_list, 0, &robust_head, &robust_size);
+    pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
+    /* The kernel clears the list of robust futexes in a child; the C library relies on it. */
+    if (pid == 0 && robust_head != NULL)
+        syscall(SYS_set_robust_list, robust_head, robust_size);
+    return pid;
+}
+
+/* Sort the descriptors of a message into their places; -1 if they are not what the request says. */
+static int unpack(const struct box_fork_request *request, ssize_t size, const int *flat, size_t count,
+                  struct box_fork_fds *fds)
+{
+    if (size != sizeof *request || request->version != BOX_WIRE_VERSION || request->n_join > BOX_HIERARCHIES ||
+        count != 5 + (request->into != 0) + request->n_join)
+        return -1;
+    fds->control = flat[0];
+    fds->log = flat[1];
+    fds->report = flat[2];
+    fds->tmp = flat[3];
+    fds->code = flat[4];
+    fds->into = request->into ? flat[5] : -1;
+    for (uint32_t which = 0; which < request->n_join; which++)
+        fds->join[which] = flat[5 + (request->into != 0) + which];
+    return 0;
+}
+
+int box_forkserver(int sock, const struct box_fork_hooks *hooks, struct box_error *err)
+{
+    for (;;) {
+        struct box_fork_request request;
+        struct box_fork_reply reply = {.pid = -1};
+        struct box_fork_fds fds;
+        int flat[BOX_WIRE_FDS], pidfd = -1;
+        size_t count = BOX_WIRE_FDS;
+
+        ssize_t size = box_wire_receive(sock, &request, sizeof request, flat, &count);
+        if (size == 0)
+            return 0;
+        if (size < 0)
+            return box_fail(err, "zygote", "cannot receive a request");
+        if (unpack(&request, size, flat, count, &fds) < 0) {
+            errno = EPROTO;
+            box_fail(&reply.error, "zygote", "the request is not of this version");
+        } else {
+            hooks->before();
+            reply.pid = clone_sandbox(fds.into, &pidfd);
+            if (reply.pid == 0) {
+                if (box_spawn_setup(&request, &fds, err) < 0)
+                    _exit(125);
+                hooks->child();
+                return 1;
+            }
+            if (reply.pid < 0)
+                box_fail(&reply.error, STAGE, "cannot clone a sandbox");
+            hooks->parent();
+        }
+        for (size_t which = 0; which < count; which++)
+            close(flat[which]);
+        int sent = box_wire_send(sock, &reply, sizeof reply, &pidfd, pidfd >= 0);
+        if (pidfd >= 0)
+            close(pidfd);
+        if (sent < 0)
+            return errno == EPIPE ? 0 : box_fail(err, "zygote", "cannot answer");
+    }
+}

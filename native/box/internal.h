@@ -1,0 +1,76 @@
+/* What the box's files share among themselves. */
+#ifndef BOX_INTERNAL_H
+#define BOX_INTERNAL_H
+
+#include "box.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+static inline void box_close_ptr(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+}
+
+static inline void box_free_ptr(char **ptr)
+{
+    free(*ptr);
+}
+
+#define cleanup_close __attribute__((cleanup(box_close_ptr)))
+#define cleanup_free __attribute__((cleanup(box_free_ptr)))
+
+/* Hand a descriptor on, out of its cleanup. */
+static inline int box_take(int *fd)
+{
+    int taken = *fd;
+    *fd = -1;
+    return taken;
+}
+
+/* cgroup: how each kind of host names and formats things. */
+struct box_cgroup_ops {
+    const char *peak_file;
+    int (*write_limits)(const struct box_host *host, const struct box_leaf *leaf, const struct box_limits *limits,
+                        struct box_error *err);
+    int (*set_cpu)(const struct box_host *host, const struct box_leaf *leaf, uint32_t quota_us, struct box_error *err);
+    int (*open_usage)(const struct box_host *host, const struct box_leaf *leaf, struct box_error *err);
+    int (*cpu_us)(int usage_fd, uint64_t *us, struct box_error *err);
+    int (*oom_kills)(const struct box_host *host, const struct box_leaf *leaf, uint64_t *count, struct box_error *err);
+};
+
+extern const struct box_cgroup_ops box_cgroup_v1, box_cgroup_v2;
+
+enum { BOX_CPU_PERIOD_US = 100000 };
+
+int box_knob_open(const struct box_host *host, const struct box_leaf *leaf, enum box_hierarchy hierarchy,
+                  const char *file, int flags, struct box_error *err);
+int box_knob_write(const struct box_host *host, const struct box_leaf *leaf, enum box_hierarchy hierarchy,
+                   const char *file, const char *value, struct box_error *err);
+/* Write, read back, and fail unless the kernel took it. */
+int box_knob_set(const struct box_host *host, const struct box_leaf *leaf, enum box_hierarchy hierarchy,
+                 const char *file, const char *value, struct box_error *err);
+int box_knob_read(const struct box_host *host, const struct box_leaf *leaf, enum box_hierarchy hierarchy,
+                  const char *file, char *buffer, size_t size, struct box_error *err);
+/* The number after `key` in the text of a flat keyed file; 0 where it is absent. */
+uint64_t box_keyed(const char *text, const char *key);
+
+/* A sandbox's own mounts: /proc, /tmp, /var/task. */
+int box_mounts_enter(int tmp_fd, int code_fd, struct box_error *err);
+int box_net_loopback_up(struct box_error *err);
+int box_rlimits_set(const struct box_fork_request *request, struct box_error *err);
+int box_privs_drop(uint32_t uid, struct box_error *err);
+int box_seccomp_load(struct box_error *err);
+
+/* Set up the calling process, which has just been cloned, as a sandbox: all of it, in order. */
+int box_spawn_setup(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err);
+
+/* Become process 1 and go on as its child: returns in the guest only. `report_fd` stays with process 1. */
+int box_init_split(int report_fd, struct box_error *err);
+/* Where the kernel writes this thread's id. */
+int *box_tid_address(void);
+
+void box_report_write(int fd, const struct box_report *report);
+
+#endif

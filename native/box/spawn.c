@@ -1,0 +1,134 @@
+/* THE ordered list of what turns a fresh clone into a sandbox. Every step runs in the new process, as root of nothing
+ * yet given up, with no user code in sight; the list is the order, and each line says why it stands where it does. */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+enum { GUEST_CONTROL_FD = 3, GUEST_REPORT_FD = 4 };
+
+static int join_cgroups(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
+{
+    for (uint32_t which = 0; which < request->n_join; which++)
+        if (write(fds->join[which], "0", 1) != 1)
+            return box_fail(err, "cgroup join", "cannot enter the leaf");
+    return 0;
+}
+
+static int hide_cgroups(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
+{
+    (void)request, (void)fds;
+    if (unshare(CLONE_NEWCGROUP) < 0)
+        return box_fail(err, "cgroup namespace", "cannot make one");
+    return 0;
+}
+
+static int name_host(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
+{
+    (void)fds;
+    if (sethostname(request->hostname, strnlen(request->hostname, sizeof request->hostname)) < 0)
+        return box_fail(err, "hostname", "cannot set it");
+    return 0;
+}
+
+static int bring_loopback_up(const struct box_fork_request *request, const struct box_fork_fds *fds,
+                             struct box_error *err)
+{
+    (void)request, (void)fds;
+    return box_net_loopback_up(err);
+}
+
+static int enter_mounts(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
+{
+    (void)request;
+    return box_mounts_enter(fds->tmp, fds->code, err);
+}
+
+static int leave_terminal(const struct box_fork_request *request, const struct box_fork_fds *fds,
+                          struct box_error *err)
+{
+    (void)request, (void)fds;
+    if (setsid() < 0)
+        return box_fail(err, "session", "cannot leave the zygote's");
+    return 0;
+}
+
+static int place_descriptors(const struct box_fork_request *request, const struct box_fork_fds *fds,
+                             struct box_error *err)
+{
+    (void)request;
+    /* Out of the way of the places they are to have. */
+    cleanup_close int control = fcntl(fds->control, F_DUPFD_CLOEXEC, 64);
+    cleanup_close int log = fcntl(fds->log, F_DUPFD_CLOEXEC, 64);
+    cleanup_close int report = fcntl(fds->report, F_DUPFD_CLOEXEC, 64);
+    cleanup_close int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    /* 0 to 2 are for every program the function starts; the others end at an exec. */
+    if (control < 0 || log < 0 || report < 0 || null < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0 ||
+        dup3(control, GUEST_CONTROL_FD, O_CLOEXEC) < 0 || dup3(report, GUEST_REPORT_FD, O_CLOEXEC) < 0)
+        return box_fail(err, "descriptors", "cannot place them");
+    control = log = report = null = -1; /* close_range has them */
+    if (syscall(SYS_close_range, GUEST_REPORT_FD + 1, ~0u, 0) < 0)
+        return box_fail(err, "descriptors", "cannot close the rest");
+    return 0;
+}
+
+static int limit_resources(const struct box_fork_request *request, const struct box_fork_fds *fds,
+                           struct box_error *err)
+{
+    (void)fds;
+    return box_rlimits_set(request, err);
+}
+
+static int drop_privileges(const struct box_fork_request *request, const struct box_fork_fds *fds,
+                           struct box_error *err)
+{
+    (void)fds;
+    return box_privs_drop(request->uid, err);
+}
+
+static int load_filter(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
+{
+    (void)request, (void)fds;
+    return box_seccomp_load(err);
+}
+
+typedef int step(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err);
+
+static step *const STEPS[] = {
+    join_cgroups,      /* first: what follows is charged to the leaf */
+    hide_cgroups,      /* after joining, so that the leaf is the root of what is seen */
+    name_host,         /* */
+    bring_loopback_up, /* needs root over the new network namespace */
+    enter_mounts,      /* /proc shows the new PID namespace; the mounts stay behind when their descriptors close */
+    leave_terminal,    /* */
+    place_descriptors, /* the last step that uses those of the request */
+    limit_resources,   /* after the descriptors, which may be numbered above the new limit */
+    drop_privileges,   /* after all that needs root */
+    load_filter,       /* last: it refuses what the steps before it need */
+};
+
+int box_spawn_setup(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
+{
+    struct box_report report = {.kind = BOX_REPORT_FAILED};
+    int report_fd = fds->report;
+
+    for (size_t which = 0; which < sizeof STEPS / sizeof *STEPS; which++) {
+        if (STEPS[which](request, fds, err) < 0) {
+            report.error = *err;
+            box_report_write(report_fd, &report);
+            return -1;
+        }
+        if (STEPS[which] == place_descriptors)
+            report_fd = GUEST_REPORT_FD;
+    }
+    if (box_init_split(GUEST_REPORT_FD, err) < 0) {
+        report.error = *err;
+        box_report_write(GUEST_REPORT_FD, &report);
+        return -1;
+    }
+    return 0;
+}

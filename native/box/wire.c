@@ -1,0 +1,115 @@
+/* Requests and replies between engine and zygote: one message each on a SOCK_SEQPACKET pair, descriptors beside it. */
+#include "internal.h"
+#include "wire.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+static const char STAGE[] = "zygote";
+
+union control {
+    char bytes[CMSG_SPACE(BOX_WIRE_FDS * sizeof(int))];
+    struct cmsghdr header;
+};
+
+int box_wire_send(int sock, const void *body, size_t size, const int *fds, size_t n_fds)
+{
+    struct iovec iov = {.iov_base = (void *)body, .iov_len = size};
+    union control control;
+    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+
+    if (n_fds > 0) {
+        memset(&control, 0, sizeof control);
+        message.msg_control = control.bytes;
+        message.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+        memcpy(CMSG_DATA(header), fds, n_fds * sizeof(int));
+    }
+    ssize_t sent;
+    do
+        sent = sendmsg(sock, &message, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent == (ssize_t)size ? 0 : -1;
+}
+
+ssize_t box_wire_receive(int sock, void *body, size_t size, int *fds, size_t *n_fds)
+{
+    struct iovec iov = {.iov_base = body, .iov_len = size};
+    union control control;
+    struct msghdr message = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+    size_t room = *n_fds;
+    ssize_t got;
+
+    *n_fds = 0;
+    do
+        got = recvmsg(sock, &message, MSG_CMSG_CLOEXEC);
+    while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return -1;
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header != NULL; header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t which = 0; which < count; which++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(header) + which * sizeof fd, sizeof fd);
+            if (*n_fds < room)
+                fds[(*n_fds)++] = fd;
+            else
+                close(fd);
+        }
+    }
+    return got;
+}
+
+int box_fork_send(int sock, const struct box_fork_request *request, const struct box_fork_fds *fds,
+                  struct box_error *err)
+{
+    int flat[BOX_WIRE_FDS] = {fds->control, fds->log, fds->report, fds->tmp, fds->code};
+    size_t count = 5;
+
+    if (request->into)
+        flat[count++] = fds->into;
+    for (uint32_t which = 0; which < request->n_join; which++)
+        flat[count++] = fds->join[which];
+    if (box_wire_send(sock, request, sizeof *request, flat, count) < 0)
+        return box_fail(err, STAGE, "it does not take requests");
+    return 0;
+}
+
+int box_fork_receive(int sock, int timeout_ms, pid_t *pid, struct box_error *err)
+{
+    struct pollfd ready = {.fd = sock, .events = POLLIN};
+    struct box_fork_reply reply;
+    int pidfd = -1;
+    size_t n_fds = 1;
+
+    int polled;
+    do
+        polled = poll(&ready, 1, timeout_ms);
+    while (polled < 0 && errno == EINTR);
+    if (polled == 0)
+        errno = ETIMEDOUT;
+    if (polled <= 0)
+        return box_fail(err, STAGE, "it does not answer");
+    ssize_t got = box_wire_receive(sock, &reply, sizeof reply, &pidfd, &n_fds);
+    if (got == 0)
+        errno = EPIPE;
+    if (got != sizeof reply) {
+        if (n_fds > 0)
+            close(pidfd);
+        return box_fail(err, STAGE, "it is gone");
+    }
+    if (reply.pid < 0 || n_fds == 0) {
+        *err = reply.error;
+        return -1;
+    }
+    *pid = reply.pid;
+    return pidfd;
+}

@@ -1,0 +1,85 @@
+# The C-visible shape of native/box/box.h, as far as the engine's side uses it.
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+
+
+cdef extern from "box.h" nogil:
+    enum: BOX_HIERARCHIES
+    enum: BOX_MEMORY
+    enum: BOX_CPU
+    enum: BOX_CPUACCT
+    enum: BOX_PIDS
+    enum: BOX_UNIFIED
+    enum: BOX_WIRE_VERSION
+    enum: BOX_REPORT_FAILED
+    enum: BOX_REPORT_EXITED
+    enum: BOX_CGROUP_NONE
+    enum: BOX_CGROUP_V1
+    enum: BOX_CGROUP_V2
+
+    struct box_error:
+        char stage[32]
+        int errnum
+        char text[192]
+
+    struct box_host:
+        int kind
+        char dir[5][256]
+
+    struct box_limits:
+        uint64_t memory_bytes
+        uint32_t cpu_quota_us
+        uint32_t cpu_shares
+        uint32_t pids
+
+    struct box_leaf:
+        char name[64]
+        int peak_fd
+        int usage_fd
+
+    struct box_usage:
+        uint64_t peak_bytes
+        uint64_t cpu_us
+
+    struct box_fork_request:
+        uint32_t version
+        uint32_t uid
+        uint32_t pids
+        uint32_t nofile
+        uint32_t n_join
+        uint32_t n_opt
+        uint32_t into
+        char hostname[64]
+
+    struct box_fork_fds:
+        int control
+        int log
+        int report
+        int tmp
+        int code
+        int into
+        int join[5]
+
+    struct box_report:
+        uint32_t kind
+        int32_t status
+        box_error error
+
+    int box_host_probe(box_host *host, const char *slice, box_error *err)
+    int box_host_open(const box_host *host, box_error *err)
+    int box_host_sweep(const box_host *host, int all, box_error *err)
+    int box_leaf_create(const box_host *host, box_leaf *leaf, const char *name, const box_limits *limits,
+                        box_error *err)
+    int box_leaf_join_fds(const box_host *host, const box_leaf *leaf, int *into_fd, int *join_fds, box_error *err)
+    int box_leaf_set_cpu(const box_host *host, const box_leaf *leaf, uint32_t quota_us, box_error *err)
+    int box_leaf_usage(const box_host *host, const box_leaf *leaf, box_usage *usage, box_error *err)
+    int box_leaf_reclaimable(const box_host *host, const box_leaf *leaf, uint64_t *count, box_error *err)
+    int box_leaf_oom_kills(const box_host *host, const box_leaf *leaf, uint64_t *count, box_error *err)
+    int box_leaf_remove(const box_host *host, box_leaf *leaf, box_error *err)
+    int box_scratch_mount(const char *template_path, const char *dir, box_error *err)
+    int box_scratch_tmpfs(uint64_t size_bytes, box_error *err)
+    int box_mount_used(int mount_fd, uint64_t *count, box_error *err)
+    int box_code_mount(const char *path, box_error *err)
+    int box_fork_send(int sock, const box_fork_request *request, const box_fork_fds *fds, box_error *err)
+    int box_fork_receive(int sock, int timeout_ms, int *pid, box_error *err)
+    int box_kill(int pidfd, box_error *err)
+    int box_reap(int pidfd, int *status, box_error *err)

@@ -1,0 +1,246 @@
+"""The box, called from Python: convert, call without the GIL, raise. What happens is in native/box.
+
+One importer: engine.sandbox.box. Failures raise SandboxFault with the step, the kernel's errno and a sentence.
+"""
+
+from libc.string cimport memcpy, memset, strlen
+from posix.unistd cimport close
+
+from engine.errors import SandboxFault
+
+CGROUP_KINDS = {BOX_CGROUP_NONE: "none", BOX_CGROUP_V1: "v1", BOX_CGROUP_V2: "v2"}
+
+
+cdef object fault(box_error *err):
+    return SandboxFault(
+        (<bytes>err.stage).decode("utf-8", "replace"), err.errnum, (<bytes>err.text).decode("utf-8", "replace")
+    )
+
+
+cdef class Host:
+    """The engine's cgroup directories on this host."""
+
+    cdef box_host host
+
+    def __init__(self, str slice_name):
+        cdef box_error err
+        cdef bytes name = slice_name.encode()
+        if box_host_probe(&self.host, name, &err) < 0:
+            raise fault(&err)
+
+    @property
+    def kind(self):
+        return CGROUP_KINDS[self.host.kind]
+
+    @property
+    def directories(self):
+        return {
+            name: (<bytes>self.host.dir[which]).decode()
+            for which, name in (
+                (BOX_MEMORY, "memory"), (BOX_CPU, "cpu"), (BOX_CPUACCT, "cpuacct"), (BOX_PIDS, "pids"),
+                (BOX_UNIFIED, "unified"),
+            )
+        }
+
+    def open(self):
+        cdef box_error err
+        cdef int status
+        with nogil:
+            status = box_host_open(&self.host, &err)
+        if status < 0:
+            raise fault(&err)
+
+    def sweep(self, bint everything=False):
+        cdef box_error err
+        cdef int count
+        with nogil:
+            count = box_host_sweep(&self.host, everything, &err)
+        if count < 0:
+            raise fault(&err)
+        return count
+
+    def leaf(self, str name, *, memory_bytes, cpu_quota_us, cpu_shares, pids):
+        cdef box_error err
+        cdef box_limits limits
+        cdef bytes encoded = name.encode()
+        cdef const char *text = encoded
+        cdef Leaf leaf = Leaf.__new__(Leaf)
+        cdef int status
+        if len(encoded) >= sizeof(leaf.leaf.name):
+            raise ValueError(f"the name of a leaf has at most {sizeof(leaf.leaf.name) - 1} bytes")
+        limits.memory_bytes = memory_bytes
+        limits.cpu_quota_us = cpu_quota_us
+        limits.cpu_shares = cpu_shares
+        limits.pids = pids
+        leaf.owner = self
+        with nogil:
+            status = box_leaf_create(&self.host, &leaf.leaf, text, &limits, &err)
+        if status < 0:
+            raise fault(&err)
+        return leaf
+
+
+cdef class Leaf:
+    """One sandbox's cgroup."""
+
+    cdef Host owner
+    cdef box_leaf leaf
+
+    def __cinit__(self):
+        self.leaf.peak_fd = self.leaf.usage_fd = -1
+
+    def __dealloc__(self):
+        if self.leaf.peak_fd >= 0:
+            close(self.leaf.peak_fd)
+        if self.leaf.usage_fd >= 0:
+            close(self.leaf.usage_fd)
+
+    @property
+    def name(self):
+        return (<bytes>self.leaf.name).decode()
+
+    def set_cpu(self, quota_us):
+        cdef box_error err
+        cdef int status
+        cdef uint32_t quota = quota_us
+        with nogil:
+            status = box_leaf_set_cpu(&self.owner.host, &self.leaf, quota, &err)
+        if status < 0:
+            raise fault(&err)
+
+    def usage(self):
+        cdef box_error err
+        cdef box_usage usage
+        if box_leaf_usage(&self.owner.host, &self.leaf, &usage, &err) < 0:
+            raise fault(&err)
+        return usage.peak_bytes, usage.cpu_us
+
+    def reclaimable(self):
+        cdef box_error err
+        cdef uint64_t count
+        if box_leaf_reclaimable(&self.owner.host, &self.leaf, &count, &err) < 0:
+            raise fault(&err)
+        return count
+
+    def oom_kills(self):
+        cdef box_error err
+        cdef uint64_t count
+        if box_leaf_oom_kills(&self.owner.host, &self.leaf, &count, &err) < 0:
+            raise fault(&err)
+        return count
+
+    def remove(self):
+        cdef box_error err
+        cdef int status
+        with nogil:
+            status = box_leaf_remove(&self.owner.host, &self.leaf, &err)
+        if status < 0:
+            raise fault(&err)
+
+
+def fork(int sock, Leaf leaf, *, uid, pids, nofile, str hostname, int control, int log, int report, int tmp, int code,
+         int timeout_ms):
+    """Ask the zygote behind `sock` for a sandbox in `leaf`; returns (pidfd, pid). One caller at a time a socket."""
+    cdef box_error err
+    cdef box_fork_request request
+    cdef box_fork_fds fds
+    cdef int n_join, pid = 0, pidfd = -1, status
+    cdef bytes name = hostname.encode()[:63]
+
+    memset(&request, 0, sizeof(request))
+    request.version = BOX_WIRE_VERSION
+    request.uid = uid
+    request.pids = pids
+    request.nofile = nofile
+    memcpy(request.hostname, <const char *>name, len(name))
+    fds.control, fds.log, fds.report, fds.tmp, fds.code = control, log, report, tmp, code
+    with nogil:
+        n_join = box_leaf_join_fds(&leaf.owner.host, &leaf.leaf, &fds.into, fds.join, &err)
+        if n_join >= 0:
+            request.n_join = n_join
+            request.into = fds.into >= 0
+            status = box_fork_send(sock, &request, &fds, &err)
+            if status == 0:
+                pidfd = box_fork_receive(sock, timeout_ms, &pid, &err)
+            if fds.into >= 0:
+                close(fds.into)
+            while n_join > 0:
+                n_join -= 1
+                close(fds.join[n_join])
+    if pidfd < 0:
+        raise fault(&err)
+    return pidfd, pid
+
+
+def kill(int pidfd):
+    """SIGKILL to process 1 of a sandbox: all of it dies."""
+    cdef box_error err
+    if box_kill(pidfd, &err) < 0:
+        raise fault(&err)
+
+
+def reap(int pidfd):
+    """The wait status if it has ended, else None."""
+    cdef box_error err
+    cdef int status, ended
+    ended = box_reap(pidfd, &status, &err)
+    if ended < 0:
+        raise fault(&err)
+    return status if ended else None
+
+
+def scratch_mount(bytes template_path, bytes folder):
+    """A fresh /tmp from an image, as the descriptor of a detached mount."""
+    cdef box_error err
+    cdef int fd
+    cdef const char *template_text = template_path
+    cdef const char *folder_text = folder
+    with nogil:
+        fd = box_scratch_mount(template_text, folder_text, &err)
+    if fd < 0:
+        raise fault(&err)
+    return fd
+
+
+def scratch_tmpfs(size_bytes):
+    """A tmpfs as the descriptor of a detached mount."""
+    cdef box_error err
+    cdef uint64_t size = size_bytes
+    cdef int fd = box_scratch_tmpfs(size, &err)
+    if fd < 0:
+        raise fault(&err)
+    return fd
+
+
+def mount_used(int mount_fd):
+    """Bytes stored in a mount."""
+    cdef box_error err
+    cdef uint64_t count
+    if box_mount_used(mount_fd, &count, &err) < 0:
+        raise fault(&err)
+    return count
+
+
+def code_mount(bytes path):
+    """A folder, read-only, as the descriptor of a detached mount."""
+    cdef box_error err
+    cdef int fd = box_code_mount(path, &err)
+    if fd < 0:
+        raise fault(&err)
+    return fd
+
+
+def read_report(bytes data):
+    """What a sandbox said on its report pipe: (wait status of the guest or None, SandboxFault or None)."""
+    cdef box_report report
+    if len(data) < <Py_ssize_t>sizeof(report):
+        return None, None
+    memcpy(&report, <const char *>data, sizeof(report))
+    if report.kind == BOX_REPORT_EXITED:
+        return report.status, None
+    report.error.stage[31] = 0
+    report.error.text[191] = 0
+    return None, fault(&report.error)
+
+
+REPORT_BYTES = sizeof(box_report)

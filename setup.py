@@ -1,0 +1,147 @@
+"""Builds what is compiled or generated: protobuf stubs from proto/, extensions from native/.
+
+A generated or compiled module lands at the same path under engine/ that its source has under proto/ or native/engine/.
+Everything else about the distribution is in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+from setuptools import Command, Extension, find_packages, setup
+from setuptools.command.build import build
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+PROTOS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("proto/engine/v1/*.proto"))
+BOX = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.c"))
+BOX_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.h"))
+
+C_FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-format-truncation", "-D_GNU_SOURCE", "-fstack-protector-strong", "-D_FORTIFY_SOURCE=2"]
+# Cython's own output is not ours to make free of warnings.
+CYTHON_FLAGS = [flag for flag in C_FLAGS if flag not in ("-Wall", "-Wextra", "-Werror")]
+LINK_FLAGS = ["-Wl,-z,relro,-z,now"]
+if os.environ.get("CLEAVE_SANITIZE"):
+    SANITIZE = [f"-fsanitize={os.environ['CLEAVE_SANITIZE']}", "-fno-omit-frame-pointer", "-g"]
+    C_FLAGS += SANITIZE
+    CYTHON_FLAGS += SANITIZE
+    LINK_FLAGS += SANITIZE
+
+
+class GenerateProto(Command):
+    """Turn proto/engine/v1/*.proto into engine/v1/*_pb2.py, with .pyi stubs."""
+
+    description = "generate protobuf and gRPC modules"
+    user_options: ClassVar[list[tuple[str, str | None, str]]] = []
+    build_lib: str | None = None
+    editable_mode = False
+
+    def initialize_options(self) -> None:
+        self.build_lib = None
+
+    def finalize_options(self) -> None:
+        self.set_undefined_options("build_py", ("build_lib", "build_lib"))
+
+    def run(self) -> None:
+        self._generate(ROOT)
+        if not self.editable_mode:
+            assert self.build_lib is not None
+            self._generate(ROOT / self.build_lib)
+
+    def _generate(self, target: Path) -> None:
+        from importlib.resources import files
+
+        from grpc_tools import protoc
+
+        target.mkdir(parents=True, exist_ok=True)
+        package = target / "engine" / "v1"
+        package.mkdir(parents=True, exist_ok=True)
+        (package / "__init__.py").write_text('"""Generated from proto/engine/v1: do not edit."""\n')
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        status = protoc.main(
+            [
+                "protoc",
+                f"--proto_path={ROOT / 'proto'}",
+                f"--proto_path={files('grpc_tools') / '_proto'}",
+                f"--python_out={target}",
+                f"--grpc_python_out={target}",
+                f"--mypy_out={target}",
+                f"--mypy_grpc_out={target}",
+                *(str(ROOT / path) for path in PROTOS),
+            ]
+        )
+        if status != 0:
+            raise SystemExit(f"protoc failed with status {status}; its messages are above")
+
+    def get_source_files(self) -> list[str]:
+        return list(PROTOS)
+
+    def get_outputs(self) -> list[str]:
+        names = []
+        for proto in PROTOS:
+            stem = Path(proto).stem
+            names += [f"{stem}_pb2.py", f"{stem}_pb2.pyi", f"{stem}_pb2_grpc.py", f"{stem}_pb2_grpc.pyi"]
+        return [f"{self.build_lib}/engine/v1/{name}" for name in names]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {}
+
+
+class BuildPyAfterProto(build_py):
+    """Generate before the packages are collected, so that engine.v1 is one of them."""
+
+    def run(self) -> None:
+        self.run_command("generate_proto")
+        super().run()
+
+
+class BuildExt(build_ext):
+    """Compile Cython sources only where an extension is built."""
+
+    def finalize_options(self) -> None:
+        from Cython.Build import cythonize
+
+        self.distribution.ext_modules = cythonize(  # type: ignore[no-untyped-call]
+            self.distribution.ext_modules,
+            include_path=["native"],
+            build_dir="build/cython",
+            compiler_directives={"language_level": "3", "binding": False, "embedsignature": False},
+        )
+        super().finalize_options()
+
+
+build.sub_commands.insert(0, ("generate_proto", None))
+
+EXTENSIONS = [
+    # What the engine holds: Cython over the box.
+    Extension(
+        "engine.sandbox._box",
+        ["native/engine/sandbox/_box.pyx", *BOX],
+        include_dirs=["native/box"],
+        depends=BOX_HEADERS,
+        extra_compile_args=CYTHON_FLAGS,
+        extra_link_args=LINK_FLAGS,
+    ),
+    # What a zygote loads: plain C on the limited API, so that one build serves every Python from 3.9 on.
+    Extension(
+        "engine.zygote._fork",
+        ["native/engine/zygote/_fork.c", *BOX],
+        include_dirs=["native/box"],
+        depends=BOX_HEADERS,
+        define_macros=[("Py_LIMITED_API", "0x03090000")],
+        py_limited_api=True,
+        extra_compile_args=C_FLAGS,
+        extra_link_args=LINK_FLAGS,
+    ),
+]
+
+setup(
+    packages=find_packages(include=["engine", "engine.*"]) + ([] if (ROOT / "engine/v1").exists() else ["engine.v1"]),
+    package_data={"engine": ["py.typed"], "engine.v1": ["*.pyi"]},
+    ext_modules=EXTENSIONS,
+    cmdclass={"generate_proto": GenerateProto, "build_py": BuildPyAfterProto, "build_ext": BuildExt},
+)
