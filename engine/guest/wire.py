@@ -5,7 +5,8 @@ the first EVENT follow each other at once; from then on it is one EVENT, any fra
 
     engine → guest   SPEC    JSON object, see guest/runtime.py
                      EVENT   u32 length of the meta, the meta (JSON object), the event's payload as it came
-    guest → engine   READY       empty: the init phase is over, the handler is called next
+    guest → engine   HELLO       empty: the guest is there and waits for the SPEC
+                     READY       empty: the init phase is over, the handler is called next
                      INIT_ERROR  an error document (JSON); the guest exits after it
                      RESULT      the handler's result as JSON
                      ERROR       an error document (JSON); the guest goes on
@@ -25,6 +26,7 @@ META = struct.Struct("<I")
 SPEC = 1
 EVENT = 2
 
+HELLO = 15
 READY = 16
 INIT_ERROR = 17
 RESULT = 18
@@ -34,6 +36,12 @@ CHUNK = 21
 
 ERROR_LIMIT_BYTES = 262_144
 """An error document may not be larger; the guest shortens its message and its trace to fit."""
+
+SPEC_LIMIT_BYTES = 1_048_576
+"""A specification: the environment is at most 4 KB and what AWS adds to it."""
+
+EVENT_LIMIT_BYTES = 16_777_216
+"""The body of an EVENT frame: the meta and a payload of at most 6 MB, with room to spare."""
 
 CONTROL_FD = 3
 """Where a guest finds its socket."""

@@ -37,7 +37,7 @@ def main(argv):
     sys.dont_write_bytecode = True
     fork = _load_fork_module(fork_path)
     _load_guest_package(guest_dir)
-    from cleave_guest import reseed, runtime
+    from cleave_guest import reseed, runtime, wire
 
     fork.enter_root(prefixes, uid_base, uid_count)
     runtime.rehearse()
@@ -51,6 +51,7 @@ def main(argv):
     if not fork.serve(sock):
         os._exit(0)
     # A sandbox, from here on.
+    os.write(wire.CONTROL_FD, wire.frame(wire.HELLO))
     reseed.after_fork()
     gc.enable()
     runtime.run()

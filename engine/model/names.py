@@ -53,7 +53,7 @@ def parse_resource_name(text: str) -> FunctionRef:
     if match is None:
         raise InvalidArgument(
             f"{text!r} is not the name of a function",
-            fix="use functions/{function}, functions/{function}/versions/{version} or functions/{function}/aliases/{alias}",
+            fix="use functions/{function}, with /versions/{version} or /aliases/{alias} after it where one is meant",
             fields={"name": "must be functions/{function}"},
         )
     return FunctionRef(check_function_name(match["name"]), match["version"] or match["alias"] or LATEST)

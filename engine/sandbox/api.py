@@ -1,7 +1,7 @@
 """What a sandbox is to the scheduler, whatever it is made of.
 
-Theory of operation: a Pool starts a Sandbox for a SandboxSpec; the sandbox runs one Event at a time, the first one after
-the function's init phase; each run ends in an Ending. The guarantees that every implementation gives:
+Theory of operation: a Pool starts a Sandbox for a SandboxSpec; the sandbox runs one Event at a time, the first one
+after the function's init phase; each run ends in an Ending. The guarantees that every implementation gives:
 
 * `run` never overlaps with itself, and always ends: by its own clock if by nothing else.
 * Once an Ending has `reusable=False`, or `kill` was called, the sandbox runs nothing more.

@@ -12,7 +12,7 @@
 #include <time.h>
 
 static const char *const STAGE[BOX_HIERARCHIES] = {
-    [BOX_MEMORY] = "cgroup memory", [BOX_CPU] = "cgroup cpu",          [BOX_CPUACCT] = "cgroup cpuacct",
+    [BOX_MEMORY] = "cgroup memory", [BOX_CPU] = "cgroup cpu",         [BOX_CPUACCT] = "cgroup cpuacct",
     [BOX_PIDS] = "cgroup pids",     [BOX_UNIFIED] = "cgroup unified",
 };
 
@@ -225,8 +225,7 @@ int box_leaf_join_fds(const struct box_host *host, const struct box_leaf *leaf, 
     return count;
 }
 
-int box_leaf_set_cpu(const struct box_host *host, const struct box_leaf *leaf, uint32_t quota_us,
-                     struct box_error *err)
+int box_leaf_set_cpu(const struct box_host *host, const struct box_leaf *leaf, uint32_t quota_us, struct box_error *err)
 {
     return ops(host)->set_cpu(host, leaf, quota_us, err);
 }
@@ -255,8 +254,7 @@ int box_leaf_reclaimable(const struct box_host *host, const struct box_leaf *lea
     return 0;
 }
 
-int box_leaf_oom_kills(const struct box_host *host, const struct box_leaf *leaf, uint64_t *count,
-                       struct box_error *err)
+int box_leaf_oom_kills(const struct box_host *host, const struct box_leaf *leaf, uint64_t *count, struct box_error *err)
 {
     return ops(host)->oom_kills(host, leaf, count, err);
 }

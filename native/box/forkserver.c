@@ -1,7 +1,8 @@
 /* A zygote's side: one request in, one sandbox out.
  *
  * The clone is CLONE_PARENT: the engine is the sandbox's parent and only reaper, and a zygote that dies takes nobody
- * with it. The new process tells its own set-up failures on its report pipe; the zygote answers as soon as it is cloned. */
+ * with it. The new process tells its own set-up failures on its report pipe; the zygote answers as soon as it is
+ * cloned. */
 #include "internal.h"
 #include "wire.h"
 

@@ -1,4 +1,5 @@
-/* What can be seen: the minimal root that a zygote enters once and its forks inherit, and the mounts of each sandbox. */
+/* What can be seen: the minimal root that a zygote enters once and its forks inherit, and the mounts of each sandbox.
+ */
 #include "internal.h"
 #include "mountapi.h"
 

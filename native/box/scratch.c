@@ -1,8 +1,8 @@
 /* /tmp: an ext4 image of the quota's size in a nameless file, on a loop device, as a detached mount.
  *
  * A tmpfs would be simpler, and its pages would be charged to the memory tier (moby#47967). Here the pages are
- * reclaimable cache. Nothing of it has a name: the file is unlinked from birth, the loop device clears itself, the mount
- * hangs on its descriptor. Whatever is killed, the kernel takes all of it away. */
+ * reclaimable cache. Nothing of it has a name: the file is unlinked from birth, the loop device clears itself, the
+ * mount hangs on its descriptor. Whatever is killed, the kernel takes all of it away. */
 #include "internal.h"
 #include "mountapi.h"
 
@@ -67,7 +67,7 @@ int box_scratch_mount(const char *template_path, const char *dir, struct box_err
     char device_path[32];
 
     cleanup_close int template = open(template_path, O_RDONLY | O_CLOEXEC);
-    if (template < 0)
+    if (template <0)
         return box_fail(err, STAGE, "cannot open the template %s", template_path);
     cleanup_close int image = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (image < 0)

@@ -82,7 +82,7 @@ static const struct {
 enum {
     N_DENIED = sizeof DENIED / sizeof *DENIED,
     NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |
-                 CLONE_NEWNET,
+        CLONE_NEWNET,
     MAX_LENGTH = N_DENIED + 20,
 };
 

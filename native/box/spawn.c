@@ -48,8 +48,7 @@ static int enter_mounts(const struct box_fork_request *request, const struct box
     return box_mounts_enter(fds->tmp, fds->code, err);
 }
 
-static int leave_terminal(const struct box_fork_request *request, const struct box_fork_fds *fds,
-                          struct box_error *err)
+static int leave_terminal(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
 {
     (void)request, (void)fds;
     if (setsid() < 0)

@@ -1,6 +1,6 @@
 /* Requests and replies between engine and zygote: one message each on a SOCK_SEQPACKET pair, descriptors beside it. */
-#include "internal.h"
 #include "wire.h"
+#include "internal.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -68,8 +68,8 @@ static PyMethodDef METHODS[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef MODULE = {
-    PyModuleDef_HEAD_INIT, .m_name = "_fork", .m_doc = "The fork server.", .m_size = 0, .m_methods = METHODS};
+static struct PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, .m_name = "_fork", .m_doc = "The fork server.", .m_size = 0,
+                                    .m_methods = METHODS};
 
 PyMODINIT_FUNC PyInit__fork(void)
 {

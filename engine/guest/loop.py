@@ -1,0 +1,156 @@
+"""One function's life in one sandbox: the init phase, then one event at a time. runtime.py says what is sent.
+
+Guarantees: every EVENT is answered by one frame unless user code ends the process; what the handler wrote is in the
+log's pipe before that frame is sent.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from . import errors, interpreter, loader, logsetup, marshal, wire
+from .channel import Channel, ProtocolError
+from .context import LambdaContext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .stdio import Stdio
+
+    Handler = Callable[[Any, Any], Any]
+    Answer = tuple[int, bytes]  # frame kind and body
+
+_FAULT_STATUS = 70  # EX_SOFTWARE of sysexits.h: the stream could not be followed
+
+
+class Guest:
+    """What answers the engine."""
+
+    def __init__(self, fd: int, stdio: Stdio) -> None:
+        self.stdio = stdio
+        self._channel = Channel(fd)
+        self._pid = os.getpid()
+        self._spec: dict[str, Any] = {}
+        self._json_log = False
+        self._request_id = ""
+        self._tenant_id: str | None = None
+        self._kept: list[object] = []
+        os.set_inheritable(fd, False)
+        stdio.install()
+
+    def serve(self) -> int:
+        """Serve until the engine ends the stream; returns the exit status. User code's exits come out of here."""
+        try:
+            return self._serve()
+        except (ProtocolError, OSError) as error:
+            if not isinstance(error, (BrokenPipeError, ConnectionResetError)):
+                self.stdio.write(f"the control stream of the sandbox is lost: {error}\n")
+            return _FAULT_STATUS
+
+    def _serve(self) -> int:
+        spec = self._channel.receive(wire.SPEC, wire.SPEC_LIMIT_BYTES)
+        event = None if spec is None else self._receive_event()
+        if spec is None or event is None:
+            return 0
+        handler = self._initialize(_json_object(spec))
+        if handler is None:
+            return 1
+        self._channel.send(wire.READY)
+        deadline_ms = int(time.time() * 1000) + int(event[0].get("timeout_ms", 0))  # the init phase is not counted
+        while event is not None:
+            kind, body = self._invoke(handler, event[0], event[1], deadline_ms)
+            event = None  # a large payload is not kept while the sandbox is idle
+            if os.getpid() != self._pid:  # user code has forked and returned twice
+                return 0
+            self.stdio.settle()
+            self._channel.send(kind, body)
+            del body
+            event = self._receive_event()
+            if event is not None:
+                deadline_ms = int(event[0]["deadline_ms"])
+        return 0
+
+    def _receive_event(self) -> tuple[dict[str, Any], memoryview] | None:
+        body = self._channel.receive(wire.EVENT, wire.EVENT_LIMIT_BYTES)
+        if body is None:
+            return None
+        start = wire.META.size
+        end = start + wire.META.unpack_from(body)[0] if len(body) >= start else 0
+        if not start <= end <= len(body):
+            raise ProtocolError("the meta of an event is longer than the event")
+        view = memoryview(body)
+        return _json_object(view[start:end]), view[end:]
+
+    def _initialize(self, spec: dict[str, Any]) -> Handler | None:
+        """The init phase; None where it failed and the engine was told so."""
+        self._spec = spec
+        environment = spec["environment"]
+        log_format = spec.get("log_format") or environment.get("AWS_LAMBDA_LOG_FORMAT", "")
+        self._json_log = log_format.upper() == "JSON"
+        self._kept.append(interpreter.prepare(environment))
+        logsetup.arm(self._request_ids, self._json_log)
+        failure = None
+        try:
+            handler = loader.load(spec["handler"], interpreter.task_root(environment))
+        except Exception as error:
+            failure = self._failure(error)
+        self.stdio.settle()
+        if failure is None:
+            return handler
+        self._channel.send(wire.INIT_ERROR, failure)
+        return None
+
+    def _request_ids(self) -> tuple[str, str | None]:
+        return self._request_id, self._tenant_id
+
+    def _failure(self, error: BaseException) -> bytes:
+        """Write the record of an error to the log; returns its document."""
+        document = errors.document(error, self._request_id)
+        self.stdio.settle()
+        self.stdio.write(errors.log_record(document, self._json_log))
+        return marshal.encode(document)
+
+    def _invoke(self, handler: Handler, meta: dict[str, Any], payload: memoryview, deadline_ms: int) -> Answer:
+        self._request_id = meta["request_id"]
+        self._tenant_id = meta.get("tenant_id")
+        interpreter.set_trace_id(meta.get("trace_id"))
+        try:
+            context = LambdaContext(self._spec, meta, deadline_ms)
+            body = _encode(handler(_decode(payload), context))
+        except Exception as error:
+            return wire.ERROR, self._failure(error)
+        if len(body) > self._spec["result_limit_bytes"]:
+            return wire.TOO_LARGE, b""
+        return wire.RESULT, body
+
+
+def _json_object(data: bytes | memoryview) -> dict[str, Any]:
+    try:
+        value = marshal.decode(data)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ProtocolError("not a JSON object")
+    return value
+
+
+def _decode(payload: memoryview) -> Any:
+    try:
+        return marshal.decode(payload) if payload else {}
+    except (ValueError, RecursionError) as error:
+        raise errors.Fault(errors.UNMARSHAL_ERROR, f"Unable to unmarshal input: {error}") from None
+
+
+def _encode(result: Any) -> bytes:
+    """As AWS does, bytes are the answer as they are, and everything else is written as JSON."""
+    if isinstance(result, bytes):
+        return result
+    try:
+        return marshal.encode(result)
+    except Exception as error:
+        if type(result).__name__ == "coroutine":
+            result.close()  # it will not be awaited; the document says all there is to say
+        raise errors.Fault(errors.MARSHAL_ERROR, f"Unable to marshal response: {error}") from None

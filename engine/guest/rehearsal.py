@@ -1,0 +1,174 @@
+"""Runs the guest's own path inside a zygote, so that its forks find warm code and pages that are allocated already.
+
+Each page that a fork is the first to write costs it 2.5 to 4.3 µs, and code that has never run allocates: rehearsing
+saves a start about 0.7 ms. Works without any file, for the zygote may have entered its minimal root. Guarantees: what
+a run changes in the process is as before when it returns; a path that does not work is an error here, in the zygote.
+"""
+
+from __future__ import annotations
+
+import _socket
+import builtins
+import os
+import sys
+import time
+
+from . import loader, marshal, reseed, wire
+from .loop import Guest
+from .stdio import Stdio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_MODULE = "cleave_rehearsed"
+_SOURCE = b"""
+def handler(event, context):
+    print("rehearsal", context.aws_request_id, context.get_remaining_time_in_millis())
+    if event["fail"]:
+        raise ValueError("rehearsal")
+    return {"text": event["text"], "numbers": [1, 2.5, None, True]}
+"""
+_TEXT = "characters \u00e4\u20ac and a line\n" * 8
+_EXPECTED = [wire.READY, wire.RESULT, wire.RESULT, wire.ERROR]
+
+
+def rehearse(times: int) -> None:
+    """Serve `times` functions with three events each. Raises RuntimeError where the answers are not as expected."""
+    before = _State()
+    try:
+        for _ in range(times):
+            reseed.after_fork()
+            answers = _serve_once()
+            if answers != _EXPECTED:
+                raise RuntimeError(f"the guest's rehearsal answered with frames {answers}, not {_EXPECTED}")
+            before.restore()
+    finally:
+        before.restore()
+
+
+def _serve_once() -> list[int]:
+    engine, guest = _socket.socketpair()
+    log_out, log_in = os.pipe()
+    stdio = Stdio(log_in, log_in)
+    try:
+        engine.sendall(wire.frame(wire.SPEC, marshal.encode(_spec())))
+        for fail in (False, False, True):
+            engine.sendall(wire.frame(wire.EVENT, _event(fail)))
+        engine.shutdown(_socket.SHUT_WR)
+        loader.run_source(_MODULE, f"/var/task/{_MODULE}.py", _SOURCE)
+        Guest(guest.fileno(), stdio).serve()
+        guest.close()
+        return _kinds(engine)
+    finally:
+        stdio.settle()
+        stdio.close()
+        for fd in (log_in, log_out):
+            os.close(fd)
+        engine.close()
+        guest.close()
+
+
+def _spec() -> dict[str, Any]:
+    return {
+        "handler": f"{_MODULE}.handler",
+        "environment": {"TZ": ":UTC", "LANG": "en_US.UTF-8", "LAMBDA_TASK_ROOT": "/var/task"},
+        "memory_mb": 128,
+        "function_name": "rehearsal",
+        "function_version": "$LATEST",
+        "log_group_name": "/aws/lambda/rehearsal",
+        "log_stream_name": "rehearsal",
+        "result_limit_bytes": 4096,
+        "log_format": "Text",
+    }
+
+
+def _event(fail: bool) -> bytes:
+    deadline_ms = int(time.time() * 1000) + 60_000
+    meta = marshal.encode(
+        {
+            "request_id": "00000000-0000-0000-0000-000000000000",
+            "deadline_ms": deadline_ms,
+            "timeout_ms": 60_000,
+            "function_arn": "arn:aws:lambda:us-east-1:000000000000:function:rehearsal",
+            "trace_id": "Root=1-00000000-000000000000000000000000",
+        }
+    )
+    return wire.META.pack(len(meta)) + meta + marshal.encode({"fail": fail, "text": _TEXT})
+
+
+def _kinds(engine: _socket.socket) -> list[int]:
+    received = b""
+    while True:
+        piece = engine.recv(65_536)
+        if not piece:
+            break
+        received += piece
+    kinds = []
+    while received:
+        length, kind = wire.HEADER.unpack_from(received)
+        kinds.append(kind)
+        received = received[wire.HEADER.size + length :]
+    return kinds
+
+
+class _State:
+    """What a guest changes in its interpreter, as it is now."""
+
+    def __init__(self) -> None:
+        self._environ = dict(os.environ)
+        try:
+            self._folder: str | None = os.getcwd()
+        except OSError:
+            self._folder = None
+        self._path = list(sys.path)
+        self._meta_path = list(sys.meta_path)
+        self._importers = dict(sys.path_importer_cache)
+        self._modules = dict(sys.modules)
+        self._argv = list(sys.argv)
+        self._no_bytecode = sys.dont_write_bytecode
+        self._streams = {
+            name: getattr(sys, name) for name in ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
+        }
+        self._builtins = {name: vars(builtins).get(name) for name in ("exit", "quit")}
+        self._logging = _logging_state()
+
+    def restore(self) -> None:
+        """Put everything back; may be called again and again."""
+        os.environ.clear()
+        os.environ.update(self._environ)
+        time.tzset()
+        if self._folder is not None:
+            os.chdir(self._folder)
+        sys.path[:] = self._path
+        sys.meta_path[:] = self._meta_path
+        _restore_mapping(sys.path_importer_cache, self._importers)
+        _restore_mapping(sys.modules, self._modules)
+        sys.argv[:] = self._argv
+        sys.dont_write_bytecode = self._no_bytecode
+        for name, stream in self._streams.items():
+            setattr(sys, name, stream)
+        for name, value in self._builtins.items():
+            if value is not None:
+                setattr(builtins, name, value)
+            elif hasattr(builtins, name):
+                delattr(builtins, name)
+        if self._logging is not None:
+            root, handlers, level, formatter, converter = self._logging
+            root.handlers[:] = handlers
+            root.setLevel(level)
+            formatter.converter = converter
+
+
+def _logging_state() -> tuple[Any, list[Any], int, Any, Any] | None:
+    logging = sys.modules.get("logging")
+    if logging is None:
+        return None
+    root = logging.getLogger()
+    return root, list(root.handlers), root.level, logging.Formatter, logging.Formatter.converter
+
+
+def _restore_mapping(current: dict[str, Any], saved: dict[str, Any]) -> None:
+    for name in set(current) - set(saved):
+        del current[name]
+    current.update(saved)

@@ -1,0 +1,39 @@
+"""The loop of a guest: specification, init phase, then one event at a time until the engine ends the stream.
+
+Theory of operation. A zygote forks; the fork, alone in its sandbox, calls run(). Descriptor 0 is /dev/null, 1 and 2 are
+one pipe to the engine (the log), wire.CONTROL_FD is the control stream. The engine sends
+
+    SPEC   {"handler", "environment" (complete), "memory_mb", "function_name", "function_version", "log_group_name",
+            "log_stream_name", "result_limit_bytes", "log_format": "Text" | "JSON"}
+    EVENT  meta {"request_id", "deadline_ms" (since the epoch), "timeout_ms", "function_arn", and where there are any
+            "client_context" (JSON text), "identity" (JSON text or object), "trace_id", "tenant_id"}, then the payload
+
+and the guest answers as wire.py says. An exit of user code (SystemExit and whatever else is no Exception) ends the
+process with Python's own status and no frame. Everything a handler wrote is in the pipe before its answer is.
+Nothing that the engine relies on is decided here: user code shares this process.
+"""
+
+from __future__ import annotations
+
+from . import exits, rehearsal, wire
+from .loop import Guest
+from .stdio import Stdio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def run(fd: int = wire.CONTROL_FD) -> NoReturn:
+    """Be the guest of this process until it ends. Called in a fork that reseed.after_fork has made its own."""
+    guest = Guest(fd, Stdio())
+    try:
+        status = guest.serve()
+    except BaseException as error:
+        status = exits.status_of(error)
+    exits.leave(status, guest.stdio)
+
+
+def rehearse(times: int = 20) -> None:
+    """Run the whole path in this process, a zygote that is about to freeze, and leave no trace of it."""
+    rehearsal.rehearse(times)

@@ -1,0 +1,388 @@
+"""A sandbox on Linux, from its first event to its last: the implementation of engine.sandbox.api.Sandbox.
+
+Three descriptors tell what happens, all on the event loop: the guest's frames (control), what it wrote (log), and the
+end of its process 1 (pidfd), after which the kernel has killed everything else of it. A run ends by a RESULT or ERROR
+frame, or by the end of the process, and the clock ends the process. What is enforced is written by the engine and read
+by the kernel; nothing the guest says changes a limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+from engine.errors import SandboxFault
+from engine.guest import wire
+from engine.model.invocation import RESULT_LIMIT_BYTES, FunctionError
+from engine.model.outcome import Outcome, StartKind
+from engine.sandbox import box
+from engine.sandbox.api import Ending, Event, RunSink, SandboxSpec
+from engine.sandbox.lifecycle import Lifecycle, SandboxState
+from engine.sandbox.link import GuestLink, ProtocolError
+from engine.sandbox.parts import CPU_PERIOD_US, Parts, cpu_quota_us, exit_status, read_report
+
+_LIMITS = {
+    wire.HELLO: 0,
+    wire.READY: 0,
+    wire.INIT_ERROR: wire.ERROR_LIMIT_BYTES,
+    wire.RESULT: RESULT_LIMIT_BYTES,
+    wire.ERROR: wire.ERROR_LIMIT_BYTES,
+    wire.TOO_LARGE: 0,
+}
+_LOG_READ_BYTES = 65_536  # a pipe holds no more
+_LOG_READS_A_TURN = 16
+_DEAD_WITHIN_S = 5.0  # a process that the kernel cannot kill by then is left to the janitor; its caller gets an answer
+_EXIT_WITHIN_S = 0.25
+_EMPTY_EVENT = b"{}"
+
+
+class LinuxSandbox:
+    """One sandbox over its Parts. Made by LinuxPool, on the event loop's thread."""
+
+    def __init__(
+        self,
+        sandbox_id: str,
+        spec: SandboxSpec,
+        parts: Parts,
+        *,
+        started_ns: int,
+        init_full_cpu: bool,
+        janitor: Executor,
+        on_closed: Callable[[], None],
+    ) -> None:
+        self._id = sandbox_id
+        self._spec = spec
+        self._parts = parts
+        self._loop = asyncio.get_running_loop()
+        self._janitor = janitor
+        self._on_closed = on_closed
+        self._life = Lifecycle()
+        self._quota_us = cpu_quota_us(spec.memory_mb)
+        self._quota_pending = init_full_cpu and self._quota_us < CPU_PERIOD_US
+        self._started_ns = started_ns
+        self._forked_ns = time.monotonic_ns()
+        self._hello_ns = 0
+        self._served = False
+        self._sink: RunSink | None = None
+        self._run: asyncio.Future[Ending] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._event: Event | None = None
+        self._began_ns = 0  # the init phase's or the handler's clock
+        self._init_us = 0
+        self._start_us = 0
+        self._marks: list[tuple[str, int]] = []
+        self._killed_as: Outcome | None = None
+        self._raw_peak = self._peak = 0
+        self._cpu_us = 0
+        self._tmp_bytes = box.mount_used(parts.tmp)
+        self._gone = asyncio.Event()
+        self._closing: asyncio.Task[None] | None = None
+        self._link = GuestLink(self._loop, parts.control, _LIMITS, self._on_frame, self._on_link_end)
+        self._loop.add_reader(parts.log, self._on_log)
+        self._loop.add_reader(parts.pidfd, self._on_exit)
+
+    @property
+    def id(self) -> str:
+        """Unique in this engine's life; the name of its cgroup too."""
+        return self._id
+
+    @property
+    def spec(self) -> SandboxSpec:
+        """What it was started for."""
+        return self._spec
+
+    @property
+    def kind(self) -> StartKind:
+        """How it came to be."""
+        return StartKind.FORK
+
+    @property
+    def pid(self) -> int:
+        """Process 1 of the sandbox, in the engine's numbering."""
+        return self._parts.pid
+
+    @property
+    def state(self) -> SandboxState:
+        """Where it is in its life."""
+        return self._life.state
+
+    @property
+    def dead(self) -> bool:
+        """It runs nothing more."""
+        return self._life.over
+
+    async def run(self, event: Event, sink: RunSink) -> Ending:
+        """Run one event; see the protocol. A cancelled run kills the sandbox."""
+        if self._life.over or self._run is not None:
+            raise SandboxFault("run", 0, "the sandbox has ended" if self._run is None else "the sandbox is busy")
+        self._run = self._loop.create_future()
+        self._event, self._sink = event, sink
+        payload = event.payload or _EMPTY_EVENT
+        meta = _event_meta(event)
+        frame = b"".join(
+            (
+                wire.HEADER.pack(wire.META.size + len(meta) + len(payload), wire.EVENT),
+                wire.META.pack(len(meta)),
+                meta,
+                payload,
+            )
+        )
+        self._began_ns = time.monotonic_ns()
+        if self._served:
+            self._marks = []
+            self._life.move(SandboxState.RUNNING)
+            self._timer = self._loop.call_later(event.timeout_ms / 1000, self._on_timeout)
+            sink.started(StartKind.WARM)
+        else:
+            self._marks = [("forked", self._forked_ns)]
+            self._served = True
+            if self._life.state is SandboxState.STARTING:
+                self._life.move(SandboxState.READY)
+            self._life.move(SandboxState.INITIALIZING)
+            self._timer = self._loop.call_later(self._spec.init_timeout_ms / 1000, self._on_timeout)
+            sink.started(self.kind)
+            frame = wire.frame(wire.SPEC, _spec_body(self._spec)) + frame
+        self._link.send(frame)
+        try:
+            return await self._run
+        except asyncio.CancelledError:
+            self._killed_as = Outcome.CANCELLED
+            self.kill()
+            raise
+        finally:
+            self._run = self._sink = self._event = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def kill(self) -> None:
+        """SIGKILL to its process 1, which takes the rest of it along; not held up by the CPU quota."""
+        if self._life.state in (SandboxState.DEAD, SandboxState.CLOSING):
+            return
+        if not self._life.over:
+            self._life.move(SandboxState.ENDED)
+        if not self._gone.is_set():
+            # A throttled process would die only in its next period.
+            self._parts.leaf.set_cpu(0)
+            box.kill(self._parts.pidfd)
+
+    async def close(self, grace_ms: int = 0) -> None:
+        """End it and take everything away; safe to call again, and to cancel: the work goes on."""
+        if self._closing is None:
+            self.kill()
+            self._life.move(SandboxState.CLOSING)
+            self._closing = self._loop.create_task(self._take_away())
+        await asyncio.shield(self._closing)
+
+    async def _take_away(self) -> None:
+        await self._gone.wait()
+        self._link.close()
+        self._loop.remove_reader(self._parts.log)
+        try:
+            await self._loop.run_in_executor(self._janitor, self._parts.release)
+        finally:
+            self._life.move(SandboxState.DEAD)
+            self._on_closed()
+
+    # What the guest says
+
+    def _on_frame(self, kind: int, body: bytes | bytearray) -> None:
+        if kind == wire.HELLO and not self._hello_ns:
+            self._hello_ns = time.monotonic_ns()
+            self._start_us = (self._hello_ns - self._started_ns) // 1000
+            self._marks.append(("started", self._hello_ns))
+            return
+        if self._run is None or self._run.done():
+            raise ProtocolError(f"a frame of kind {kind} between two events")
+        if self._life.state is SandboxState.INITIALIZING:
+            if kind == wire.READY:
+                return self._on_ready()
+            if kind == wire.INIT_ERROR:
+                self._init_us = self._since_began(from_hello=True)
+                self._life.move(SandboxState.ENDED)
+                return self._finish(Outcome.INIT_ERROR, error=_function_error(body))
+        elif kind == wire.RESULT:
+            self._drain_log()
+            self._life.move(SandboxState.IDLE)
+            return self._finish(Outcome.OK, payload=bytes(body))
+        elif kind == wire.ERROR:
+            self._drain_log()
+            self._life.move(SandboxState.IDLE)
+            return self._finish(Outcome.HANDLER_ERROR, error=_function_error(body))
+        elif kind == wire.TOO_LARGE:
+            self._drain_log()
+            self._life.move(SandboxState.IDLE)
+            return self._finish(Outcome.HANDLER_ERROR, error=_too_large())
+        raise ProtocolError(f"a frame of kind {kind} in state {self._life.state.value}")
+
+    def _on_ready(self) -> None:
+        assert self._event is not None
+        assert self._timer is not None
+        self._init_us = self._since_began(from_hello=True)
+        if self._quota_pending:
+            self._parts.leaf.set_cpu(self._quota_us)
+        self._life.move(SandboxState.RUNNING)
+        self._began_ns = time.monotonic_ns()
+        self._marks.append(("initialized", self._began_ns))
+        self._timer.cancel()
+        self._timer = self._loop.call_later(self._event.timeout_ms / 1000, self._on_timeout)
+
+    def _on_link_end(self, error: ProtocolError | None) -> None:
+        # A guest that left its socket, or talked nonsense on it, serves nothing more. One that left is most likely
+        # exiting: its process 1 gets a moment to say how.
+        if not self._life.over:
+            self._life.move(SandboxState.ENDED)
+        if error is not None:
+            self.kill()
+        else:
+            self._loop.call_later(_EXIT_WITHIN_S, self.kill)
+
+    # What it wrote
+
+    def _on_log(self) -> None:
+        for _ in range(_LOG_READS_A_TURN):
+            if not self._read_log():
+                return
+
+    def _drain_log(self) -> None:
+        """What was written before an answer is in the pipe when the answer is here: at most a pipe full of it."""
+        self._read_log()
+
+    def _read_log(self) -> bool:
+        try:
+            data = os.read(self._parts.log, _LOG_READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._loop.remove_reader(self._parts.log)
+            return False
+        if self._sink is not None:
+            self._sink.output(data)
+        return len(data) == _LOG_READ_BYTES
+
+    # How it ends
+
+    def _on_timeout(self) -> None:
+        self._killed_as = Outcome.TIMEOUT
+        self.kill()
+        self._timer = self._loop.call_later(_DEAD_WITHIN_S, self._finish, Outcome.TIMEOUT)
+
+    def _on_exit(self) -> None:
+        status = box.reap(self._parts.pidfd)
+        if status is None:
+            return
+        self._loop.remove_reader(self._parts.pidfd)
+        self._link.read_to_end()
+        guest_status, fault = read_report(self._parts.report)
+        self._link.close()
+        while self._read_log():
+            pass
+        if not self._life.over:
+            self._life.move(SandboxState.ENDED)
+        self._gone.set()
+        if self._run is None or self._run.done():
+            return
+        if fault is not None:
+            self._run.set_exception(fault)
+        elif self._killed_as is not None:
+            self._finish(self._killed_as)
+        elif self._parts.leaf.oom_kills():
+            self._finish(Outcome.OUT_OF_MEMORY, exit_text="signal: killed")
+        else:
+            self._finish(Outcome.EXITED, exit_text=exit_status(status if guest_status is None else guest_status))
+
+    def _since_began(self, *, from_hello: bool = False) -> int:
+        began = max(self._began_ns, self._hello_ns) if from_hello else self._began_ns
+        return (time.monotonic_ns() - began) // 1000
+
+    def _finish(
+        self, outcome: Outcome, payload: bytes = b"", error: FunctionError | None = None, exit_text: str = ""
+    ) -> None:
+        if self._run is None or self._run.done():
+            return
+        now = time.monotonic_ns()
+        self._marks.append(("answered", now))
+        in_init = outcome is Outcome.INIT_ERROR or (self._init_us == 0 and self._start_us > 0)
+        if in_init and outcome is not Outcome.INIT_ERROR:
+            self._init_us = self._since_began(from_hello=True)
+        cpu_us, tmp_bytes = self._measure()
+        ending = Ending(
+            outcome=outcome,
+            reusable=self._life.state is SandboxState.IDLE,
+            payload=payload,
+            error=error,
+            start_us=self._start_us,
+            init_us=self._init_us,
+            handler_us=0 if in_init else (now - self._began_ns) // 1000,
+            peak_memory_bytes=self._peak,
+            cpu_us=cpu_us,
+            tmp_written_bytes=tmp_bytes,
+            timeline=tuple(self._marks),
+            exit_status=exit_text,
+        )
+        self._start_us = self._init_us = 0
+        self._run.set_result(ending)
+
+    def _measure(self) -> tuple[int, int]:
+        """CPU time and growth of /tmp since the last call; the peak of memory is kept up to date."""
+        raw_peak, cpu_us = self._parts.leaf.usage()
+        if raw_peak != self._raw_peak:
+            # The kernel's peak counts page cache it could give back; what of that is there now is taken off.
+            self._raw_peak = raw_peak
+            self._peak = max(self._peak, raw_peak - self._parts.leaf.reclaimable())
+        tmp_bytes = box.mount_used(self._parts.tmp)
+        used = cpu_us - self._cpu_us, max(0, tmp_bytes - self._tmp_bytes)
+        self._cpu_us, self._tmp_bytes = cpu_us, tmp_bytes
+        return used
+
+
+def _spec_body(spec: SandboxSpec) -> bytes:
+    environment = dict(spec.environment)
+    return json.dumps(
+        {
+            "handler": spec.handler,
+            "environment": environment,
+            "memory_mb": spec.memory_mb,
+            "function_name": environment.get("AWS_LAMBDA_FUNCTION_NAME", spec.key[0]),
+            "function_version": environment.get("AWS_LAMBDA_FUNCTION_VERSION", spec.key[1]),
+            "log_group_name": environment.get("AWS_LAMBDA_LOG_GROUP_NAME", ""),
+            "log_stream_name": environment.get("AWS_LAMBDA_LOG_STREAM_NAME", ""),
+            "result_limit_bytes": RESULT_LIMIT_BYTES,
+            "log_format": environment.get("AWS_LAMBDA_LOG_FORMAT", "Text"),
+        }
+    ).encode()
+
+
+def _event_meta(event: Event) -> bytes:
+    meta: dict[str, object] = {
+        "request_id": event.request_id,
+        "timeout_ms": event.timeout_ms,
+        "deadline_ms": time.time_ns() // 1_000_000 + event.timeout_ms,
+        "function_arn": event.function_arn,
+    }
+    if event.client_context:
+        meta["client_context"] = event.client_context.decode()
+    if event.trace_id:
+        meta["trace_id"] = event.trace_id
+    return json.dumps(meta).encode()
+
+
+def _function_error(document: bytes | bytearray) -> FunctionError:
+    """The guest's document, as it came; its type is read from it, and a document that has none is not one."""
+    try:
+        error_type = json.loads(document)["errorType"]
+        if not isinstance(error_type, str):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ProtocolError("an error document without an errorType") from None
+    return FunctionError(error_type, bytes(document))
+
+
+def _too_large() -> FunctionError:
+    message = f"Response payload size exceeded maximum allowed payload size ({RESULT_LIMIT_BYTES} bytes)."
+    error_type = "Function.ResponseSizeTooLarge"
+    return FunctionError(error_type, json.dumps({"errorMessage": message, "errorType": error_type}).encode())

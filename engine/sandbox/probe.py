@@ -1,0 +1,116 @@
+"""Asks the host what it can enforce, by doing it: each check makes the thing it is about, reads it back and removes it.
+
+Leaves to others what to do about the answers: the pool refuses to start without the limits, `cleave doctor` shows them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from engine.errors import EngineError
+from engine.model.host import Check
+from engine.runtimes.interpreters import Interpreter
+from engine.sandbox import box, parts
+from engine.sandbox.scratch import make_template
+
+_PROBE_MEMORY_MB = 128
+_PROBE_TMP_MB = 512
+_AS_ROOT = "run the engine as root"
+
+
+def probe_host(interpreters: Mapping[str, Interpreter], folder: Path, *, tmpfs: bool = False) -> tuple[Check, ...]:
+    """One check a limit. `folder` is where images for /tmp may be made; `tmpfs` says that the operator accepts the
+    weaker /tmp. Blocks for some 100 ms; leaves nothing."""
+    return (
+        *_cgroups(),
+        _tmp(folder, tmpfs=tmpfs),
+        _root("isolation", "namespaces: pid, mount, ipc, uts, network, cgroup", _namespaces),
+        _root("network", "a network namespace of its own, loopback up (egress: none)", _namespaces),
+        _root("privileges", "unprivileged user, no capabilities, no_new_privs", lambda: None),
+        _seccomp(),
+        _timeout(),
+        _runtimes(interpreters),
+    )
+
+
+def _cgroups() -> list[Check]:
+    name = f"cleave-probe-{os.getpid()}"
+    host = box.Host(name)
+    mechanisms = {"memory": "memory, swap off", "cpu": "cpu bandwidth and shares", "pids": "pids"}
+    if host.kind == "none":
+        fix = "mount cgroup2 on /sys/fs/cgroup, or boot with it"
+        return [Check(limit, False, "", "no cgroup controllers are mounted", fix) for limit in mechanisms]
+    try:
+        host.open()
+        try:
+            leaf = host.leaf(
+                "probe",
+                memory_bytes=_PROBE_MEMORY_MB << 20,
+                cpu_quota_us=parts.cpu_quota_us(_PROBE_MEMORY_MB),
+                cpu_shares=parts.cpu_shares(_PROBE_MEMORY_MB),
+                pids=parts.PIDS,
+            )
+            leaf.remove()
+        finally:
+            host.sweep(True)
+    except EngineError as error:
+        return [Check(limit, False, f"cgroup {host.kind}", error.message, _AS_ROOT) for limit in mechanisms]
+    directories = host.directories
+    return [
+        Check(limit, True, f"cgroup {host.kind} {what}", f"under {os.path.dirname(directories[limit])}")
+        for limit, what in mechanisms.items()
+    ]
+
+
+def _tmp(folder: Path, *, tmpfs: bool) -> Check:
+    mechanism = "ext4 image on a loop device"
+    fix = 'install e2fsprogs and load the loop module, or accept the weaker form: accept_weaker = ["tmp"]'
+    if tmpfs:
+        return Check("tmp", True, "tmpfs (counts as memory)", "the weaker form, accepted by the settings")
+    if shutil.which("mkfs.ext4", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is None:
+        return Check("tmp", False, mechanism, "mkfs.ext4 is missing", "apt-get install e2fsprogs")
+    try:
+        with tempfile.TemporaryDirectory(dir=folder if folder.is_dir() else None, prefix="cleave-probe-") as made:
+            template = make_template(Path(made), _PROBE_TMP_MB)
+            os.close(box.scratch_mount(os.fsencode(template), os.fsencode(made)))
+    except (EngineError, OSError) as error:
+        return Check("tmp", False, mechanism, str(error), fix)
+    return Check("tmp", True, mechanism, "its own quota; does not count as memory")
+
+
+def _root(limit: str, mechanism: str, check: Callable[[], str | None]) -> Check:
+    if os.geteuid() != 0:
+        return Check(limit, False, mechanism, "the engine does not run as root", _AS_ROOT)
+    problem = check()
+    return Check(limit, problem is None, mechanism, problem or "", "" if problem is None else "use another kernel")
+
+
+def _namespaces() -> str | None:
+    missing = [
+        name for name in ("pid", "mnt", "ipc", "uts", "net", "cgroup") if not os.path.exists(f"/proc/self/ns/{name}")
+    ]
+    return f"this kernel has no {', '.join(missing)} namespaces" if missing else None
+
+
+def _seccomp() -> Check:
+    known = Path("/proc/sys/kernel/seccomp/actions_avail").exists()
+    fix = "" if known else "use a kernel with CONFIG_SECCOMP_FILTER"
+    return Check("seccomp", known, "a filter of system calls (native/box/seccomp.c)", fix and "not in this kernel", fix)
+
+
+def _timeout() -> Check:
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        return Check("timeout", False, "pidfd", str(error), "use Linux 5.12 or later")
+    return Check("timeout", True, "kill of the PID namespace by pidfd", "takes every process of the sandbox")
+
+
+def _runtimes(interpreters: Mapping[str, Interpreter]) -> Check:
+    found = ", ".join(f"{name} ({interpreter.path})" for name, interpreter in sorted(interpreters.items()))
+    fix = "" if found else "install Python 3.9 or later, or name one in the setting interpreters"
+    return Check("runtimes", bool(found), "Python interpreters of this host", found or "none found", fix)

@@ -1,0 +1,185 @@
+"""The composition root: the one place where the rooms are wired to each other.
+
+Starts in the order of need and stops in the reverse; whatever fails on the way up, what was started is stopped. Knows
+nothing of what the parts do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import resource
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from engine import __version__
+from engine.config import Settings
+from engine.config_address import split_address
+from engine.fabric.datadir import DataDir
+from engine.fabric.sqlite import Sqlite
+from engine.invoke.pipeline import Pipeline
+from engine.model.host import HostReport
+from engine.observe import oplog
+from engine.observe.function_logs import FunctionLogs
+from engine.registry.code import LocalCodeStore
+from engine.registry.functions import FunctionRegistry
+from engine.registry.schema import MIGRATIONS
+from engine.rest.server import RestServer
+from engine.rpc.server import RpcServer
+from engine.runtimes.interpreters import Interpreter, find_interpreters
+from engine.sandbox.pool import LinuxPool
+from engine.sandbox.probe import probe_host as probe
+from engine.scheduler.dispatch import LocalScheduler
+
+SWEEP_EVERY_S = 600.0
+"""How often code that no function has any more is removed."""
+UNUSED_FOR_S = 3_600.0
+"""How long an upload may wait for its function."""
+
+
+class Service:
+    """One engine: everything between its data directory and its ports."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log = oplog.logger()
+        self._undo = contextlib.AsyncExitStack()
+        self._scheduler: LocalScheduler | None = None
+        self._interpreters: Mapping[str, Interpreter] = {}
+        self._fronts: tuple[RpcServer, RestServer] | None = None
+        self._ports = (0, 0)
+
+    @property
+    def grpc_port(self) -> int:
+        """The port bound; 0 before start."""
+        return self._ports[0]
+
+    @property
+    def http_port(self) -> int:
+        """The port bound; 0 before start."""
+        return self._ports[1]
+
+    async def start(self) -> None:
+        """Return when both ports answer. Raises StoreUnusable, HostUnfit, Unavailable (a port in use); then nothing of
+        it is left."""
+        async with contextlib.AsyncExitStack() as undo:
+            await self._start(undo)
+            self._undo = undo.pop_all()
+
+    async def _start(self, undo: contextlib.AsyncExitStack) -> None:
+        settings, loop = self._settings, asyncio.get_running_loop()
+        _raise_open_files()
+        data = DataDir.open(settings.data_dir)
+        undo.callback(data.close)
+        store = await Sqlite.open(data.path / "registry.sqlite", MIGRATIONS)
+        undo.push_async_callback(store.close)
+        code = await LocalCodeStore.open(data.path / "code")
+        undo.push_async_callback(code.close)
+        self._interpreters = await loop.run_in_executor(None, _find, settings)
+        default_runtime = next(iter(self._interpreters), "")
+        registry = await FunctionRegistry.open(
+            store, code, runtimes=tuple(self._interpreters), default_runtime=default_runtime
+        )
+        undo.push_async_callback(registry.close)
+
+        pool = LinuxPool(
+            instance_id=data.instance_id,
+            scratch_dir=data.path / "scratch",
+            interpreters=self._interpreters,
+            uid_base=settings.uid_base,
+            tmp_pool_size=settings.tmp_pool_size,
+            tmpfs="tmp" in settings.accept_weaker,
+            init_full_cpu=settings.init_full_cpu,
+        )
+        undo.push_async_callback(pool.close)
+        left = await pool.open(default_runtime or None)
+        if left:
+            self._log.warning("removed what a dead engine left", sandboxes=left)
+
+        scheduler = self._scheduler = LocalScheduler(
+            pool,
+            max_concurrency=settings.max_concurrency,
+            max_sandboxes=settings.max_sandboxes,
+            keep_alive_s=settings.keep_alive_s,
+        )
+        undo.push_async_callback(scheduler.drain, 0)
+        logs = FunctionLogs()
+        place = {"region": settings.region, "account": settings.account}
+        pipeline = Pipeline(registry, code, scheduler, logs, **place)
+        sweeping = loop.create_task(_sweep_code(code, registry))
+        undo.callback(sweeping.cancel)
+
+        rpc = RpcServer(registry, code, pipeline, logs, self.host, log=self._log, **place)
+        undo.push_async_callback(rpc.stop, 0)
+        rest = RestServer(registry, code, pipeline, **place)
+        undo.push_async_callback(rest.stop, 0)
+        host, port = split_address(settings.http_address)
+        self._ports = (await rpc.start(settings.grpc_address), await rest.start(host, port))
+        self._fronts = (rpc, rest)
+        # What lives from here on is the engine itself: the collector need not walk it again at every call's turn.
+        gc.collect()
+        gc.freeze()
+
+    async def stop(self) -> None:
+        """Refuse what is new, let what runs end within drain_s, and leave nothing. Safe to call again."""
+        grace = self._settings.drain_s
+        if self._fronts is not None and self._scheduler is not None:
+            rpc, rest = self._fronts
+            self._fronts = None
+            await asyncio.gather(self._scheduler.drain(grace), rpc.stop(grace), rest.stop(grace))
+        await self._undo.aclose()
+
+    def reload(self, settings: Settings) -> None:
+        """Take what can change while it runs."""
+        self._settings = settings
+        if self._scheduler is not None:
+            self._scheduler.reload(max_concurrency=settings.max_concurrency, keep_alive_s=settings.keep_alive_s)
+
+    async def host(self) -> HostReport:
+        """What this host enforces, and how busy the engine is."""
+        folder = Path(self._settings.data_dir)
+        report = await _report(self._settings, self._interpreters, folder)
+        if self._scheduler is None:
+            return report
+        counts = self._scheduler.counts()
+        return HostReport(
+            checks=report.checks,
+            engine_version=report.engine_version,
+            runtimes=report.runtimes,
+            sandboxes=counts.sandboxes,
+            idle_sandboxes=counts.idle,
+            concurrency=counts.concurrency,
+        )
+
+
+async def probe_host(settings: Settings) -> HostReport:
+    """What this host could enforce, without an engine."""
+    interpreters = await asyncio.get_running_loop().run_in_executor(None, _find, settings)
+    with tempfile.TemporaryDirectory(prefix="cleave-probe-") as folder:
+        return await _report(settings, interpreters, Path(folder))
+
+
+def _find(settings: Settings) -> Mapping[str, Interpreter]:
+    return find_interpreters(settings.interpreters, os.environ.get("PATH", os.defpath))
+
+
+async def _report(settings: Settings, interpreters: Mapping[str, Interpreter], folder: Path) -> HostReport:
+    check = partial(probe, interpreters, folder, tmpfs="tmp" in settings.accept_weaker)
+    checks = await asyncio.get_running_loop().run_in_executor(None, check)
+    return HostReport(checks=checks, engine_version=__version__, runtimes=tuple(sorted(interpreters)))
+
+
+async def _sweep_code(code: LocalCodeStore, registry: FunctionRegistry) -> None:
+    while True:
+        await code.sweep(registry.referenced_code(), UNUSED_FOR_S)
+        await asyncio.sleep(SWEEP_EVERY_S)
+
+
+def _raise_open_files() -> None:
+    """A sandbox needs some eight descriptors of the engine: take what the host grants."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

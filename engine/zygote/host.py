@@ -1,0 +1,124 @@
+"""The engine's side of a zygote: start it, know whether it lives, fork from it, end it.
+
+Theory of operation: a zygote is exec'ed with one SOCK_SEQPACKET socket. It answers "ready" once, and then each
+request with a pidfd (native/box/forkserver.c). One fork is under way at a time, under `lock`; a start that finds the
+zygote dead starts another. Sandboxes are the engine's children, not the zygote's: its death ends none of them.
+
+Start zygotes from a thread that lives as long as the engine: the kernel sends a sandbox its parent-death signal when
+the thread that started its zygote exits (prctl(2), PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+from engine.errors import SandboxFault
+from engine.runtimes.interpreters import Interpreter
+
+_ENGINE = Path(__file__).resolve().parent.parent
+_READY_WITHIN_S = 30
+
+
+def fork_module_path() -> Path:
+    """The fork server's extension, built once for every Python."""
+    folder = _ENGINE / "zygote"
+    for suffix in (".abi3.so", *EXTENSION_SUFFIXES):
+        if (folder / f"_fork{suffix}").exists():
+            return folder / f"_fork{suffix}"
+    raise SandboxFault("zygote", 0, f"there is no _fork extension in {folder}", fix="build it: pip install .")
+
+
+class Zygote:
+    """One warm interpreter to fork from."""
+
+    def __init__(self, interpreter: Interpreter, *, uid_base: int, uid_count: int) -> None:
+        self.interpreter = interpreter
+        self.lock = threading.Lock()
+        self._uid_base = uid_base
+        self._uid_count = uid_count
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._said = -1  # a memory file with what it printed before it served
+
+    def spawn(self) -> None:
+        """Start its process; `wait_ready` has to follow. On a thread that lives as long as the engine."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._said = os.memfd_create("zygote")
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    self.interpreter.path,
+                    *("-I", "-S", "-B"),
+                    str(_ENGINE / "guest" / "zygote.py"),
+                    str(theirs.fileno()),
+                    str(fork_module_path()),
+                    str(_ENGINE / "guest"),
+                    str(self._uid_base),
+                    str(self._uid_count),
+                    *self.interpreter.prefixes,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=self._said,
+                stderr=self._said,
+                pass_fds=[theirs.fileno()],
+                cwd="/",
+                env={"MALLOC_ARENA_MAX": "1", "LC_CTYPE": "C.UTF-8"},
+                start_new_session=True,  # a Ctrl-C in the engine's terminal is the engine's to answer
+            )
+        self._socket = ours
+
+    def wait_ready(self) -> None:
+        """Wait until it serves, some 40 ms. Raises SandboxFault with what it printed."""
+        if self._socket is None:
+            raise SandboxFault("zygote", 0, "it was not started")
+        self._socket.settimeout(_READY_WITHIN_S)
+        try:
+            ready = self._socket.recv(16)
+        except OSError:
+            ready = b""
+        if ready != b"ready":
+            said = os.pread(self._said, 4096, 0).decode(errors="replace").strip()
+            self.close()
+            raise SandboxFault(
+                "zygote",
+                0,
+                f"{self.interpreter.path} did not become a zygote: {said[-1000:] or 'it said nothing'}",
+                fix="run `cleave doctor`",
+            )
+        self._socket.settimeout(None)
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 if it was not started."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked for a fork."""
+        return self._process is not None and self._process.poll() is None
+
+    def fileno(self) -> int:
+        """Its socket. Raises SandboxFault if it was not started or is closed."""
+        if self._socket is None:
+            raise SandboxFault("zygote", 0, "it is not running")
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """End it and wait for that. Safe to call again."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if self._process is not None:
+            try:
+                self._process.wait(1)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._said >= 0:
+            os.close(self._said)
+            self._said = -1
