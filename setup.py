@@ -21,7 +21,17 @@ PROTOS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("proto/e
 BOX = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.c"))
 BOX_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.h"))
 
-C_FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-format-truncation", "-D_GNU_SOURCE", "-fstack-protector-strong", "-D_FORTIFY_SOURCE=2"]
+C_FLAGS = [
+    "-std=gnu11",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-format-truncation",
+    "-D_GNU_SOURCE",
+    "-fstack-protector-strong",
+    "-D_FORTIFY_SOURCE=2",
+]
 # Cython's own output is not ours to make free of warnings.
 CYTHON_FLAGS = [flag for flag in C_FLAGS if flag not in ("-Wall", "-Wextra", "-Werror")]
 LINK_FLAGS = ["-Wl,-z,relro,-z,now"]
@@ -96,6 +106,9 @@ class BuildPyAfterProto(build_py):
 
     def run(self) -> None:
         self.run_command("generate_proto")
+        if "engine.v1" not in self.packages:
+            self.packages.append("engine.v1")
+            self.data_files = self._get_data_files()
         super().run()
 
 
@@ -140,7 +153,8 @@ EXTENSIONS = [
 ]
 
 setup(
-    packages=find_packages(include=["engine", "engine.*"]) + ([] if (ROOT / "engine/v1").exists() else ["engine.v1"]),
+    # engine.v1 is found once it was generated; in a fresh clone BuildPyAfterProto adds it.
+    packages=find_packages(include=["engine", "engine.*"]),
     package_data={"engine": ["py.typed"], "engine.v1": ["*.pyi"]},
     ext_modules=EXTENSIONS,
     cmdclass={"generate_proto": GenerateProto, "build_py": BuildPyAfterProto, "build_ext": BuildExt},

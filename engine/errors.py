@@ -9,6 +9,7 @@
      ├─ AlreadyExists          the name is taken
      ├─ StaleEtag              somebody else wrote in between
      ├─ CodeStorageExceeded    no room for code
+     ├─ NotInvocable           the function's state does not allow it
      ├─ PermissionDenied       the caller may not
      ├─ Throttled              no concurrency is free
      ├─ NotServed              known to the API, not to this release
@@ -118,6 +119,15 @@ class CodeStorageExceeded(EngineError):
     http_status = 400
     aws_type = "CodeStorageExceededException"
     reason = "CODE_STORAGE_EXCEEDED"
+
+
+class NotInvocable(EngineError):
+    """The function is in a state in which it cannot be invoked: being prepared, or failed."""
+
+    grpc_code = "FAILED_PRECONDITION"
+    http_status = 409
+    aws_type = "ResourceConflictException"
+    reason = "NOT_INVOCABLE"
 
 
 class PermissionDenied(EngineError):

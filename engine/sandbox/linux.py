@@ -79,7 +79,7 @@ class LinuxSandbox:
         self._raw_peak = self._peak = 0
         self._cpu_us = 0
         self._tmp_bytes = box.mount_used(parts.tmp)
-        self._gone = asyncio.Event()
+        self.gone = asyncio.Event()  # its processes have ended
         self._closing: asyncio.Task[None] | None = None
         self._link = GuestLink(self._loop, parts.control, _LIMITS, self._on_frame, self._on_link_end)
         self._loop.add_reader(parts.log, self._on_log)
@@ -165,7 +165,7 @@ class LinuxSandbox:
             return
         if not self._life.over:
             self._life.move(SandboxState.ENDED)
-        if not self._gone.is_set():
+        if not self.gone.is_set():
             # A throttled process would die only in its next period.
             self._parts.leaf.set_cpu(0)
             box.kill(self._parts.pidfd)
@@ -179,7 +179,7 @@ class LinuxSandbox:
         await asyncio.shield(self._closing)
 
     async def _take_away(self) -> None:
-        await self._gone.wait()
+        await self.gone.wait()
         self._link.close()
         self._loop.remove_reader(self._parts.log)
         try:
@@ -194,7 +194,7 @@ class LinuxSandbox:
         if kind == wire.HELLO and not self._hello_ns:
             self._hello_ns = time.monotonic_ns()
             self._start_us = (self._hello_ns - self._started_ns) // 1000
-            self._marks.append(("started", self._hello_ns))
+            self._marks.append(("booted", self._hello_ns))
             return
         if self._run is None or self._run.done():
             raise ProtocolError(f"a frame of kind {kind} between two events")
@@ -283,7 +283,7 @@ class LinuxSandbox:
             pass
         if not self._life.over:
             self._life.move(SandboxState.ENDED)
-        self._gone.set()
+        self.gone.set()
         if self._run is None or self._run.done():
             return
         if fault is not None:

@@ -86,6 +86,11 @@ class LinuxPool:
         return self._alive
 
     @property
+    def cgroup_directories(self) -> Mapping[str, str]:
+        """The engine's directory in each cgroup hierarchy; a sandbox's leaf in it is called by its id."""
+        return self._host.directories
+
+    @property
     def zygote_pids(self) -> Mapping[str, int]:
         """The process of each zygote, by runtime."""
         return {runtime: zygote.pid for runtime, zygote in self._zygotes.items()}

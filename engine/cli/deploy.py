@@ -1,0 +1,159 @@
+"""`cleave deploy`: packs, uploads, and creates or updates. Changes of an existing function only what was given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.cli.options import AddressOption, OutputOption, choose
+from engine.cli.problems import usage
+
+if TYPE_CHECKING:
+    from engine.v1 import functions_pb2, resources_pb2
+
+_DEFAULT_HANDLER = "app.handler"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("deploy")(deploy)
+
+
+def deploy(
+    ctx: typer.Context,
+    path: Annotated[Path, typer.Argument(help="The function's folder, or a zip of it.")] = Path(),
+    name: Annotated[str | None, typer.Option(help="The function's name. Default: the folder's.")] = None,
+    handler: Annotated[str | None, typer.Option(help=f"module.function. Default: {_DEFAULT_HANDLER}.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="Such as python3.11. Default: the engine's own Python.")] = None,
+    memory: Annotated[int | None, typer.Option(metavar="MB", help="128 to 10240; 1769 is one vCPU.")] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="For one invocation, 1 to 900.")] = None,
+    tmp: Annotated[int | None, typer.Option(metavar="MB", help="The size of /tmp, 512 to 10240.")] = None,
+    env: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="A variable; repeat it. Replaces those there are.")
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+    role: Annotated[str | None, typer.Option(metavar="ARN", help="The role that it acts as.")] = None,
+    egress: Annotated[str | None, typer.Option(metavar="none|internet", help="Where it may connect to.")] = None,
+    address: AddressOption = None,
+    output: OutputOption = None,
+) -> int:
+    """Create a function from a folder or a zip, or update it.
+
+    An update changes the code and what is given; the rest stays as it is.
+
+    Folders are packed without .git, __pycache__, .venv, node_modules and what a .cleaveignore in them lists.
+    """
+    from engine.cli.client import CONTROL_TIMEOUT_S, connected, failures_of, function_ref
+    from engine.cli.render import note, plain, print_json
+    from engine.cli.upload import existing_function, open_zip, upload
+    from engine.v1 import functions_pb2, resources_pb2
+
+    choices = choose(ctx, address, output)
+    ref = function_ref(name if name is not None else _default_name(path))
+    config, paths = _config(handler, runtime, memory, timeout, tmp, env, description, role, egress)
+    what = f"cannot deploy {ref.name}"
+    with open_zip(path) as (archive, names), connected(choices) as engine, failures_of(what, choices):
+        existing = existing_function(engine, ref.resource_name())
+        warnings = _warnings(names, config.handler or (existing.config.handler if existing else _DEFAULT_HANDLER))
+        for warning in [] if choices.json else warnings:
+            note(f"Warning: {warning}")
+        blob = upload(engine, archive, quiet=choices.json)
+        function = resources_pb2.Function(config=config, code_blob=blob.code_blob)
+        if existing is None:
+            create = functions_pb2.CreateFunctionRequest(function_id=ref.name, function=function)
+            function = engine.functions.CreateFunction(create, timeout=CONTROL_TIMEOUT_S).function
+        else:
+            function.name, function.etag = existing.name, existing.etag
+            update = functions_pb2.UpdateFunctionRequest(function=function)
+            update.update_mask.paths[:] = ["code_blob", *paths]
+            function = engine.functions.UpdateFunction(update, timeout=CONTROL_TIMEOUT_S).function
+
+    invoke = choices.command("invoke", ref.name, "-d", "{}")
+    action = "created" if existing is None else "updated"
+    if choices.json:
+        print_json({"action": action, "function": plain(function), "warnings": warnings, "invoke": invoke})
+    else:
+        _tell(action, function, blob, invoke)
+    return 0
+
+
+def _tell(action: str, function: resources_pb2.Function, blob: functions_pb2.UploadCodeResponse, invoke: str) -> None:
+    from engine.cli.render import size
+
+    config = function.config
+    typer.echo(
+        f"{action.capitalize()} {function.name}: {config.runtime}, {config.handler}, {config.memory_mb} MB,", nl=False
+    )
+    typer.echo(f" {config.timeout_ms / 1000:g} s, {size(blob.size_bytes)} of code. Invoke it with:\n\n  {invoke}")
+
+
+def _default_name(path: Path) -> str:
+    from engine.model.names import FUNCTION_NAME
+
+    resolved = path.resolve()
+    name = resolved.stem if resolved.is_file() else resolved.name
+    if not FUNCTION_NAME.fullmatch(name):
+        suggestion = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:64] or "hello"
+        why = f"{name!r} cannot be a function's name: letters, digits, - and _, at most 64"
+        raise usage(f"cannot deploy {path}", why, f"cleave deploy {path} --name {suggestion}")
+    return name
+
+
+def _config(
+    handler: str | None,
+    runtime: str | None,
+    memory: int | None,
+    timeout: float | None,
+    tmp: int | None,
+    env: Sequence[str] | None,
+    description: str | None,
+    role: str | None,
+    egress: str | None,
+) -> tuple[resources_pb2.FunctionConfig, list[str]]:
+    """What was given, and the paths of an update mask that name it."""
+    from engine.v1 import resources_pb2
+
+    given: dict[str, Any] = {
+        "handler": handler,
+        "runtime": runtime,
+        "memory_mb": memory,
+        "timeout_ms": None if timeout is None else round(timeout * 1000),
+        "tmp_mb": tmp,
+        "environment": _environment(env) if env else None,
+        "description": description,
+        "role": role,
+        "egress": None if egress is None else _egress(egress),
+    }
+    given = {field: value for field, value in given.items() if value is not None}
+    try:
+        return resources_pb2.FunctionConfig(**given), [f"config.{field}" for field in given]
+    except ValueError as error:  # an integer that does not fit its field
+        raise usage("the settings cannot be used", str(error), "cleave deploy --help") from None
+
+
+def _environment(pairs: Sequence[str]) -> dict[str, str]:
+    for pair in pairs:
+        if not pair.partition("=")[0] or "=" not in pair:
+            # The value may be a secret that lost its name: it is not repeated here.
+            raise usage("--env cannot be used", "one of them is not NAME=value", "write --env NAME=value")
+    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+
+
+def _egress(text: str) -> int:
+    from engine.v1 import resources_pb2
+
+    known = {"none": resources_pb2.EGRESS_NONE, "internet": resources_pb2.EGRESS_INTERNET}
+    if text not in known:
+        raise usage(f"--egress {text} cannot be used", "it is none or internet", "write --egress none")
+    return known[text]
+
+
+def _warnings(names: Sequence[str], handler: str) -> list[str]:
+    module = handler.rpartition(".")[0]
+    if not module or any(name.startswith((f"{module}.", f"{module}/", module.replace(".", "/"))) for name in names):
+        return []
+    return [f"the handler {handler} names the module {module}, which is not in what is deployed; see --handler"]

@@ -1,0 +1,129 @@
+"""`cleave doctor`: what this machine is, and limit by limit whether and how the engine enforces it here.
+
+Asks the running engine, which knows what it does; where none runs, runs its probe in this process and says so.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from engine.cli.options import AddressOption, Choices, OutputOption, choose
+from engine.cli.problems import ExitCode, Problem
+from engine.errors import EngineError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("doctor")(doctor)
+
+
+def doctor(ctx: typer.Context, address: AddressOption = None, output: OutputOption = None) -> int:
+    """Show what enforces each limit on this machine.
+
+    And what to do where nothing does. Asks the engine; where none runs, probes the machine itself. Exit code 1 if any
+    limit is not enforced.
+    """
+    choices = choose(ctx, address, output)
+    try:
+        report, running = _ask(choices), True
+    except Problem as problem:
+        if problem.exit_code is not ExitCode.UNREACHABLE:
+            raise
+        report, running = _probe(problem), False
+    enforced = all(check["enforced"] for check in report["checks"])
+    document = {"ok": enforced, "engine_running": running, "address": choices.address, "host": _facts(), **report}
+    if choices.json:
+        from engine.cli.render import print_json
+
+        print_json(document)
+    else:
+        _print_text(document)
+    return ExitCode.OK if enforced else ExitCode.FAILED
+
+
+def _ask(choices: Choices) -> dict[str, Any]:
+    from engine.cli.client import CONTROL_TIMEOUT_S, connected, failures_of
+    from engine.cli.render import plain
+    from engine.v1 import host_pb2
+
+    with connected(choices) as engine, failures_of("cannot ask the engine", choices):
+        return plain(engine.host.GetHost(host_pb2.GetHostRequest(), timeout=CONTROL_TIMEOUT_S))
+
+
+def _probe(unreachable: Problem) -> dict[str, Any]:
+    """The same document from the probe, run here."""
+    import asyncio
+    from dataclasses import asdict
+
+    from engine.config import load
+
+    try:
+        from engine.service import probe_host
+
+        return asdict(asyncio.run(probe_host(load(None, os.environ, {}))))
+    except ImportError as error:
+        fix = "pip install --force-reinstall cleave"
+        raise Problem("cannot probe this host", f"{unreachable.why}, and {error}", fix) from error
+    except EngineError as error:
+        raise Problem("cannot probe this host", error.message, error.fix or "cleave serve") from error
+
+
+def _facts() -> dict[str, Any]:
+    """This machine, as psutil sees it. Sizes in bytes."""
+    import platform
+
+    import psutil
+
+    from engine.config import load
+
+    try:
+        folder = Path(load(None, os.environ, {}).data_dir)
+    except EngineError:  # wrong settings: `serve` says what is wrong with them
+        folder = Path("/")
+    while not folder.exists():
+        folder = folder.parent
+    memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(folder))
+    return {
+        "kernel": platform.release(),
+        "architecture": platform.machine(),
+        "cpus": psutil.cpu_count() or 0,
+        "cpus_usable": len(os.sched_getaffinity(0)),
+        "memory_bytes": memory.total,
+        "memory_available_bytes": memory.available,
+        "swap_bytes": psutil.swap_memory().total,
+        "disk_path": str(folder),
+        "disk_bytes": disk.total,
+        "disk_free_bytes": disk.free,
+        "uid": os.geteuid(),
+    }
+
+
+def _print_text(document: dict[str, Any]) -> None:
+    from engine.cli.render import print_table, size
+
+    host = document["host"]
+    typer.echo(f"Machine  Linux {host['kernel']} {host['architecture']}, {host['cpus_usable']} of {host['cpus']} CPUs")
+    typer.echo(f"Memory   {size(host['memory_available_bytes'])} free of {size(host['memory_bytes'])},", nl=False)
+    typer.echo(f" swap {size(host['swap_bytes'])}")
+    typer.echo(f"Disk     {size(host['disk_free_bytes'])} free of {size(host['disk_bytes'])} at {host['disk_path']}")
+    if document["engine_running"]:
+        counts = f"{document['sandboxes']} sandboxes ({document['idle_sandboxes']} idle)"
+        typer.echo(f"Engine   {document['engine_version']} at {document['address']}, {counts},", nl=False)
+        typer.echo(f" {document['concurrency']} invocations under way")
+    else:
+        typer.echo(f"Engine   none answers at {document['address']}; start one with: cleave serve")
+    typer.echo(f"Runtimes {', '.join(document['runtimes']) or 'none'}\n")
+    checks = document["checks"]
+    print_table(
+        ("LIMIT", "ENFORCED", "MECHANISM", "DETAIL"),
+        [(c["limit"], "yes" if c["enforced"] else "NO", c["mechanism"] or "-", c["detail"]) for c in checks],
+        styles=["" if check["enforced"] else "bold red" for check in checks],
+    )
+    missing = [check for check in checks if not check["enforced"]]
+    if missing:
+        typer.echo("")
+        print_table(("LIMIT", "FIX"), [(check["limit"], check["fix"]) for check in missing])

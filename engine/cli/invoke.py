@@ -1,0 +1,109 @@
+"""`cleave invoke`: the result on standard output, everything about it on standard error."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.cli.options import AddressOption, OutputOption, choose
+from engine.cli.problems import ExitCode, Problem, usage
+
+if TYPE_CHECKING:
+    from engine.v1 import invocations_pb2
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("invoke")(invoke)
+
+
+def invoke(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="The function: its name or ARN.")],
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", metavar="JSON|@FILE|-", help="The event; - reads standard input.")
+    ] = None,
+    log: Annotated[bool, typer.Option("--log", help="Show the end of its log.")] = False,
+    timeline: Annotated[bool, typer.Option("--timeline", help="Show where the time went.")] = False,
+    request_id: Annotated[str, typer.Option(metavar="UUID", help="Run it under this id.", show_default=False)] = "",
+    qualifier: Annotated[str | None, typer.Option(help="A version or an alias.")] = None,
+    address: AddressOption = None,
+    output: OutputOption = None,
+) -> int:
+    """Run a function once and print its result.
+
+    Its REPORT line, with the kind of start and the times, follows on standard error.
+
+    A function that fails prints AWS's error document in place of a result. Exit codes: 0 it returned; 1 the engine
+    refused; 2 wrong arguments; 3 the function failed; 4 no engine answers; 130 interrupted.
+    """
+    from engine.cli.client import connected, failures_of, function_ref, not_found
+    from engine.v1 import invocations_pb2
+
+    choices = choose(ctx, address, output)
+    ref = function_ref(name, qualifier)
+    request = invocations_pb2.InvokeRequest(
+        name=ref.resource_name(),
+        payload=_event(data),
+        request_id=request_id,
+        log_mode=invocations_pb2.LOG_MODE_TAIL if log else invocations_pb2.LOG_MODE_NONE,
+        timeline=timeline,
+    )
+    what = f"cannot invoke {ref.name}"
+    with connected(choices) as engine:
+        try:
+            with failures_of(what, choices):
+                response = engine.invocations.Invoke(request)
+        except Problem as problem:
+            raise not_found(engine, what, ref.name, choices, problem) from None
+    if choices.json:
+        _print_document(response)
+    else:
+        _print_text(response, choices.command("logs", ref.name, "--request-id", response.report.request_id))
+    return ExitCode.FUNCTION_ERROR if response.WhichOneof("result") == "function_error" else ExitCode.OK
+
+
+def _event(data: str | None) -> bytes:
+    if data is None:
+        return b""
+    if data == "-":
+        return sys.stdin.buffer.read()
+    if not data.startswith("@"):
+        return data.encode()
+    try:
+        return Path(data[1:]).read_bytes()
+    except OSError as error:
+        why = f"{data[1:] or 'the file after @'} cannot be read: {error.strerror}"
+        raise usage("cannot read the event", why, "give -d JSON, -d @FILE or -d -") from None
+
+
+def _print_text(response: invocations_pb2.InvokeResponse, logs: str) -> None:
+    from engine.cli.render import note, report_line, text_of, timeline, write
+
+    failed = response.WhichOneof("result") == "function_error"
+    write((response.function_error.document if failed else response.payload) + b"\n")
+    if response.log_tail:
+        note(text_of(response.log_tail).rstrip("\n"))
+    for line in timeline(response.report):
+        note(line)
+    note(report_line(response.report))
+    if failed:
+        note(f"Error: the function failed: {response.function_error.type}\n  Fix: {logs}")
+
+
+def _print_document(response: invocations_pb2.InvokeResponse) -> None:
+    from engine.cli.render import json_value, outcome, plain, print_json, text_of
+
+    document: dict[str, Any] = {"outcome": outcome(response.report)}
+    if response.WhichOneof("result") == "function_error":
+        error = response.function_error
+        document["function_error"] = {"type": error.type, "document": json_value(error.document)}
+    else:
+        document["result"] = json_value(response.payload)
+    document["report"] = plain(response.report)
+    if response.log_tail:
+        document["log"] = text_of(response.log_tail)
+    print_json(document)

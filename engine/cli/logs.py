@@ -1,0 +1,71 @@
+"""`cleave logs`: what a function wrote, and on request what it writes from here on."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.cli.options import AddressOption, Choices, OutputOption, choose
+from engine.cli.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from engine.v1 import invocations_pb2, logs_pb2
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("logs")(logs)
+
+
+def logs(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="The function: its name or ARN.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with each line that is written.")] = False,
+    request_id: Annotated[str, typer.Option(metavar="UUID", help="Only this invocation.", show_default=False)] = "",
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="The newest so many; 0: all that are kept.")] = 0,
+    address: AddressOption = None,
+    output: OutputOption = None,
+) -> int:
+    """Print a function's log, oldest line first.
+
+    With --output json it is one document; with --follow too, one document a line.
+    """
+    from engine.cli.client import CONTROL_TIMEOUT_S, connected, failures_of, function_ref, not_found
+    from engine.v1 import logs_pb2
+
+    choices = choose(ctx, address, output)
+    ref = function_ref(name)
+    request = logs_pb2.TailLogsRequest(name=ref.resource_name(), request_id=request_id, limit=lines, follow=follow)
+    what = f"cannot read the log of {ref.name}"
+    with connected(choices) as engine:
+        try:
+            with failures_of(what, choices):
+                answers = engine.logs.TailLogs(request, timeout=None if follow else CONTROL_TIMEOUT_S)
+                _show(answers, follow, choices)
+        except Problem as problem:
+            raise not_found(engine, what, ref.name, choices, problem) from None
+    return 0
+
+
+def _show(answers: Iterable[logs_pb2.TailLogsResponse], follow: bool, choices: Choices) -> None:
+    from engine.cli.render import plain, print_json, visible, write
+
+    if choices.json and not follow:
+        print_json({"lines": [plain(answer.line) for answer in answers]})
+        return
+    terminal = sys.stdout.isatty()
+    for answer in answers:
+        if choices.json:
+            print_json(plain(answer.line))
+        else:
+            text = visible(answer.line.text) if terminal else answer.line.text
+            write(_time(answer.line).encode() + b" " + text + b"\n")
+
+
+def _time(line: invocations_pb2.LogLine) -> str:
+    return line.time.ToDatetime(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,263 @@
+"""The engine's settings and where they come from: defaults, one TOML file, CLEAVE_… variables, flags of `cleave serve`;
+each overrides the one before.
+
+load() guarantees that what it returns is complete and within bounds, or raises one InvalidArgument that names every
+wrong field with its source and what to do. It reads the file and nothing else: whether a directory can be written or a
+port is free is the parts' own business. What a setting is called where is engine.config_fields'.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+
+from engine.config_address import is_loopback, split_address
+from engine.config_fields import ENV_PREFIX, Field, describe, setting
+from engine.errors import InvalidArgument
+
+CONFIG_VARIABLE = "CLEAVE_CONFIG"
+SYSTEM_CONFIG = Path("/etc/cleave/cleave.toml")
+UID_LIMIT = 2**31  # uids from here on are negative to programs that keep them in an int
+
+_ADDRESS = "a loopback address and a port, such as 127.0.0.1:50051"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How an engine runs. Units are in the names; docs/settings.md lists them all."""
+
+    data_dir: Annotated[
+        str, setting("Where functions, code and state are kept; one engine a directory.", values="an absolute path")
+    ]
+    grpc_address: Annotated[str, setting("Where gRPC listens; port 0 takes a free one.", values=_ADDRESS)] = (
+        "127.0.0.1:50051"
+    )
+    http_address: Annotated[
+        str, setting("Where the AWS Lambda API listens; port 0 takes a free one.", values=_ADDRESS)
+    ] = "127.0.0.1:9000"
+    account: Annotated[
+        str, setting("The account in the functions' ARNs.", values="12 digits", pattern=r"^[0-9]{12}$")
+    ] = "000000000000"
+    region: Annotated[
+        str,
+        setting(
+            "The region in the functions' ARNs.",
+            values="a region's name, such as us-east-1",
+            pattern=r"^[a-z]{2,}(-[a-z0-9]+)+$",
+        ),
+    ] = "us-east-1"
+    max_concurrency: Annotated[
+        int, setting("Invocations that may run at a time; one more is throttled.", ge=1, le=100_000, reloadable=True)
+    ] = 1_000
+    max_sandboxes: Annotated[
+        int, setting("Sandboxes that may exist at a time, idle ones included.", ge=1, le=100_000, reloadable=True)
+    ] = 1_000
+    keep_alive_s: Annotated[
+        float, setting("Seconds that an idle sandbox is kept for the next event.", ge=0, le=86_400, reloadable=True)
+    ] = 600
+    drain_s: Annotated[
+        float, setting("Seconds that running invocations get when the engine stops.", ge=0, le=3_600, reloadable=True)
+    ] = 30
+    init_timeout_ms: Annotated[
+        int, setting("Milliseconds that a function's init phase may take.", ge=100, le=900_000)
+    ] = 10_000
+    uid_base: Annotated[
+        int,
+        setting("The first of the user ids that sandboxes run under, one each.", ge=100_000, le=UID_LIMIT - 1),
+    ] = 2_000_000_000
+    tmp_pool_size: Annotated[int, setting("Images for /tmp that are made ahead of need.", ge=0, le=1_024)] = 4
+    init_full_cpu: Annotated[
+        bool, setting("Give the init phase a whole vCPU, whatever the memory tier, as AWS does.")
+    ] = True
+    accept_weaker: Annotated[
+        tuple[Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]*$")], ...],
+        setting(
+            "Limits whose weaker form will do where this host lacks the full one.",
+            values="limits' names in lower case, such as cpu",
+        ),
+    ] = ()
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], setting("The least that is logged.", reloadable=True)
+    ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "text"], setting("How logs look; auto: text on a terminal, else JSON.")
+    ] = "auto"
+    interpreters: Annotated[
+        tuple[Annotated[str, msgspec.Meta(pattern=r"^/")], ...],
+        setting("Python interpreters to offer as runtimes beside the engine's own.", values="absolute paths"),
+    ] = ()
+
+
+FIELDS: Mapping[str, Field] = describe(Settings)
+_TYPES = {name: hint for name, hint in get_type_hints(Settings, include_extras=True).items() if name in FIELDS}
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value and where it was found."""
+
+    value: Any
+    source: str  # such as "CLEAVE_REGION" or "/etc/cleave/cleave.toml"
+    text: bool  # a string to be read, rather than a TOML value
+
+
+def load(
+    path: str | os.PathLike[str] | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+    *,
+    euid: int | None = None,
+) -> Settings:
+    """The settings in force. `path` is what --config said, if anything; `flags` maps field names to strings, booleans
+    or lists of strings, None where a flag was not given. Raises InvalidArgument."""
+    problems: dict[str, str] = {}
+    fixes: list[str] = []
+    given: dict[str, _Given] = {"data_dir": _Given(default_data_dir(environ, euid), "the default", text=False)}
+    file = find_file(path, environ)
+    if file is not None:
+        table = _read(file)
+        for key in table.keys() - FIELDS.keys():
+            problems[f"{file}: {key}"] = "no such setting"
+            fixes.append(_nearest(key, list(FIELDS)) or "see docs/settings.md for all settings")
+        given |= {key: _Given(table[key], str(file), text=False) for key in table.keys() & FIELDS.keys()}
+    given |= {
+        name: _Given(environ[field.variable], field.variable, text=True)
+        for name, field in FIELDS.items()
+        if field.variable in environ
+    }
+    for variable in _misspelt(environ):
+        problems[variable] = "no such setting"
+        fixes.append(_nearest(variable, [field.variable for field in FIELDS.values()]))
+    given |= {name: _Given(value, FIELDS[name].flag, text=True) for name, value in flags.items() if value is not None}
+
+    values: dict[str, Any] = {}
+    for name, entry in given.items():
+        try:
+            values[name] = _convert(FIELDS[name], entry)
+        except ValueError as error:
+            problems[name if entry.source == "the default" else f"{entry.source}: {name}"] = str(error)
+            fixes.append(f"set {name} to {FIELDS[name].values}")
+    if not problems:
+        settings = Settings(**values)
+        problems, fixes = _check_together(settings, given)
+        if not problems:
+            return settings
+    listed = "; ".join(f"{where}: {what}" for where, what in sorted(problems.items()))
+    raise InvalidArgument(f"the settings cannot be used: {listed}", fix="; ".join(fixes), fields=problems)
+
+
+def changed(old: Settings, new: Settings) -> tuple[list[str], list[str]]:
+    """The names of the fields that differ: those that a running engine takes, and those that need a restart."""
+    names = [name for name in FIELDS if getattr(old, name) != getattr(new, name)]
+    return [n for n in names if FIELDS[n].reloadable], [n for n in names if not FIELDS[n].reloadable]
+
+
+def reloaded(old: Settings, new: Settings) -> Settings:
+    """`old` with every change of `new` that a running engine takes."""
+    return msgspec.structs.replace(old, **{name: getattr(new, name) for name in changed(old, new)[0]})
+
+
+def default_data_dir(environ: Mapping[str, str], euid: int | None = None) -> str:
+    """/var/lib/cleave for root, $XDG_DATA_HOME/cleave otherwise."""
+    if (os.geteuid() if euid is None else euid) == 0:
+        return "/var/lib/cleave"
+    return str(_xdg(environ, "XDG_DATA_HOME", ".local/share") / "cleave")
+
+
+def find_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Path | None:
+    """The file to read: `path`, else $CLEAVE_CONFIG, else the first that exists of /etc/cleave/cleave.toml and
+    $XDG_CONFIG_HOME/cleave/cleave.toml."""
+    named = path or environ.get(CONFIG_VARIABLE)
+    if named:
+        return Path(named)
+    user = _xdg(environ, "XDG_CONFIG_HOME", ".config") / "cleave" / "cleave.toml"
+    return next((candidate for candidate in (SYSTEM_CONFIG, user) if candidate.exists()), None)
+
+
+def _xdg(environ: Mapping[str, str], variable: str, below_home: str) -> Path:
+    # A relative value is to be ignored: XDG Base Directory Specification.
+    named = environ.get(variable, "")
+    if named.startswith("/"):
+        return Path(named)
+    return Path(environ.get("HOME") or os.path.expanduser("~")) / below_home
+
+
+def _read(file: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        what, fix = f"cannot be read: {error.strerror}", f"make {file} readable, or name another with --config"
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        what, fix = f"is not TOML: {error}", "write one `name = value` a line; strings stand in quotes"
+    raise InvalidArgument(f"the settings cannot be used: {file} {what}", fix=fix, fields={str(file): what})
+
+
+def _convert(field: Field, given: _Given) -> Any:
+    value = given.value
+    if given.text and field.is_list and isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if field.name == "data_dir" and isinstance(value, str):
+        value = _data_dir(value, given)
+    try:
+        converted = msgspec.convert(value, _TYPES[field.name], strict=not given.text)
+    except msgspec.ValidationError:
+        raise ValueError(f"must be {field.values}, is {_shown(given.value)}") from None
+    if field.name.endswith("_address"):
+        host, _ = split_address(converted)
+        if not is_loopback(host):
+            raise ValueError(f"{host} is not loopback, and beyond it the engine would need authentication and TLS")
+    return converted
+
+
+def _data_dir(value: str, given: _Given) -> str:
+    # A path on a command line is relative to where it was typed; one in a file has no such place.
+    if given.text and value:
+        return os.path.abspath(value)
+    if not os.path.isabs(value):
+        raise ValueError(f"must be an absolute path, is {_shown(value)}")
+    return value
+
+
+def _check_together(settings: Settings, given: Mapping[str, _Given]) -> tuple[dict[str, str], list[str]]:
+    problems: dict[str, str] = {}
+    fixes: list[str] = []
+
+    def report(name: str, what: str, fix: str) -> None:
+        problems[f"{given[name].source}: {name}" if name in given else name] = what
+        fixes.append(fix)
+
+    if settings.grpc_address == settings.http_address and split_address(settings.grpc_address)[1] != 0:
+        report("http_address", f"is grpc_address too: {settings.http_address}", "give each a port of its own")
+    if settings.uid_base + settings.max_sandboxes > UID_LIMIT:
+        highest = UID_LIMIT - settings.max_sandboxes
+        report(
+            "uid_base", f"leaves no {settings.max_sandboxes} user ids below 2^31", f"set uid_base to at most {highest}"
+        )
+    return problems, fixes
+
+
+def _misspelt(environ: Mapping[str, str]) -> list[str]:
+    from difflib import get_close_matches
+
+    # Others may use the prefix (Kubernetes sets CLEAVE_SERVICE_HOST): only what is all but a setting's name is refused.
+    known = [field.variable for field in FIELDS.values()]
+    candidates = [name for name in environ if name.startswith(ENV_PREFIX) and name not in known]
+    return [name for name in candidates if get_close_matches(name, known, 1, 0.9)]
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    match = get_close_matches(key, known, 1)
+    return f"{key}: did you mean {match[0]}?" if match else ""
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,1 @@
+"""The pipeline of an invocation: authorize, admit, run, record."""

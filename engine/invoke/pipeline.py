@@ -1,0 +1,216 @@
+"""The pipeline of an invocation: authorize → check → admit and run → record.
+
+Leaves to others: the wire (fronts), sandboxes and concurrency (scheduler), what is kept of logs (observe). Guarantees:
+whatever is refused never ran; a function's failure is a Completion with AWS's document, the engine's is an EngineError;
+each event that a sandbox had has START and END in the log, and REPORT unless the caller left or the engine failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+
+from engine.errors import NotFound, SandboxFault
+from engine.invoke.checks import check_client_context, check_invocable, check_payload, check_request_id
+from engine.invoke.documents import Facts, error_message, function_error
+from engine.invoke.logtail import LogTail
+from engine.invoke.reportline import billed_ms, end_line, report_line, start_line, timeout_line
+from engine.invoke.retire import Retirer
+from engine.invoke.specs import Prepared, Specs
+from engine.model.function import LATEST, Function
+from engine.model.invocation import Completion, FunctionError, InvokeRequest, Report, Sink
+from engine.model.names import FunctionRef, function_arn
+from engine.model.outcome import FUNCTION_FAILED, Outcome, StartKind
+from engine.observe.function_logs import FunctionLogs
+from engine.registry.api import CodeStore, Registry
+from engine.sandbox.api import Event
+from engine.scheduler.api import Done, Scheduler, Work
+
+Authorize = Callable[[InvokeRequest], None]
+"""Raises PermissionDenied if the request may not be made. Comes first, so that a refusal tells nothing."""
+
+Record = Callable[[Function, Report], None]
+"""Told of every invocation that ran to its end."""
+
+
+def _new_uuid() -> str:
+    return str(uuid.uuid4())
+
+
+def allow_all(request: InvokeRequest) -> None:
+    """The policy of an engine without identities: whoever reaches it may invoke."""
+
+
+def record_nothing(function: Function, report: Report) -> None:
+    """The default where nobody listens."""
+
+
+def _discard(data: bytes) -> None:
+    """Where chunks go when the caller asked for no stream."""
+
+
+class _Run:
+    """The sink of one run: writes START, passes output to the log and chunks to the front."""
+
+    __slots__ = ("_kind", "_log", "_monotonic_ns", "_request_id", "_sink", "_version", "chunk", "output", "started_ns")
+
+    def __init__(
+        self, request_id: str, version: str, log: LogTail, sink: Sink | None, monotonic_ns: Callable[[], int]
+    ) -> None:
+        self._request_id = request_id
+        self._version = version
+        self._log = log
+        self._sink = sink
+        self._monotonic_ns = monotonic_ns
+        self.started_ns = 0  # 0: no sandbox has had the event
+        self.output: Callable[[bytes], None] = log.output
+        self.chunk: Callable[[bytes], None] = _discard if sink is None else sink.chunk
+
+    def started(self, kind: StartKind) -> None:
+        if not self.started_ns:
+            self.started_ns = self._monotonic_ns()
+            if self._sink is not None:
+                self._sink.started(self._request_id, self._version, kind)
+            self._log.say(start_line(self._request_id, self._version))
+
+
+class Pipeline:
+    """Implements engine.model.invocation.Invoker."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        code: CodeStore,
+        scheduler: Scheduler,
+        logs: FunctionLogs,
+        *,
+        region: str,
+        account: str,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        wall_ns: Callable[[], int] = time.time_ns,
+        new_uuid: Callable[[], str] = _new_uuid,
+        authorize: Authorize = allow_all,
+        record: Record = record_nothing,
+    ) -> None:
+        self._registry = registry
+        self._scheduler = scheduler
+        self._logs = logs
+        self._region = region
+        self._account = account
+        self._monotonic_ns = monotonic_ns
+        self._wall_ns = wall_ns
+        self._new_uuid = new_uuid
+        self._authorize = authorize
+        self._record = record
+        self._specs = Specs(code, region=region, account=account, wall_ns=wall_ns, new_uuid=new_uuid)
+        registry.subscribe(Retirer(scheduler, self._specs, logs))
+
+    async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
+        """See Invoker.invoke. Raises PermissionDenied, NotFound, NotInvocable, PayloadTooLarge, InvalidPayload,
+        InvalidArgument before anything ran; what Scheduler.run raises; SandboxFault."""
+        accepted_ns = self._monotonic_ns()
+        self._authorize(request)
+        function = self._registry.get(request.ref)
+        check_invocable(function)
+        payload = check_payload(request.payload)
+        if request.client_context:
+            check_client_context(request.client_context)
+        request_id = request.request_id
+        if request_id:
+            check_request_id(request_id)
+        else:
+            request_id = self._new_uuid()
+        prepared = self._specs.get(function)
+        event = self._event(request, request_id, payload, prepared)
+
+        forward = None if sink is None else sink.log
+        loop = asyncio.get_running_loop()
+        log = LogTail(function.name, request_id, self._logs.append, forward, self._wall_ns, loop)
+        run = _Run(request_id, function.version, log, sink, self._monotonic_ns)
+        checked_ns = self._monotonic_ns()
+        try:
+            done = await self._scheduler.run(Work(prepared.spec, event), run)
+            ending = done.ending
+            if ending.outcome is not Outcome.OK and ending.outcome not in FUNCTION_FAILED:
+                raise SandboxFault("run", 0, f"a sandbox ended in {ending.outcome.value}")
+            if log.behind:
+                await log.finish()
+        except BaseException:
+            log.finish_now()
+            if run.started_ns:
+                log.say(end_line(request_id))
+            self._forget_if_gone(prepared)
+            raise
+        log.finish_now()
+        run.started(done.start_kind)  # for a sandbox that ended before it could say so
+        facts = Facts(request_id, function.config.timeout_ms, prepared.spec.init_timeout_ms, ending.exit_status)
+        error = None if ending.outcome is Outcome.OK else function_error(ending, facts)
+        marks = (("checked", checked_ns), ("started", run.started_ns)) if request.timeline else None
+        report = self._report(request_id, prepared, done, accepted_ns, marks)
+        self._write_end(log, report, facts, error)
+        self._record(function, report)
+        self._forget_if_gone(prepared)
+        return Completion(report, ending.payload if error is None else b"", error, log.tail())
+
+    def _event(self, request: InvokeRequest, request_id: str, payload: bytes, prepared: Prepared) -> Event:
+        arn = prepared.arn
+        if request.ref.qualifier != LATEST:
+            arn = function_arn(self._region, self._account, request.ref)
+        digits = request_id.replace("-", "").lower()
+        trace_id = f"Root=1-{self._wall_ns() // 1_000_000_000:08x}-{digits[:24]};Parent={digits[16:]};Sampled=0"
+        timeout_ms = prepared.function.config.timeout_ms
+        return Event(request_id, payload, timeout_ms, arn, request.client_context, trace_id)
+
+    def _report(
+        self,
+        request_id: str,
+        prepared: Prepared,
+        done: Done,
+        accepted_ns: int,
+        marks: tuple[tuple[str, int], ...] | None,
+    ) -> Report:
+        ending = done.ending
+        now_ns = self._monotonic_ns()
+        timeline: tuple[tuple[str, int], ...] = ()
+        if marks is not None:
+            moments = sorted((*marks, *ending.timeline, ("recorded", now_ns)), key=lambda mark: mark[1])
+            timeline = tuple((phase, (ns - accepted_ns) // 1000) for phase, ns in moments)
+        return Report(
+            request_id=request_id,
+            outcome=ending.outcome,
+            start_kind=done.start_kind,
+            memory_mb=prepared.spec.memory_mb,
+            executed_version=prepared.function.version,
+            queue_us=done.queue_us,
+            start_us=ending.start_us,
+            init_us=ending.init_us,
+            handler_us=ending.handler_us,
+            total_us=(now_ns - accepted_ns) // 1000,
+            billed_ms=billed_ms(ending.init_us, ending.handler_us),
+            peak_memory_bytes=ending.peak_memory_bytes,
+            cpu_us=ending.cpu_us,
+            tmp_written_bytes=ending.tmp_written_bytes,
+            timeline=timeline,
+        )
+
+    def _write_end(self, log: LogTail, report: Report, facts: Facts, error: FunctionError | None) -> None:
+        error_type = "" if error is None else error.type
+        match report.outcome:
+            case Outcome.TIMEOUT:
+                log.say(timeout_line(facts.request_id, facts.timeout_ms, self._wall_ns()))
+            case Outcome.EXITED | Outcome.OUT_OF_MEMORY as outcome:
+                log.say(error_message(outcome, facts))
+                log.say(error_type)
+        log.say(end_line(facts.request_id))
+        log.say(report_line(report, error_type))
+
+    def _forget_if_gone(self, prepared: Prepared) -> None:
+        """Drop the log of a function that was deleted while this invocation wrote to it."""
+        if self._specs.holds(prepared):
+            return
+        try:
+            self._registry.get(FunctionRef(prepared.function.name))
+        except NotFound:
+            self._logs.forget(prepared.function.name)

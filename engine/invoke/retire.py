@@ -1,0 +1,27 @@
+"""What follows from a change of a function: its former states serve no more, and a deleted one leaves nothing.
+
+Leaves to others: when sandboxes end (the scheduler lets what runs end first).
+"""
+
+from __future__ import annotations
+
+from engine.invoke.specs import Specs
+from engine.model.function import Function
+from engine.observe.function_logs import FunctionLogs
+from engine.scheduler.api import Scheduler
+
+
+class Retirer:
+    """A listener of the registry (engine.registry.api.ChangeListener)."""
+
+    def __init__(self, scheduler: Scheduler, specs: Specs, logs: FunctionLogs) -> None:
+        self._scheduler = scheduler
+        self._specs = specs
+        self._logs = logs
+
+    def __call__(self, function_name: str, function: Function | None) -> None:
+        """The function is `function` from here on, or gone."""
+        self._specs.drop(function_name)
+        self._scheduler.retire(function_name, None if function is None else function.etag)
+        if function is None:
+            self._logs.forget(function_name)

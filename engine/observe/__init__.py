@@ -1,0 +1,1 @@
+"""What the engine sees of itself and of its functions. Nothing below imports it."""

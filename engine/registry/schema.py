@@ -1,0 +1,36 @@
+"""The registry's tables, as the list of migrations that made them: MIGRATIONS[n - 1] leads to schema n.
+
+A migration that has been released never changes: a later one corrects it. For each released schema,
+tests/unit/registry/schemas/ keeps a database as that release wrote it, and a test opens it with the code of today.
+"""
+
+from __future__ import annotations
+
+from engine.fabric.sqlite import Migration
+
+STORE_FILE = "registry.db"
+"""The database's name in the data directory."""
+
+_V1 = """
+CREATE TABLE functions (
+    name            TEXT PRIMARY KEY,
+    runtime         TEXT NOT NULL,
+    handler         TEXT NOT NULL,
+    memory_mb       INTEGER NOT NULL,
+    timeout_ms      INTEGER NOT NULL,
+    tmp_mb          INTEGER NOT NULL,
+    environment     TEXT NOT NULL,     -- a JSON object of strings
+    description     TEXT NOT NULL,
+    role            TEXT NOT NULL,     -- an ARN, or empty
+    egress          TEXT NOT NULL,     -- engine.model.function.Egress
+    code_sha256     TEXT NOT NULL,     -- hex, names a blob of the code store
+    code_size_bytes INTEGER NOT NULL,  -- of the zip
+    etag            TEXT NOT NULL,     -- a UUID
+    state           TEXT NOT NULL,     -- engine.model.function.FunctionState
+    state_reason    TEXT NOT NULL,
+    create_time_us  INTEGER NOT NULL,  -- microseconds since the epoch
+    update_time_us  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[Migration, ...] = (_V1,)

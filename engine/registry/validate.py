@@ -1,0 +1,145 @@
+"""Which settings a function may have. Finds everything wrong at once; changes and stores nothing.
+
+Sources: the patterns of botocore's service model (lambda/2015-03-31),
+docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html for the ranges, and
+docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html for the names that Lambda keeps to itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from engine.errors import InvalidArgument, NotServed
+from engine.model.function import Egress, FunctionConfig
+from engine.registry.api import ConfigChange
+
+DEFAULT_HANDLER = "app.handler"
+
+RANGES = {
+    "memory_mb": (128, 10_240, "MB"),
+    "timeout_ms": (1_000, 900_000, "ms"),
+    "tmp_mb": (512, 10_240, "MB"),
+}
+"""The service model allows more memory and time: those maxima belong to managed instances."""
+
+HANDLER = re.compile(r"\S{1,128}")
+"""A handler without a dot is accepted, as on Lambda: the function then fails in its init phase and says so."""
+ROLE = re.compile(r"arn:aws[a-zA-Z-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+")
+ROLE_LIMIT_CHARS = 10_000
+DESCRIPTION_LIMIT_CHARS = 256
+
+ENVIRONMENT_LIMIT_BYTES = 4_096
+ENVIRONMENT_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
+RESERVED_NAMES = frozenset(
+    {
+        "_HANDLER",
+        "_X_AMZN_TRACE_ID",
+        "AWS_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_DEFAULT_REGION",
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+        "AWS_LAMBDA_FUNCTION_NAME",
+        "AWS_LAMBDA_FUNCTION_VERSION",
+        "AWS_LAMBDA_INITIALIZATION_TYPE",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_LAMBDA_RUNTIME_API",
+        "AWS_REGION",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SECRET_KEY",
+        "AWS_SECURITY_TOKEN",
+        "AWS_SESSION_TOKEN",
+        "LAMBDA_RUNTIME_DIR",
+        "LAMBDA_TASK_ROOT",
+    }
+)
+"""A list, not the prefix AWS_LAMBDA_: users set AWS_LAMBDA_EXEC_WRAPPER and AWS_LAMBDA_NODEJS_… on Lambda."""
+
+
+def merged(base: FunctionConfig, change: ConfigChange) -> FunctionConfig:
+    """`base` with the fields of `change` that are not None. The result shares nothing that its owner could change."""
+    fields = {name: getattr(change, name) for name in ConfigChange.__slots__}
+    given = {name: value for name, value in fields.items() if value is not None}
+    if change.environment is not None:
+        given["environment"] = MappingProxyType(dict(change.environment))
+    return replace(base, **given)
+
+
+def wrong_fields(config: FunctionConfig) -> dict[str, str]:
+    """What is wrong with each field, by path; all but the runtime, which depends on the host."""
+    wrong: dict[str, str] = {}
+    for name, (least, most, unit) in RANGES.items():
+        value = getattr(config, name)
+        if not least <= value <= most:
+            wrong[f"config.{name}"] = f"{value} is out of range: must be {least:,} to {most:,} {unit}"
+    if not HANDLER.fullmatch(config.handler) or not _is_text(config.handler):
+        wrong["config.handler"] = 'must be 1 to 128 characters without spaces, such as "app.handler"'
+    if len(config.description) > DESCRIPTION_LIMIT_CHARS:
+        wrong["config.description"] = f"has {len(config.description):,} characters: at most {DESCRIPTION_LIMIT_CHARS}"
+    elif not _is_text(config.description):
+        wrong["config.description"] = "must be Unicode text without null characters"
+    if config.role and (len(config.role) > ROLE_LIMIT_CHARS or not ROLE.fullmatch(config.role)):
+        wrong["config.role"] = "must be the ARN of a role, such as arn:aws:iam::000000000000:role/name"
+    return wrong | _wrong_environment(config.environment)
+
+
+def wrong_runtime(runtime: str, available: Collection[str]) -> dict[str, str]:
+    """What is wrong with a runtime on this host: nothing, or one field."""
+    if runtime in available:
+        return {}
+    if not available:
+        return {"config.runtime": "no runtime is available on this host: see `cleave doctor`"}
+    choice = ", ".join(sorted(available))
+    return {
+        "config.runtime": f"{runtime!r} is not available here: use {choice}" if runtime else f"is required: {choice}"
+    }
+
+
+def refuse_if(wrong: Mapping[str, str]) -> None:
+    """Raise InvalidArgument if any field is wrong; its message names them all."""
+    if wrong:
+        raise InvalidArgument(
+            "; ".join(f"{field} {what}" for field, what in wrong.items()),
+            fix=f"correct {', '.join(wrong)} and try again",
+            fields=wrong,
+        )
+
+
+def refuse_unserved(config: FunctionConfig) -> None:
+    """Raise NotServed for settings that are right and that no part of this release enforces (DESIGN: fail closed)."""
+    if config.egress is not Egress.NONE:
+        raise NotServed(
+            f"egress {config.egress.value!r} is not served by this release, only {Egress.NONE.value!r} is",
+            fix="leave egress out, or set it to none",
+            metadata={"field": "config.egress"},
+        )
+
+
+def _wrong_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    wrong: dict[str, str] = {}
+    size = 0
+    for name, value in environment.items():
+        field = f"config.environment[{name!a}]"
+        if name in RESERVED_NAMES:
+            wrong[field] = "is reserved: Lambda sets it itself"
+        elif not ENVIRONMENT_NAME.fullmatch(name):
+            wrong[field] = "must start with a letter and go on with letters, digits and _"
+        elif not _is_text(value):
+            wrong[field] = "must have a value of Unicode text without null characters"
+        size += len(f"{name}{value}".encode(errors="replace"))
+    if size > ENVIRONMENT_LIMIT_BYTES:
+        wrong["config.environment"] = f"names and values have {size:,} bytes: at most {ENVIRONMENT_LIMIT_BYTES:,}"
+    return wrong
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be stored and passed on: no lone surrogate (JSON can carry one), no null (environments cannot)."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value

@@ -1,0 +1,137 @@
+"""The ASGI application: guard, route, read, run, write. One request in, one answer out, whatever is sent.
+
+Listening is engine.rest.server's work. Guarantees that every answer is one of the API's own documents with a request
+id, and that an unexpected exception becomes a ServiceException that names only the id under which it was logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Protocol
+
+import orjson
+from botocore.model import ServiceModel
+
+from engine.errors import EngineError, NotServed, Unavailable
+from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
+from engine.registry.api import CodeStore, Registry
+from engine.rest.configuration import Documents
+from engine.rest.errors import ErrorDocuments, MethodNotAllowed, UnsupportedMedia
+from engine.rest.functions import Functions, code_path
+from engine.rest.guard import check_request
+from engine.rest.invocations import Invocations
+from engine.rest.messages import ClientGone, Receive, Request, Response, Send, respond
+from engine.rest.routes import Routes
+from engine.rest.shapes import Params, read_params, write_response
+
+CODE_BODY_LIMIT_BYTES = 70 * 2**20
+"""A zip of 50 MB in Base64, and the settings around it."""
+BODY_LIMIT_BYTES = EVENT_LIMIT_BYTES
+
+Operation = Callable[[Params, Request], Awaitable[dict[str, Any]]]
+
+_CODE_PATH = re.compile(code_path("([0-9a-f]{64})"))
+_WITH_CODE = frozenset({"CreateFunction", "UpdateFunctionCode"})
+_LIMIT_NAMES = {"Invoke": "InvokeFunction"}
+"""What AWS's message about a body that is too large calls an operation, where it is not the operation's name."""
+
+
+class FaultLogger(Protocol):
+    """Where unexpected exceptions go."""
+
+    def error(self, event: str, **fields: Any) -> Any:
+        """Log an event with its fields."""
+
+
+class LambdaApi:
+    """AWS's Lambda API over the rooms of the engine."""
+
+    def __init__(
+        self,
+        model: ServiceModel,
+        registry: Registry,
+        code: CodeStore,
+        invoker: Invoker,
+        documents: Documents,
+        *,
+        logger: FaultLogger,
+        new_uuid: Callable[[], uuid.UUID],
+    ) -> None:
+        self.routes = Routes(model)
+        self._errors = ErrorDocuments(model)
+        self._code = code
+        self._logger = logger
+        self._new_uuid = new_uuid
+        functions = Functions(registry, code, documents)
+        invocations = Invocations(invoker, functions, documents)
+        self.operations: Mapping[str, Operation] = {
+            "CreateFunction": functions.create,
+            "DeleteFunction": functions.delete,
+            "GetFunction": functions.get,
+            "GetFunctionConfiguration": functions.get_configuration,
+            "Invoke": invocations.invoke,
+            "ListFunctions": functions.list,
+            "UpdateFunctionCode": functions.update_code,
+            "UpdateFunctionConfiguration": functions.update_configuration,
+        }
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            return
+        request = Request.of(scope, receive, str(self._new_uuid()))
+        linger = True
+        try:
+            response = await self._answer(request)
+        except ClientGone:
+            return
+        except asyncio.CancelledError:
+            # The server's grace is over. The task ends here by itself, with an answer for whoever still waits.
+            response = self._errors.response(Unavailable("The engine is shutting down", fix="try again in a moment"))
+            linger = False
+        except EngineError as error:
+            response = self._errors.response(error)
+        except Exception as error:
+            self._logger.error("request_failed", request_id=request.id, method=request.method, exc_info=error)
+            response = self._errors.fault(request.id)
+        await respond(request, response, send, linger=linger)
+
+    async def _answer(self, request: Request) -> Response:
+        check_request(request)
+        if request.path in ("/", "/health"):
+            return self._about(request)
+        if found := _CODE_PATH.fullmatch(request.path):
+            return await self._zip(request, found[1])
+        match = self.routes.match(request.method, request.path, request.query())
+        name = match.route.name
+        operation = self.operations.get(name)
+        limit = CODE_BODY_LIMIT_BYTES if name in _WITH_CODE else BODY_LIMIT_BYTES
+        if operation is None:
+            raise NotServed(
+                f"{name} is an operation of AWS Lambda that this release does not serve",
+                fix=f"served are {', '.join(sorted(self.operations))}",
+            )
+        if (request.header("content-encoding") or "identity").lower() != "identity":
+            raise UnsupportedMedia("A body with a Content-Encoding is not read", fix="send it as it is")
+        body = await request.body.read(limit, _LIMIT_NAMES.get(name, name))
+        params = read_params(match, request, body)
+        return write_response(match.route.operation, await operation(params, request))
+
+    def _about(self, request: Request) -> Response:
+        """What is here, for whoever looks with a browser or a health check."""
+        _check_read(request)
+        about = {"service": "cleave", "status": "ok", "api": "AWS Lambda 2015-03-31", "serves": sorted(self.operations)}
+        return Response(200, [("content-type", "application/json")], orjson.dumps(about))
+
+    async def _zip(self, request: Request, sha256: str) -> Response:
+        """The code of a function, where GetFunction says that it is."""
+        _check_read(request)
+        return Response(200, [("content-type", "application/zip")], await self._code.read_zip(sha256))
+
+
+def _check_read(request: Request) -> None:
+    if request.method not in ("GET", "HEAD"):
+        raise MethodNotAllowed(f"{request.path} is only read", allowed=("GET", "HEAD"))

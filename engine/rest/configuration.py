@@ -1,0 +1,220 @@
+"""A function between the registry and AWS's words: the FunctionConfiguration document, and the settings of a create or
+an update.
+
+Guarantees that a parameter which this release cannot honour is refused by its name, unless its value asks for nothing
+(empty, or what a function has anyway); nothing is dropped in silence.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from engine.errors import InvalidArgument
+from engine.model.function import Function, FunctionState
+from engine.model.names import FunctionRef, function_arn
+from engine.registry.api import ConfigChange
+from engine.registry.validate import RANGES
+from engine.rest.constraints import aws_path, problem, refusal
+from engine.rest.shapes import Params, is_empty
+
+NOT_HONOURED: Mapping[str, str] = {
+    "Publish": "versions are not served",
+    "PublishTo": "versions are not served",
+    "VpcConfig": "subnets and security groups are not served",
+    "DeadLetterConfig": "asynchronous invocation is not served",
+    "KMSKeyArn": "customer keys are not served",
+    "TracingConfig": "tracing is not served",
+    "Tags": "tags are not served",
+    "Layers": "layers are not served",
+    "FileSystemConfigs": "file systems are not served",
+    "CodeSigningConfigArn": "code signing is not served",
+    "ImageConfig": "container images are not served",
+    "PackageType": "container images are not served",
+    "SnapStart": "SnapStart is not served",
+    "LoggingConfig": "log formats, levels and groups cannot be chosen",
+    "TenancyConfig": "tenant isolation is not served",
+    "CapacityProviderConfig": "capacity providers are not served",
+    "DurableConfig": "durable executions are not served",
+    "RuntimeConfig": "a runtime's version cannot be chosen",
+    "AcceleratorConfig": "accelerators are not served",
+    "Architectures": "code runs on the processor of the engine's machine",
+    "Code.S3Bucket": "code comes as a zip in the request (ZipFile)",
+    "Code.S3Key": "code comes as a zip in the request (ZipFile)",
+    "Code.S3ObjectVersion": "code comes as a zip in the request (ZipFile)",
+    "Code.S3ObjectStorageMode": "code comes as a zip in the request (ZipFile)",
+    "Code.ImageUri": "container images are not served; code comes as a zip in the request (ZipFile)",
+    "Code.SourceKMSKeyArn": "customer keys are not served",
+    "S3Bucket": "code comes as a zip in the request (ZipFile)",
+    "S3Key": "code comes as a zip in the request (ZipFile)",
+    "S3ObjectVersion": "code comes as a zip in the request (ZipFile)",
+    "S3ObjectStorageMode": "code comes as a zip in the request (ZipFile)",
+    "ImageUri": "container images are not served; code comes as a zip in the request (ZipFile)",
+    "SourceKMSKeyArn": "customer keys are not served",
+    "TenantId": "tenant isolation is not served",
+    "DurableExecutionName": "durable executions are not served",
+}
+"""Members of served operations that this release cannot honour, and why."""
+
+MEMBERS: Mapping[str, str] = {
+    "name": "FunctionName",
+    "runtime": "Runtime",
+    "handler": "Handler",
+    "memory_mb": "MemorySize",
+    "timeout_ms": "Timeout",
+    "tmp_mb": "EphemeralStorage.Size",
+    "environment": "Environment.Variables",
+    "description": "Description",
+    "role": "Role",
+}
+"""The members that the registry's fields are to AWS's clients."""
+_VERBS = ("must ", "has ", "is ")
+
+
+class Documents:
+    """Writes and reads AWS's documents of functions for one region, account and processor architecture."""
+
+    def __init__(self, *, region: str, account: str, architecture: str) -> None:
+        self.region = region
+        self.account = account
+        self.architecture = architecture
+
+    def arn(self, name: str, qualifier: str = "") -> str:
+        """The ARN, qualified if a qualifier is given, also if that is $LATEST."""
+        arn = function_arn(self.region, self.account, FunctionRef(name))
+        return f"{arn}:{qualifier}" if qualifier else arn
+
+    def configuration(self, function: Function, qualifier: str = "") -> dict[str, Any]:
+        """The FunctionConfiguration; `qualifier` is what the client gave."""
+        config = function.config
+        document: dict[str, Any] = {
+            "FunctionName": function.name,
+            "FunctionArn": self.arn(function.name, qualifier),
+            "Runtime": config.runtime,
+            "Role": config.role,
+            "Handler": config.handler,
+            "CodeSize": function.code_size_bytes,
+            "Description": config.description,
+            "Timeout": -(-config.timeout_ms // 1_000),
+            "MemorySize": config.memory_mb,
+            "LastModified": _timestamp(function.update_time),
+            "CodeSha256": base64.b64encode(bytes.fromhex(function.code_sha256)).decode(),
+            "Version": function.version,
+            "TracingConfig": {"Mode": "PassThrough"},
+            "RevisionId": function.etag,
+            "Layers": [],
+            "PackageType": "Zip",
+            "Architectures": [self.architecture],
+            "EphemeralStorage": {"Size": config.tmp_mb},
+            "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
+            "LoggingConfig": {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{function.name}"},
+            "RuntimeVersionConfig": {"RuntimeVersionArn": f"arn:aws:lambda:{self.region}::runtime:{config.runtime}"},
+            **_state(function),
+        }
+        if config.environment:
+            document["Environment"] = {"Variables": dict(config.environment)}
+        return document
+
+    def check_honoured(self, params: Params) -> None:
+        """Raise InvalidArgument naming every parameter that asks for what is not served."""
+        name = str(params.get("FunctionName", ""))
+        neutral: dict[str, Any] = {
+            "PackageType": "Zip",
+            "TracingConfig.Mode": "PassThrough",
+            "SnapStart.ApplyOn": "None",
+            "LoggingConfig.LogFormat": "Text",
+            "LoggingConfig.LogGroup": f"/aws/lambda/{name.rpartition(':')[2]}",
+            "Architectures": [self.architecture],
+        }
+        found = [
+            (path, problem(None, aws_path(path), value, f"Member must not be set: {_reason(path)} by this release"))
+            for path, value in _settings(params)
+            if _reason(path) and not is_empty(value) and value != neutral.get(path)
+        ]
+        if found:
+            raise refusal(found)
+
+
+def change_of(params: Params) -> ConfigChange:
+    """The settings that a CreateFunction or an UpdateFunctionConfiguration names."""
+    environment = params.get("Environment")
+    timeout_s = params.get("Timeout")
+    return ConfigChange(
+        runtime=params.get("Runtime"),
+        handler=params.get("Handler"),
+        memory_mb=params.get("MemorySize"),
+        timeout_ms=None if timeout_s is None else timeout_s * 1_000,
+        tmp_mb=params.get("EphemeralStorage", {}).get("Size"),
+        environment=None if environment is None else environment.get("Variables", {}),
+        description=params.get("Description"),
+        role=params.get("Role"),
+    )
+
+
+def in_aws_words(error: InvalidArgument, params: Params) -> InvalidArgument:
+    """A refusal of the registry, with AWS's names and AWS's sentence for each field that a client set."""
+    problems: list[tuple[str, str]] = []
+    for path, what in error.fields.items():
+        field, bracket, key = path.removeprefix("config.").partition("[")
+        member = MEMBERS.get(field)
+        if member is None:
+            return error
+        value = "***" if member.startswith("Environment") else _at(params, member)
+        constraint = _range_constraint(field, value) or (f"{key.rstrip(']')} {what}" if bracket else what)
+        constraint = f"Member {constraint}" if constraint.startswith(_VERBS) else constraint
+        problems.append((member, problem(None, aws_path(member), value, constraint)))
+    return refusal(problems) if problems else error
+
+
+def _range_constraint(field: str, value: Any) -> str:
+    """AWS's words for a number out of the registry's range; "" for any other field."""
+    if field not in RANGES or not isinstance(value, int):
+        return ""
+    least, most, unit = RANGES[field]
+    if unit == "ms":
+        least, most = least // 1_000, most // 1_000
+    if value < least:
+        return f"must have value greater than or equal to {least}"
+    return f"must have value less than or equal to {most}"
+
+
+def _reason(path: str) -> str:
+    """Why a parameter cannot be honoured; "" if it can."""
+    return NOT_HONOURED.get(path, "") or NOT_HONOURED.get(path.split(".")[0], "")
+
+
+def _settings(params: Params) -> Iterator[tuple[str, Any]]:
+    """Paths and values, one level into structures."""
+    for name, value in params.items():
+        if isinstance(value, dict) and name not in ("Tags",):
+            yield from ((f"{name}.{inner}", item) for inner, item in value.items())
+        else:
+            yield name, value
+
+
+def _at(params: Params, path: str) -> Any:
+    value: Any = params
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _state(function: Function) -> dict[str, str]:
+    state = {"State": function.state.value.capitalize(), "LastUpdateStatus": "Successful"}
+    if function.state is FunctionState.FAILED:
+        state |= {"StateReasonCode": "InternalError", "LastUpdateStatus": "Failed"}
+        state |= {"LastUpdateStatusReason": function.state_reason, "LastUpdateStatusReasonCode": "InternalError"}
+    elif function.state is FunctionState.PENDING:
+        state |= {"StateReasonCode": "Creating"}
+    elif function.state is FunctionState.INACTIVE:
+        state |= {"StateReasonCode": "Idle"}
+    if function.state_reason:
+        state["StateReason"] = function.state_reason
+    return state
+
+
+def _timestamp(moment: datetime) -> str:
+    """AWS's form of LastModified: 2026-01-01T00:00:00.000+0000."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "+0000")

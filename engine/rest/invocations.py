@@ -1,0 +1,85 @@
+"""Invoke, as AWS's clients call it, over the one narrow call into the engine.
+
+Guarantees that the answer carries the invocation's own request id, and that a client which leaves does not stop a
+function that runs: AWS does not either.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+import orjson
+
+from engine.errors import EngineError, InvalidPayload, NotServed, Unavailable
+from engine.model.invocation import Invoker, InvokeRequest
+from engine.model.outcome import Outcome
+from engine.rest.configuration import Documents
+from engine.rest.functions import Functions
+from engine.rest.messages import Request
+from engine.rest.shapes import Params
+
+CLIENT_CONTEXT_LIMIT_BYTES = 3_583
+"""Of the Base64 text: docs.aws.amazon.com/lambda/latest/api/API_Invoke.html."""
+
+
+class Invocations:
+    """Invoke."""
+
+    def __init__(self, invoker: Invoker, functions: Functions, documents: Documents) -> None:
+        self._invoker = invoker
+        self._functions = functions
+        self._documents = documents
+
+    async def invoke(self, params: Params, request: Request) -> dict[str, Any]:
+        """Invoke: RequestResponse and DryRun."""
+        self._documents.check_honoured(params)
+        kind = params.get("InvocationType", "RequestResponse")
+        if kind == "Event":
+            raise NotServed(
+                "Asynchronous invocation (InvocationType=Event) is not served by this release",
+                fix="invoke with InvocationType=RequestResponse",
+            )
+        context = _client_context(params.get("ClientContext", ""))
+        ref = self._functions.check(params)
+        if kind == "DryRun":
+            return {"StatusCode": 204}
+        call = InvokeRequest(ref, params.get("Payload", b""), request_id=request.id, client_context=context)
+        try:
+            completion = await self._invoker.invoke(call)
+        except InvalidPayload as error:
+            raise InvalidPayload(f"Could not parse request body into json: {error.message}", fix=error.fix) from None
+        report = completion.report
+        result: dict[str, Any] = {"StatusCode": 200, "ExecutedVersion": report.executed_version}
+        if completion.error is not None:
+            result |= {"FunctionError": "Unhandled", "Payload": completion.error.document}
+        elif report.outcome is Outcome.OK:
+            result["Payload"] = completion.payload
+        else:
+            raise _not_run(report.outcome)
+        if params.get("LogType") == "Tail":
+            result["LogResult"] = base64.b64encode(completion.log_tail).decode()
+        return result
+
+
+def _client_context(text: str) -> bytes:
+    """The JSON of a client context. Raises InvalidPayload."""
+    if len(text) > CLIENT_CONTEXT_LIMIT_BYTES:
+        raise InvalidPayload(
+            f"Client context must be at most {CLIENT_CONTEXT_LIMIT_BYTES} bytes of Base64.", fix="send less of it"
+        )
+    try:
+        context = base64.b64decode(text, validate=True)
+        if context and not isinstance(orjson.loads(context), dict):
+            raise ValueError("not an object")
+    except (binascii.Error, ValueError):
+        raise InvalidPayload("Client context must be a valid Base64-encoded JSON object.") from None
+    return context
+
+
+def _not_run(outcome: Outcome) -> EngineError:
+    """For a completion that holds no result: the caller is still here, so the engine itself ended it."""
+    if outcome is Outcome.CANCELLED:
+        return Unavailable("The invocation was stopped by the engine", fix="invoke again in a moment")
+    return EngineError(f"The invocation ended without a result ({outcome.value})", fix="see the engine's log")

@@ -1,0 +1,152 @@
+"""Requests, their bodies and responses, between ASGI's messages and the operations.
+
+Guarantees that a body over its limit is never held in memory, whatever its Content-Length says, and that what is left
+of it is thrown away within bounds after the answer, so that a client that reads only once it has sent everything still
+gets its answer. ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from engine.errors import InvalidArgument, PayloadTooLarge
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+DISCARD_LIMIT_BYTES = 128 * 2**20
+DISCARD_LIMIT_S = 5.0
+SMALL_BODY_BYTES = 65_536
+QUERY_LIMIT_FIELDS = 1_000
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was whole. Nobody is left to answer."""
+
+
+class Body:
+    """What follows a request's head. Read once, or discarded."""
+
+    def __init__(self, receive: Receive, *, declared_bytes: int | None, expected: bool) -> None:
+        self._receive = receive
+        self._declared_bytes = declared_bytes
+        self.finished = not expected
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is announced as short."""
+        return self._declared_bytes is not None and self._declared_bytes <= SMALL_BODY_BYTES
+
+    async def read(self, limit_bytes: int, operation: str) -> bytes:
+        """All of it. Raises PayloadTooLarge as soon as it is known to be over `limit_bytes`, ClientGone."""
+        too_large = PayloadTooLarge(f"Request must be smaller than {limit_bytes} bytes for the {operation} operation")
+        if self._declared_bytes is not None and self._declared_bytes > limit_bytes:
+            raise too_large
+        pieces: list[bytes] = []
+        size = 0
+        while not self.finished:
+            piece = await self._next()
+            size += len(piece)
+            if size > limit_bytes:
+                raise too_large
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def discard(self) -> None:
+        """Throw away what is left, up to DISCARD_LIMIT_BYTES and DISCARD_LIMIT_S."""
+        size = 0
+        try:
+            async with asyncio.timeout(DISCARD_LIMIT_S):
+                while not self.finished and size < DISCARD_LIMIT_BYTES:
+                    size += len(await self._next())
+        except (TimeoutError, ClientGone):
+            pass
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        self.finished = not message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        return piece
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request: its head, decoded, and its body."""
+
+    id: str
+    method: str
+    path: str  # as sent: still percent-encoded
+    query_string: bytes
+    headers: tuple[tuple[str, str], ...]  # names in lower case
+    body: Body
+
+    @classmethod
+    def of(cls, scope: MutableMapping[str, Any], receive: Receive, request_id: str) -> Request:
+        """The request of an ASGI scope."""
+        headers = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"])
+        lengths = [value for name, value in headers if name == "content-length"]
+        declared = int(lengths[0]) if lengths and lengths[0].isdecimal() else None
+        chunked = any(name == "transfer-encoding" for name, _ in headers)
+        return cls(
+            id=request_id,
+            method=scope["method"],
+            path=scope["raw_path"].decode("latin-1"),
+            query_string=scope["query_string"],
+            headers=headers,
+            body=Body(receive, declared_bytes=declared, expected=chunked or bool(declared)),
+        )
+
+    def query(self) -> tuple[tuple[str, str], ...]:
+        """The query's names and values, decoded. Raises InvalidArgument."""
+        try:
+            text = self.query_string.decode("ascii")
+            return tuple(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=QUERY_LIMIT_FIELDS))
+        except ValueError as error:
+            raise InvalidArgument(f"The query cannot be read: {error}", fix="percent-encode it as UTF-8") from None
+
+    def header(self, name: str) -> str | None:
+        """The value of a header, None if it is not there. Raises InvalidArgument if it is there twice."""
+        values = self.header_values(name)
+        if len(values) > 1:
+            raise InvalidArgument(f"The header {name} is there {len(values)} times", fix="send it once")
+        return values[0] if values else None
+
+    def header_values(self, name: str) -> list[str]:
+        """Every value of a header, in the order of the request."""
+        return [value for key, value in self.headers if key == name.lower()]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer."""
+
+    status: int
+    headers: Iterable[tuple[str, str]]
+    body: bytes = b""
+
+
+async def respond(request: Request, response: Response, send: Send, *, linger: bool = True) -> None:
+    """Send an answer, and deal with what the client still sends. Without `linger`, do not wait for it."""
+    body = request.body
+    if linger and body.is_small:
+        # It costs less than a new connection.
+        await body.discard()
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    headers.append((b"x-amzn-requestid", request.id.encode()))
+    if response.status != 204:
+        headers.append((b"content-length", str(len(response.body)).encode()))
+    if not body.finished:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body, "more_body": not body.finished})
+    if not body.finished:
+        # To close with bytes unread would reset the connection, and the client might lose the answer with it.
+        if linger:
+            await body.discard()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

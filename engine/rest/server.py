@@ -1,0 +1,153 @@
+"""Listens on loopback and serves AWS's Lambda API with uvicorn, inside the event loop that runs already.
+
+What is answered is engine.rest.app's work. Guarantees that no signal handler is installed and no logging configured:
+both are the engine's; and that after `stop` no task, connection or socket of the front is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import platform
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from engine.config_address import join_address
+from engine.errors import EngineError
+from engine.model.invocation import Invoker
+from engine.observe import oplog
+from engine.registry.api import CodeStore, Registry
+from engine.rest.app import FaultLogger, LambdaApi
+from engine.rest.configuration import Documents
+from engine.rest.connection import HttpConnection
+from engine.rest.guard import check_listen_host
+from engine.rest.routes import load_model
+
+KEEP_ALIVE_S = 75
+"""Longer than clients keep an idle connection, so that it is they who close it and no request meets a closing one."""
+BACKLOG = 2_048
+_ARCHITECTURES = {"x86_64": "x86_64", "AMD64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+class RestServer:
+    """The HTTP front. `start` once, `stop` once."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        code: CodeStore,
+        invoker: Invoker,
+        *,
+        region: str,
+        account: str,
+        logger: FaultLogger | None = None,
+        new_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
+    ) -> None:
+        self._registry = registry
+        self._code = code
+        self._invoker = invoker
+        machine = platform.machine()
+        self._documents = Documents(region=region, account=account, architecture=_ARCHITECTURES.get(machine, machine))
+        self._logger = logger or oplog.logger()
+        self._new_uuid = new_uuid
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen, and return the port bound (`port` 0 takes a free one). Raises EngineError for an address beyond
+        loopback, a port in use or one that this user may not bind."""
+        check_listen_host(host)
+        listener = _listen("127.0.0.1" if host == "localhost" else host, port)
+        api = LambdaApi(
+            load_model(),
+            self._registry,
+            self._code,
+            self._invoker,
+            self._documents,
+            logger=self._logger,
+            new_uuid=self._new_uuid,
+        )
+        config = uvicorn.Config(
+            api,
+            http=HttpConnection,
+            ws="none",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            backlog=BACKLOG,
+        )
+        self._server = _Server(config)
+        self._serving = asyncio.create_task(self._server.serve([listener]), name="rest")
+        ready = asyncio.create_task(self._server.ready.wait())
+        await asyncio.wait({ready, self._serving}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if self._serving.done():
+            listener.close()
+            await self._serving
+        bound: int = listener.getsockname()[1]
+        return bound
+
+    async def stop(self, grace_s: float) -> None:
+        """Accept nothing more, let requests under way end for up to `grace_s` seconds, then cancel them."""
+        if self._server is None or self._serving is None:
+            return
+        # uvicorn waits without an end for None and reads whole seconds only in its command line.
+        self._server.config.timeout_graceful_shutdown = max(grace_s, 0.001)  # type: ignore[assignment]
+        self._server.should_exit = True
+        await self._serving
+        await asyncio.gather(*self._server.server_state.tasks, return_exceptions=True)
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
+        self._server = self._serving = None
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, and with an event for the moment when it accepts."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the engine's."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        self.ready.set()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it each answer waits 40 ms for an ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        # A port whose last holder has gone is free, although its old connections linger.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        address = join_address(host, port)
+        if error.errno == errno.EADDRINUSE:
+            raise EngineError(
+                f"The HTTP front cannot listen on {address}: the port is in use",
+                fix=f"end what uses it (ss -ltnp 'sport = :{port}' shows it), or set http_address to another port",
+            ) from error
+        raise EngineError(
+            f"The HTTP front cannot listen on {address}: {os.strerror(error.errno or 0)}",
+            fix="set http_address to another address",
+        ) from error
+    return listener

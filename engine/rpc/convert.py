@@ -1,0 +1,187 @@
+"""The engine's data as protobuf messages, and back. Nothing else: no checks but those that a value has no meaning
+without. The enum tables name every member of both sides (tests/unit/rpc/test_convert.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from engine.errors import InvalidArgument, NotServed
+from engine.model.function import LATEST, Egress, Function, FunctionConfig, FunctionState
+from engine.model.host import HostReport
+from engine.model.invocation import FunctionError, LogLine, Report
+from engine.model.names import FunctionRef, function_arn
+from engine.model.outcome import OUTCOMES, Outcome, StartKind
+from engine.registry.api import ConfigChange
+from engine.v1 import host_pb2, invocations_pb2, reports_pb2, resources_pb2
+
+OUTCOME: dict[Outcome, reports_pb2.Outcome.ValueType] = {
+    outcome: reports_pb2.Outcome.Value(row.proto) for outcome, row in OUTCOMES.items()
+}
+START_KIND: dict[StartKind, reports_pb2.StartKind.ValueType] = {
+    StartKind.WARM: reports_pb2.START_KIND_WARM,
+    StartKind.PARKED: reports_pb2.START_KIND_PARKED,
+    StartKind.TEMPLATE: reports_pb2.START_KIND_TEMPLATE,
+    StartKind.FORK: reports_pb2.START_KIND_FORK,
+    StartKind.EXEC: reports_pb2.START_KIND_EXEC,
+}
+STATE: dict[FunctionState, resources_pb2.State.ValueType] = {
+    FunctionState.PENDING: resources_pb2.STATE_PENDING,
+    FunctionState.ACTIVE: resources_pb2.STATE_ACTIVE,
+    FunctionState.INACTIVE: resources_pb2.STATE_INACTIVE,
+    FunctionState.FAILED: resources_pb2.STATE_FAILED,
+}
+EGRESS: dict[Egress, resources_pb2.Egress.ValueType] = {
+    Egress.NONE: resources_pb2.EGRESS_NONE,
+    Egress.INTERNET: resources_pb2.EGRESS_INTERNET,
+}
+EGRESS_FROM: dict[resources_pb2.Egress.ValueType, Egress] = {
+    resources_pb2.EGRESS_UNSPECIFIED: Egress.NONE,
+    **{proto: egress for egress, proto in EGRESS.items()},
+}
+
+BLOB_PREFIX = "blobs/"
+_DEFAULTS = FunctionConfig(runtime="", handler="")
+_UNSERVED = ("layers", "preload")
+
+
+def function_to_proto(function: Function, *, region: str, account: str) -> resources_pb2.Function:
+    """The whole resource, output-only fields included."""
+    config = function.config
+    ref = FunctionRef(function.name, function.version)
+    return resources_pb2.Function(
+        name=ref.resource_name(),
+        etag=function.etag,
+        state=STATE[function.state],
+        state_reason=function.state_reason,
+        config=resources_pb2.FunctionConfig(
+            runtime=config.runtime,
+            handler=config.handler,
+            memory_mb=config.memory_mb,
+            timeout_ms=config.timeout_ms,
+            tmp_mb=config.tmp_mb,
+            environment=config.environment,
+            description=config.description,
+            role=config.role,
+            egress=EGRESS[config.egress],
+        ),
+        code_blob=BLOB_PREFIX + function.code_sha256,
+        code_size_bytes=function.code_size_bytes,
+        create_time=_timestamp(function.create_time),
+        update_time=_timestamp(function.update_time),
+        arn=function_arn(region, account, ref),
+        version=function.version or LATEST,
+    )
+
+
+def config_change(config: resources_pb2.FunctionConfig, chosen: Collection[str]) -> ConfigChange:
+    """The chosen fields of a config as a change; a chosen number that is 0 takes its default. Raises NotServed for
+    fields that this release does not serve, InvalidArgument for an egress that does not exist."""
+    unserved = [f"config.{name}" for name in _UNSERVED if name in chosen and getattr(config, name)]
+    if unserved:
+        raise NotServed(
+            f"this release does not serve {' and '.join(unserved)}",
+            fix="leave them empty",
+            metadata={"field": unserved[0]},
+        )
+    egress = EGRESS_FROM.get(config.egress)
+    if egress is None:
+        raise InvalidArgument(
+            f"{config.egress} is not an egress",
+            fix=f"use {' or '.join(resources_pb2.Egress.Name(value) for value in EGRESS.values())}",
+            fields={"config.egress": "must be an Egress"},
+        )
+    return ConfigChange(
+        runtime=config.runtime if "runtime" in chosen else None,
+        handler=config.handler if "handler" in chosen else None,
+        memory_mb=(config.memory_mb or _DEFAULTS.memory_mb) if "memory_mb" in chosen else None,
+        timeout_ms=(config.timeout_ms or _DEFAULTS.timeout_ms) if "timeout_ms" in chosen else None,
+        tmp_mb=(config.tmp_mb or _DEFAULTS.tmp_mb) if "tmp_mb" in chosen else None,
+        environment=dict(config.environment) if "environment" in chosen else None,
+        description=config.description if "description" in chosen else None,
+        role=config.role if "role" in chosen else None,
+        egress=egress if "egress" in chosen else None,
+    )
+
+
+def blob_sha256(code_blob: str) -> str:
+    """The hex SHA-256 that blobs/{sha256} names; "" stays "". Raises InvalidArgument."""
+    sha256 = code_blob.removeprefix(BLOB_PREFIX)
+    if code_blob and (not code_blob.startswith(BLOB_PREFIX) or not is_sha256(sha256)):
+        raise InvalidArgument(
+            f"{code_blob!r} is not the name of uploaded code",
+            fix="set code_blob to what FunctionService.UploadCode returns",
+            fields={"code_blob": "must be blobs/{sha256}"},
+        )
+    return sha256
+
+
+def is_sha256(text: str) -> bool:
+    """Whether this is a SHA-256 in lower-case hex."""
+    return len(text) == 64 and all(character in "0123456789abcdef" for character in text)
+
+
+def report_to_proto(report: Report) -> reports_pb2.Report:
+    """What an invocation did and cost."""
+    message = reports_pb2.Report(
+        request_id=report.request_id,
+        executed_version=report.executed_version,
+        outcome=OUTCOME[report.outcome],
+        start_kind=START_KIND[report.start_kind],
+        queue_us=report.queue_us,
+        start_us=report.start_us,
+        init_us=report.init_us,
+        handler_us=report.handler_us,
+        total_us=report.total_us,
+        billed_ms=report.billed_ms,
+        peak_memory_bytes=report.peak_memory_bytes,
+        cpu_us=report.cpu_us,
+        tmp_written_bytes=report.tmp_written_bytes,
+        memory_mb=report.memory_mb,
+    )
+    for phase, offset_us in report.timeline:
+        message.timeline.add(phase=phase, offset_us=offset_us)
+    return message
+
+
+def function_error_to_proto(error: FunctionError) -> invocations_pb2.FunctionError:
+    """A function's own failure, its document untouched."""
+    return invocations_pb2.FunctionError(type=error.type, document=error.document)
+
+
+def log_line_to_proto(line: LogLine) -> invocations_pb2.LogLine:
+    """A line of a log."""
+    seconds, microseconds = divmod(line.time_us, 1_000_000)
+    return invocations_pb2.LogLine(
+        time=Timestamp(seconds=seconds, nanos=microseconds * 1_000), text=line.text, request_id=line.request_id
+    )
+
+
+def host_to_proto(host: HostReport) -> host_pb2.GetHostResponse:
+    """What the host can enforce, and how busy the engine is."""
+    return host_pb2.GetHostResponse(
+        checks=[
+            host_pb2.Check(
+                limit=check.limit,
+                enforced=check.enforced,
+                mechanism=check.mechanism,
+                detail=check.detail,
+                fix=check.fix,
+            )
+            for check in host.checks
+        ],
+        engine_version=host.engine_version,
+        runtimes=host.runtimes,
+        sandboxes=host.sandboxes,
+        idle_sandboxes=host.idle_sandboxes,
+        concurrency=host.concurrency,
+    )
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp

@@ -1,0 +1,146 @@
+"""InvocationService: from a request to the engine's one narrow call, and from its completion to a response.
+
+Leaves to the pipeline what an event may be, and to engine.rpc.calls what an error is on the wire. Guarantees that a
+stream which ends well has one Started first and one Finished last, and that a call that is cancelled has cancelled its
+invocation before it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from engine.errors import EngineError, InvalidArgument, NotServed
+from engine.model.invocation import Completion, Invoker, InvokeRequest
+from engine.model.names import parse_resource_name
+from engine.model.outcome import OUTCOMES, Outcome
+from engine.rpc.calls import Method, Write
+from engine.rpc.convert import function_error_to_proto, report_to_proto
+from engine.rpc.frames import CHUNK_BYTES, FrameSink, started_frame
+from engine.v1 import invocations_pb2 as pb
+
+SERVICE = pb.DESCRIPTOR.services_by_name["InvocationService"]
+
+
+class Cancelled(EngineError):
+    """The sandbox was killed because nobody waited for its answer."""
+
+    grpc_code = OUTCOMES[Outcome.CANCELLED].grpc
+    http_status = OUTCOMES[Outcome.CANCELLED].http
+    reason = "CANCELLED"
+
+
+class InvocationService:
+    """Runs functions."""
+
+    def __init__(self, invoker: Invoker) -> None:
+        self._invoker = invoker
+
+    def methods(self) -> Mapping[str, Method]:
+        """RPC name → method."""
+        return {
+            "Invoke": self.invoke,
+            "InvokeStream": self.invoke_stream,
+            "Converse": self.converse,
+            "InvokeAsync": self.invoke_async,
+        }
+
+    async def invoke(self, request: pb.InvokeRequest) -> pb.InvokeResponse:
+        """Run a function and return its whole answer."""
+        tail = _wants_log(request.log_mode)
+        completion = await self._invoker.invoke(
+            InvokeRequest(
+                parse_resource_name(request.name),
+                request.payload,
+                request.request_id,
+                request.client_context,
+                request.timeline,
+            )
+        )
+        report = completion.report
+        if completion.error is not None:
+            response = pb.InvokeResponse(
+                function_error=function_error_to_proto(completion.error), report=report_to_proto(report)
+            )
+        elif report.outcome is Outcome.OK:
+            response = pb.InvokeResponse(payload=completion.payload, report=report_to_proto(report))
+        else:
+            raise _refusal(completion)
+        if tail:
+            response.log_tail = completion.log_tail
+        return response
+
+    async def invoke_stream(self, request: pb.InvokeStreamRequest, write: Write) -> None:
+        """Run a function and write what it makes as it is made; a buffered answer goes out in chunks at its end."""
+        invoke = InvokeRequest(
+            parse_resource_name(request.name),
+            request.payload,
+            request.request_id,
+            request.client_context,
+            request.timeline,
+        )
+        sink = FrameSink(logs=_wants_log(request.log_mode))
+        running = asyncio.ensure_future(self._invoker.invoke(invoke, sink))
+        running.add_done_callback(lambda _: sink.wake())
+        try:
+            while True:
+                if (frame := sink.take()) is not None:
+                    await write(frame)
+                elif running.done():
+                    break
+                else:
+                    await sink.news()
+        finally:
+            if not running.done():
+                running.cancel()
+                await asyncio.wait({running})
+            if not running.cancelled():
+                running.exception()  # asked for, so that asyncio does not report it as never retrieved
+
+        completion = running.result()
+        report, error = completion.report, completion.error
+        if error is None and report.outcome is not Outcome.OK:
+            raise _refusal(completion)
+        if not sink.has_started:
+            await write(started_frame(report.request_id, report.executed_version, report.start_kind))
+        for start in range(0, len(completion.payload), CHUNK_BYTES):
+            await write(pb.InvokeStreamResponse(chunk=completion.payload[start : start + CHUNK_BYTES]))
+        finished = pb.Finished(
+            function_error=None if error is None else function_error_to_proto(error), report=report_to_proto(report)
+        )
+        await write(pb.InvokeStreamResponse(finished=finished))
+
+    async def converse(self, requests: object, write: Write) -> None:
+        """Not served yet."""
+        raise NotServed(
+            "Converse is not served by this release",
+            fix="use InvocationService.InvokeStream: the whole event first, then the answer as it is made",
+        )
+
+    async def invoke_async(self, request: pb.InvokeAsyncRequest) -> pb.InvokeAsyncResponse:
+        """Not served yet."""
+        raise NotServed(
+            "InvokeAsync is not served by this release",
+            fix="use InvocationService.Invoke, which returns when the function has",
+        )
+
+
+def _wants_log(mode: pb.LogMode.ValueType) -> bool:
+    if mode == pb.LOG_MODE_TAIL:
+        return True
+    if mode not in (pb.LOG_MODE_UNSPECIFIED, pb.LOG_MODE_NONE):
+        raise InvalidArgument(
+            f"{mode} is not a log mode",
+            fix="use LOG_MODE_NONE or LOG_MODE_TAIL",
+            fields={"log_mode": "must be a LogMode"},
+        )
+    return False
+
+
+def _refusal(completion: Completion) -> EngineError:
+    """The error for a completion with neither an answer nor a failure of the function."""
+    report = completion.report
+    metadata = {"request_id": report.request_id, "outcome": report.outcome.value}
+    if report.outcome is Outcome.CANCELLED:
+        return Cancelled("the invocation was cancelled", metadata=metadata)
+    return EngineError("the invocation ended without an answer", metadata=metadata)

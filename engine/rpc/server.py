@@ -1,0 +1,165 @@
+"""The gRPC server: its port, its services, and how it comes and goes.
+
+Serves engine.v1, health (grpc.health.v1, for "" and for each service) and reflection. Guarantees that it listens on
+loopback only, since there is no authentication yet; that a port in use is refused instead of shared; and that a stop
+lets calls under way end within the grace, while health says NOT_SERVING and new calls are refused with UNAVAILABLE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from structlog.typing import FilteringBoundLogger
+
+from engine.config_address import is_loopback, join_address, split_address
+from engine.errors import InvalidArgument, Unavailable
+from engine.model.host import HostReport
+from engine.model.invocation import Invoker
+from engine.registry.api import CodeStore, Registry
+from engine.rpc import functions, host, invocations, logs
+from engine.rpc.calls import Calls
+
+MESSAGE_LIMIT_BYTES = 16 * 1024 * 1024
+"""What gRPC itself refuses. Far over an event's limit, so that an event over that is answered by the engine."""
+LAST_GRACE_S = 2.0
+"""How long handlers that were cancelled may take to clean up."""
+
+_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+    # A client may ask every 10 s whether the engine is still there while it waits for a long invocation.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+
+
+class RpcServer:
+    """One gRPC server; started once, stopped once."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        code: CodeStore,
+        invoker: Invoker,
+        logs: logs.Logs,
+        host: Callable[[], Awaitable[HostReport]],
+        *,
+        region: str,
+        account: str,
+        log: FilteringBoundLogger | None = None,
+    ) -> None:
+        self._registry = registry
+        self._code = code
+        self._invoker = invoker
+        self._logs = logs
+        self._host = host
+        self._region = region
+        self._account = account
+        self._calls = Calls(log or structlog.get_logger("engine.rpc"))
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, address: str) -> int:
+        """Listen on "host:port" and return the port (port 0: a free one). Raises InvalidArgument for what is not a
+        loopback address, Unavailable if the port is in use or may not be used."""
+        bind_to = _loopback(address)
+        _probe(*bind_to)
+        server = grpc.aio.server(options=_OPTIONS)
+        names = self._register(server)
+        try:
+            port = server.add_insecure_port(join_address(*bind_to))
+        except RuntimeError as error:
+            raise _unusable(bind_to, "cannot be opened") from error
+        await server.start()
+        self._server = server
+        for name in names:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return port
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new calls, wait up to `grace_s` for those under way, then cancel them and close the port."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        await self._health.enter_graceful_shutdown()
+        self._calls.drain()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._calls.idle()
+        except TimeoutError:
+            pass
+        await server.stop(None)
+        try:
+            async with asyncio.timeout(LAST_GRACE_S):
+                await self._calls.idle()
+        except TimeoutError:
+            pass
+
+    def _register(self, server: grpc.aio.Server) -> list[str]:
+        """Add every service; returns the names that health knows."""
+        calls = self._calls
+        functions_ = functions.FunctionService(self._registry, self._code, region=self._region, account=self._account)
+        server.add_generic_rpc_handlers(
+            [
+                # First, since the handlers are asked in this order and this one has the hot path.
+                calls.handler(invocations.SERVICE, invocations.InvocationService(self._invoker).methods()),
+                calls.handler(functions.SERVICE, functions_.methods()),
+                calls.handler(logs.SERVICE, logs.LogService(self._registry, self._logs, calls).methods()),
+                calls.handler(host.SERVICE, host.HostService(self._host).methods(), always=True),
+            ]
+        )
+        names = [service.full_name for service in (invocations.SERVICE, functions.SERVICE, logs.SERVICE, host.SERVICE)]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        server.add_generic_rpc_handlers([calls.unknown_handler()])
+        return names
+
+
+def _loopback(address: str) -> tuple[str, int]:
+    try:
+        name, port = split_address(address)
+    except ValueError as error:
+        raise InvalidArgument(
+            f"the gRPC address {address!r} cannot be used: {error}",
+            fix="use an address such as 127.0.0.1:50051",
+            fields={"address": str(error)},
+        ) from None
+    if not is_loopback(name):
+        raise InvalidArgument(
+            f"the engine does not listen on {address}: there is no authentication yet, and who reaches the port "
+            "could run code",
+            fix=f"use 127.0.0.1:{port}, and a tunnel such as ssh -L to reach it from elsewhere",
+            fields={"address": "must be a loopback address"},
+        )
+    # One address and not what a resolver says: gRPC is content when one of several could be opened.
+    return ("127.0.0.1" if name == "localhost" else name), port
+
+
+def _probe(name: str, port: int) -> None:
+    """Open the port as gRPC will and close it: gRPC does not tell why it cannot. Raises Unavailable."""
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((name, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise _unusable((name, port), "is in use by another program, perhaps another engine") from None
+        raise _unusable((name, port), os.strerror(error.errno or 0)) from None
+
+
+def _unusable(bind_to: tuple[str, int], why: str) -> Unavailable:
+    return Unavailable(
+        f"the engine cannot listen for gRPC on {join_address(*bind_to)}: {why}",
+        fix="stop what uses the port (`ss -ltnp` shows it), or choose another address for gRPC",
+        metadata={"address": join_address(*bind_to)},
+    )

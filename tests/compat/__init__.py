@@ -1,0 +1,1 @@
+"""What AWS's own clients, unmodified, find when they talk to the engine."""

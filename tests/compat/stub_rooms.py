@@ -1,0 +1,251 @@
+"""The rooms below a front, in memory, and a front on a port of its own over them.
+
+Settings are checked by the registry's own rules; what is stored, and how a function runs, is the test's to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import threading
+import uuid
+import zipfile
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from engine.errors import AlreadyExists, InvalidCode, NotFound, StaleEtag
+from engine.model.function import LATEST, CodeBlob, Function, FunctionConfig, FunctionState
+from engine.model.invocation import Completion, FunctionError, InvokeRequest, Report, Sink
+from engine.model.names import FunctionRef
+from engine.model.outcome import Outcome, StartKind
+from engine.registry.api import ChangeListener, ConfigChange
+from engine.registry.validate import merged, refuse_if, wrong_fields
+from engine.rest.server import RestServer
+
+T = TypeVar("T")
+
+ACCOUNT = "000000000000"
+REGION = "us-east-1"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/any"
+CREATED = datetime(2026, 1, 1, 0, 0, 0, 120_000, tzinfo=UTC)
+
+
+def make_zip(source: str = "def handler(event, context):\n    return event\n") -> bytes:
+    """A zip of one module, app.py."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("app.py", source)
+    return data.getvalue()
+
+
+class StubCodeStore:
+    """engine.registry.api.CodeStore in memory."""
+
+    def __init__(self) -> None:
+        self.zips: dict[str, bytes] = {}
+
+    async def add(
+        self, chunks: AsyncIterable[bytes], *, sha256: str | None = None, size_bytes: int | None = None
+    ) -> CodeBlob:
+        data = b"".join([chunk async for chunk in chunks])
+        if not zipfile.is_zipfile(io.BytesIO(data)):
+            raise InvalidCode("Could not unzip uploaded file", fix="check the file, then upload it again")
+        digest = hashlib.sha256(data).hexdigest()
+        self.zips[digest] = data
+        return self.get(digest)
+
+    def get(self, sha256: str) -> CodeBlob:
+        data = self.zips.get(sha256)
+        if data is None:
+            raise NotFound("no such blob", fix="upload it")
+        return CodeBlob(sha256, len(data), len(data), "/nowhere")
+
+    async def read_zip(self, sha256: str) -> bytes:
+        self.get(sha256)
+        return self.zips[sha256]
+
+
+class StubRegistry:
+    """engine.registry.api.Registry in memory. `states` are what the next reads of a function see, in turn."""
+
+    def __init__(self, code: StubCodeStore) -> None:
+        self._code = code
+        self.functions: dict[str, Function] = {}
+        self.states: list[FunctionState] = []
+
+    async def create(
+        self, name: str, change: ConfigChange, code_sha256: str, *, validate_only: bool = False
+    ) -> Function:
+        if name in self.functions:
+            raise AlreadyExists("the name is taken", fix="choose another")
+        config = merged(FunctionConfig(runtime="", handler=""), change)
+        refuse_if(wrong_fields(config))
+        blob = self._code.get(code_sha256)
+        function = Function(name, config, blob.sha256, blob.size_bytes, str(uuid.uuid4()), CREATED, CREATED)
+        if not validate_only:
+            self.functions[name] = function
+        return function
+
+    def get(self, ref: FunctionRef) -> Function:
+        function = self.functions.get(ref.name)
+        if function is None or ref.qualifier != LATEST:
+            raise NotFound("no such function", fix="look at the list")
+        return replace(function, state=self.states.pop(0)) if self.states else function
+
+    def list(self, *, limit: int, after: str = "") -> tuple[list[Function], str]:
+        names = sorted(name for name in self.functions if name > after)
+        page = names[:limit]
+        return [self.functions[name] for name in page], page[-1] if len(names) > limit else ""
+
+    async def update(
+        self, name: str, change: ConfigChange, *, code_sha256: str | None = None, etag: str | None = None
+    ) -> Function:
+        function = self.get(FunctionRef(name))
+        if etag is not None and etag != function.etag:
+            raise StaleEtag("somebody else wrote in between", fix="read it again")
+        config = merged(function.config, change)
+        refuse_if(wrong_fields(config))
+        blob = self._code.get(code_sha256 or function.code_sha256)
+        self.functions[name] = replace(
+            function,
+            config=config,
+            code_sha256=blob.sha256,
+            code_size_bytes=blob.size_bytes,
+            etag=str(uuid.uuid4()),
+        )
+        return self.functions[name]
+
+    async def delete(self, name: str, *, etag: str | None = None) -> None:
+        self.get(FunctionRef(name))
+        del self.functions[name]
+
+    def subscribe(self, listener: ChangeListener) -> None:
+        raise NotImplementedError
+
+
+def completed(request: InvokeRequest, payload: bytes, log_tail: bytes = b"") -> Completion:
+    """The completion of a handler that returned."""
+    report = Report(request.request_id, Outcome.OK, StartKind.WARM, memory_mb=128)
+    return Completion(report, payload=payload, log_tail=log_tail)
+
+
+def failed(request: InvokeRequest, outcome: Outcome, document: bytes) -> Completion:
+    """The completion of a function that failed."""
+    report = Report(request.request_id, outcome, StartKind.FORK, memory_mb=128)
+    return Completion(report, error=FunctionError("Any", document))
+
+
+async def echo(request: InvokeRequest) -> Completion:
+    """A function that returns its event."""
+    return completed(request, request.payload or b"{}")
+
+
+class StubInvoker:
+    """engine.model.invocation.Invoker: `run` is the function."""
+
+    def __init__(self) -> None:
+        self.requests: list[InvokeRequest] = []
+        self.run: Callable[[InvokeRequest], Awaitable[Completion]] = echo
+
+    async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
+        self.requests.append(request)
+        return await self.run(request)
+
+
+class Faults:
+    """engine.rest.app.FaultLogger that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def error(self, event: str, **fields: Any) -> None:
+        self.events.append((event, fields))
+
+
+class Rooms:
+    """What a front stands on."""
+
+    def __init__(self) -> None:
+        self.faults = Faults()
+        self.reset()
+
+    def reset(self) -> None:
+        """Empty, as at first."""
+        self.code = StubCodeStore()
+        self.registry = StubRegistry(self.code)
+        self.invoker = StubInvoker()
+        self.faults.events.clear()
+
+    async def add_function(self, name: str) -> None:
+        """A function as a client would have created it."""
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield make_zip()
+
+        blob = await self.code.add(pieces())
+        change = ConfigChange(runtime="python3.11", handler="app.handler", role=ROLE)
+        await self.registry.create(name, change, blob.sha256)
+
+    def front(self) -> RestServer:
+        """An HTTP front that sees these rooms, also after a reset."""
+        return RestServer(
+            _Current(self, "registry"),
+            _Current(self, "code"),
+            _Current(self, "invoker"),
+            region=REGION,
+            account=ACCOUNT,
+            logger=self.faults,
+        )
+
+
+class _Current:
+    """Stands for one of the rooms as it is at the time of each call."""
+
+    def __init__(self, rooms: Rooms, name: str) -> None:
+        self._rooms = rooms
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(getattr(self._rooms, self._name), attribute)
+
+
+class Front:
+    """A front over `rooms` in an event loop of its own thread, so that blocking clients can be used in tests."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self.rooms = rooms
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="front")
+        self._server: RestServer | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Front:
+        self._thread.start()
+        self._server = self.call(_make(self.rooms))
+        self.port = self.call(self._server.start("127.0.0.1", 0))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._server is not None:
+            self.call(self._server.stop(1.0))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something in the front's loop, and wait for it."""
+        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return future.result(20)
+
+
+async def _make(rooms: Rooms) -> RestServer:
+    return rooms.front()

@@ -1,0 +1,238 @@
+"""Functions through an unmodified boto3 client."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError, WaiterError
+
+from engine.model.function import FunctionState
+from tests.compat.conftest import Create
+from tests.compat.stub_rooms import ACCOUNT, REGION, ROLE, Rooms, make_zip
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+
+ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:thumbs"
+
+
+def sha(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
+
+
+def error_of(call: Any, **parameters: Any) -> dict[str, Any]:
+    """What a client reads of the error that a call ends in."""
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    response: Any = caught.value.response
+    status = response["ResponseMetadata"]["HTTPStatusCode"]
+    return {**response["Error"], "status": status, "response": response}
+
+
+def test_a_created_function_is_described_in_full(create: Create) -> None:
+    code = make_zip()
+    created = create(
+        Description="makes thumbnails",
+        Timeout=30,
+        MemorySize=1769,
+        EphemeralStorage={"Size": 1024},
+        Environment={"Variables": {"COLOUR": "blue"}},
+        Code={"ZipFile": code},
+    )
+    assert created.pop("ResponseMetadata")["HTTPStatusCode"] == 201
+    assert re.fullmatch(r"[0-9a-f-]{36}", created.pop("RevisionId"))
+    assert created.pop("Architectures") in (["x86_64"], ["arm64"])
+    assert created == {
+        "FunctionName": "thumbs",
+        "FunctionArn": ARN,
+        "Runtime": "python3.11",
+        "Role": ROLE,
+        "Handler": "app.handler",
+        "CodeSize": len(code),
+        "Description": "makes thumbnails",
+        "Timeout": 30,
+        "MemorySize": 1769,
+        "LastModified": "2026-01-01T00:00:00.120+0000",
+        "CodeSha256": sha(code),
+        "Version": "$LATEST",
+        "Environment": {"Variables": {"COLOUR": "blue"}},
+        "TracingConfig": {"Mode": "PassThrough"},
+        "Layers": [],
+        "State": "Active",
+        "LastUpdateStatus": "Successful",
+        "PackageType": "Zip",
+        "EphemeralStorage": {"Size": 1024},
+        "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
+        "RuntimeVersionConfig": {"RuntimeVersionArn": f"arn:aws:lambda:{REGION}::runtime:python3.11"},
+        "LoggingConfig": {"LogFormat": "Text", "LogGroup": "/aws/lambda/thumbs"},
+    }
+
+
+def test_what_is_left_out_gets_lambdas_defaults(create: Create) -> None:
+    created = create()
+    assert (created["MemorySize"], created["Timeout"], created["EphemeralStorage"]) == (128, 3, {"Size": 512})
+    assert created["Description"] == ""
+    assert "Environment" not in created
+
+
+def test_get_function_says_where_its_code_is(client: LambdaClient, create: Create) -> None:
+    code = make_zip("handler = None")
+    created = create(Code={"ZipFile": code})
+    got = client.get_function(FunctionName="thumbs")
+    assert got["Configuration"]["RevisionId"] == created["RevisionId"]
+    assert got["Code"]["RepositoryType"] == "S3"
+    assert got["Tags"] == {}
+    with urllib.request.urlopen(got["Code"]["Location"]) as download:
+        assert download.read() == code
+        assert download.headers["content-type"] == "application/zip"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["thumbs", ARN, f"{ARN}:$LATEST", f"{ACCOUNT}:function:thumbs", "function:thumbs", "thumbs:$LATEST"],
+)
+def test_a_function_is_found_by_every_form_of_its_name(client: LambdaClient, create: Create, name: str) -> None:
+    create()
+    got = client.get_function_configuration(FunctionName=name)
+    assert got["FunctionName"] == "thumbs"
+    assert got["FunctionArn"] == (f"{ARN}:$LATEST" if name.endswith("$LATEST") else ARN)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"arn:aws:lambda:eu-west-1:{ACCOUNT}:function:thumbs",
+        f"arn:aws:lambda:{REGION}:123456789012:function:thumbs",
+        "123456789012:function:thumbs",
+        "other",
+        "thumbs:3",
+        "thumbs:live",
+    ],
+)
+def test_a_function_that_is_not_here_is_a_resource_not_found(client: LambdaClient, create: Create, name: str) -> None:
+    create()
+    for call in (client.get_function, client.get_function_configuration, client.delete_function, client.invoke):
+        error = error_of(call, FunctionName=name)
+        assert (error["Code"], error["status"]) == ("ResourceNotFoundException", 404)
+        assert error["Message"].startswith("Function not found: ")
+    assert client.get_function(FunctionName="thumbs")
+
+
+def test_the_text_of_a_function_not_found_is_aws(client: LambdaClient) -> None:
+    with pytest.raises(client.exceptions.ResourceNotFoundException) as caught:
+        client.get_function(FunctionName="thumbs", Qualifier="3")
+    assert caught.value.response["Error"]["Message"] == f"Function not found: {ARN}:3"
+    # boto3 reads `Type` for no error; the other clients do.
+    assert caught.value.response["Type"] == "User"  # type: ignore[typeddict-item]
+
+
+def test_a_name_is_given_once(client: LambdaClient, create: Create) -> None:
+    create()
+    with pytest.raises(client.exceptions.ResourceConflictException, match="Function already exist: thumbs"):
+        create()
+
+
+def test_configuration_is_updated_member_by_member(client: LambdaClient, create: Create) -> None:
+    created = create(Environment={"Variables": {"COLOUR": "blue"}}, Description="a")
+    updated = client.update_function_configuration(FunctionName="thumbs", MemorySize=256, Timeout=9)
+    assert (updated["MemorySize"], updated["Timeout"], updated["Description"]) == (256, 9, "a")
+    assert updated["Environment"] == {"Variables": {"COLOUR": "blue"}}
+    assert updated["RevisionId"] != created["RevisionId"]
+    emptied = client.update_function_configuration(FunctionName="thumbs", Environment={}, Description="")
+    assert "Environment" not in emptied
+    assert emptied["Description"] == ""
+
+
+def test_code_is_updated(client: LambdaClient, create: Create) -> None:
+    create()
+    code = make_zip("answer = 42")
+    updated = client.update_function_code(FunctionName="thumbs", ZipFile=code)
+    assert (updated["CodeSha256"], updated["CodeSize"]) == (sha(code), len(code))
+    assert client.get_function_configuration(FunctionName="thumbs")["CodeSha256"] == sha(code)
+
+
+def test_a_dry_run_of_new_code_changes_nothing(client: LambdaClient, create: Create) -> None:
+    created = create()
+    code = make_zip("answer = 42")
+    tried = client.update_function_code(FunctionName="thumbs", ZipFile=code, DryRun=True)
+    assert tried["CodeSha256"] == sha(code)
+    left = client.get_function_configuration(FunctionName="thumbs")
+    assert (left["CodeSha256"], left["RevisionId"]) == (created["CodeSha256"], created["RevisionId"])
+
+
+def test_a_stale_revision_changes_nothing(client: LambdaClient, create: Create) -> None:
+    stale = create()["RevisionId"]
+    current = client.update_function_configuration(FunctionName="thumbs", Timeout=4, RevisionId=stale)["RevisionId"]
+    with pytest.raises(client.exceptions.PreconditionFailedException) as caught:
+        client.update_function_configuration(FunctionName="thumbs", Timeout=5, RevisionId=stale)
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 412
+    for dry in (True, False):
+        with pytest.raises(client.exceptions.PreconditionFailedException):
+            client.update_function_code(FunctionName="thumbs", ZipFile=make_zip("1"), RevisionId=stale, DryRun=dry)
+    left = client.get_function_configuration(FunctionName="thumbs")
+    assert (left["Timeout"], left["RevisionId"]) == (4, current)
+
+
+def test_functions_are_listed_page_by_page(client: LambdaClient, create: Create) -> None:
+    names = [f"f{number:02}" for number in range(7)]
+    for name in names:
+        create(name)
+    pages = list(client.get_paginator("list_functions").paginate(PaginationConfig={"PageSize": 3}))
+    assert [len(page["Functions"]) for page in pages] == [3, 3, 1]
+    assert [function["FunctionName"] for page in pages for function in page["Functions"]] == names
+    assert "NextMarker" not in client.list_functions()
+    every_version = client.list_functions(FunctionVersion="ALL", MaxItems=1)["Functions"][0]
+    assert every_version["FunctionArn"].endswith(":f00:$LATEST")
+
+
+def test_a_page_has_fifty_functions_at_most(client: LambdaClient, create: Create) -> None:
+    for number in range(51):
+        create(f"f{number:02}")
+    assert len(client.list_functions(MaxItems=10_000)["Functions"]) == 50
+
+
+def test_a_marker_that_none_was_given_is_refused(client: LambdaClient) -> None:
+    assert error_of(client.list_functions, Marker="../x")["Code"] == "InvalidParameterValueException"
+
+
+def test_a_deleted_function_is_gone(client: LambdaClient, create: Create) -> None:
+    create()
+    deleted = client.delete_function(FunctionName="thumbs")
+    assert deleted["ResponseMetadata"]["HTTPStatusCode"] == 200
+    assert client.list_functions()["Functions"] == []
+    assert error_of(client.delete_function, FunctionName="thumbs")["Code"] == "ResourceNotFoundException"
+
+
+def test_latest_is_not_deleted_by_itself(client: LambdaClient, create: Create) -> None:
+    create()
+    error = error_of(client.delete_function, FunctionName="thumbs", Qualifier="$LATEST")
+    assert error["Code"] == "InvalidParameterValueException"
+    assert client.get_function(FunctionName="thumbs")
+
+
+@pytest.mark.parametrize(
+    "waiter", ["function_active", "function_active_v2", "function_exists", "function_updated", "function_updated_v2"]
+)
+def test_waiters_return_at_once_for_a_function_that_is_there(client: LambdaClient, create: Create, waiter: Any) -> None:
+    create()
+    client.get_waiter(waiter).wait(FunctionName="thumbs", WaiterConfig={"Delay": 0, "MaxAttempts": 1})
+
+
+def test_waiters_wait_while_a_function_is_pending(client: LambdaClient, rooms: Rooms, create: Create) -> None:
+    create()
+    rooms.registry.states = [FunctionState.PENDING, FunctionState.PENDING, FunctionState.ACTIVE]
+    client.get_waiter("function_active_v2").wait(FunctionName="thumbs", WaiterConfig={"Delay": 0, "MaxAttempts": 3})
+    assert rooms.registry.states == []
+
+
+def test_waiters_give_up_on_a_function_that_failed(client: LambdaClient, rooms: Rooms, create: Create) -> None:
+    create()
+    for waiter in ("function_active_v2", "function_updated_v2"):
+        rooms.registry.states = [FunctionState.FAILED]
+        with pytest.raises(WaiterError, match="terminal failure"):
+            client.get_waiter(waiter).wait(FunctionName="thumbs", WaiterConfig={"Delay": 0, "MaxAttempts": 2})

@@ -1,0 +1,104 @@
+"""Real sandboxes for tests: a pool of the test's own, and handlers written in the test."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.fabric.datadir import new_instance_id
+from engine.model.outcome import StartKind
+from engine.runtimes.interpreters import find_interpreters
+from engine.sandbox.api import Ending, Event, SandboxSpec
+from engine.sandbox.linux import LinuxSandbox
+from engine.sandbox.pool import LinuxPool
+
+RUNTIME = f"python3.{sys.version_info.minor}"
+
+
+@dataclass
+class Collected:
+    """What a run sent before it ended."""
+
+    kind: StartKind | None = None
+    written: bytearray = field(default_factory=bytearray)
+
+    def started(self, kind: StartKind) -> None:
+        self.kind = kind
+
+    def output(self, data: bytes) -> None:
+        self.written += data
+
+    def chunk(self, data: bytes) -> None:
+        raise AssertionError("nothing streams here")
+
+
+@contextlib.asynccontextmanager
+async def real_pool(folder: Path, *, tmp_pool_size: int = 0, uid_count: int = 4_096) -> AsyncIterator[LinuxPool]:
+    pool = LinuxPool(
+        instance_id=new_instance_id(),
+        scratch_dir=folder / "scratch",
+        interpreters=find_interpreters([], os.environ.get("PATH", "")),
+        uid_base=1_900_000_000,
+        uid_count=uid_count,
+        tmp_pool_size=tmp_pool_size,
+    )
+    await pool.open(RUNTIME)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+def write_code(folder: Path, source: str) -> Path:
+    """A folder of code with `source` as app.py, readable by all as the code store makes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "app.py").write_text(textwrap.dedent(source))
+    folder.chmod(0o755)
+    return folder
+
+
+def spec(code: Path, *, memory_mb: int = 1_769, tmp_mb: int = 512, init_timeout_ms: int = 10_000) -> SandboxSpec:
+    return SandboxSpec(
+        key=("probe", "$LATEST", "1"),
+        runtime=RUNTIME,
+        handler="app.handler",
+        code_path=str(code),
+        memory_mb=memory_mb,
+        tmp_mb=tmp_mb,
+        environment={
+            "LAMBDA_TASK_ROOT": "/var/task",
+            "AWS_LAMBDA_FUNCTION_NAME": "probe",
+            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "TZ": ":UTC",
+        },
+        init_timeout_ms=init_timeout_ms,
+    )
+
+
+def event(payload: Any = None, *, timeout_ms: int = 10_000, request_id: str = "r-1") -> Event:
+    return Event(request_id, json.dumps(payload if payload is not None else {}).encode(), timeout_ms, "arn:probe")
+
+
+async def run_once(
+    pool: LinuxPool, folder: Path, source: str, payload: Any = None, *, timeout_ms: int = 10_000, **settings: int
+) -> tuple[Ending, Collected]:
+    """Start a sandbox for `source`, run one event in it, close it."""
+    sandbox = await pool.start(spec(write_code(folder / "code", source), **settings))
+    try:
+        return await run(sandbox, payload, timeout_ms=timeout_ms)
+    finally:
+        await sandbox.close()
+
+
+async def run(sandbox: LinuxSandbox, payload: Any = None, *, timeout_ms: int = 10_000) -> tuple[Ending, Collected]:
+    """Run one event."""
+    sink = Collected()
+    return await sandbox.run(event(payload, timeout_ms=timeout_ms), sink), sink

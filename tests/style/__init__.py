@@ -1,0 +1,1 @@
+"""The habits of the source tree and of its documents, held by tests."""

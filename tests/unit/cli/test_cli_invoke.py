@@ -1,0 +1,113 @@
+"""invoke: events in, results and reports out, exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.v1 import invocations_pb2, reports_pb2
+
+from .conftest import Cleave, StubEngine, report
+
+
+@pytest.fixture(autouse=True)
+def hello(engine: StubEngine) -> None:
+    engine.add("hello")
+
+
+def failed() -> invocations_pb2.InvokeResponse:
+    error = invocations_pb2.FunctionError(type="ValueError", document=b'{"errorType": "ValueError"}')
+    return invocations_pb2.InvokeResponse(function_error=error, report=report())
+
+
+def test_the_result_is_all_of_standard_output_and_the_report_is_on_standard_error(cleave: Cleave) -> None:
+    ran = cleave("invoke", "hello")
+    assert (ran.code, ran.out) == (0, '{"n": 1.10}\n')
+    assert "REPORT RequestId: 11111111-2222-3333-4444-555555555555\tStart: fork\t" in ran.err
+    assert "\tDuration: 1.23 ms\tBilled Duration: 4 ms\tMemory Size: 128 MB\tMax Memory Used: 10 MB\t" in ran.err
+    assert "\tInit Duration: 2.50 ms" in ran.err
+
+
+def test_a_warm_report_has_no_init(cleave: Cleave, engine: StubEngine) -> None:
+    engine.answer.report.CopyFrom(report(reports_pb2.START_KIND_WARM))
+    err = cleave("invoke", "hello").err
+    assert "Start: warm" in err
+    assert "Init Duration" not in err
+
+
+def test_an_event_comes_from_the_argument_a_file_or_standard_input(
+    cleave: Cleave, engine: StubEngine, tmp_path: Path
+) -> None:
+    (tmp_path / "event.json").write_bytes(b'{"from": "file"}')
+    cleave("invoke", "hello", "-d", '{"from": "argument"}')
+    cleave("invoke", "hello", "-d", f"@{tmp_path / 'event.json'}")
+    cleave("invoke", "hello", "-d", "-", stdin=b'{"from": "stdin"}')
+    cleave("invoke", "hello")
+    events = [request.payload for request in engine.invoked]
+    assert events == [b'{"from": "argument"}', b'{"from": "file"}', b'{"from": "stdin"}', b""]
+
+
+def test_a_missing_event_file_is_a_usage_error(cleave: Cleave, engine: StubEngine) -> None:
+    ran = cleave("invoke", "hello", "-d", "@/nowhere/event.json")
+    assert ran.code == 2
+    assert "/nowhere/event.json" in ran.err
+    assert engine.invoked == []
+
+
+def test_a_failing_function_prints_its_document_and_exits_with_3(cleave: Cleave, engine: StubEngine) -> None:
+    engine.answer = failed()
+    ran = cleave("invoke", "hello")
+    assert (ran.code, ran.out) == (3, '{"errorType": "ValueError"}\n')
+    assert "ValueError" in ran.err
+    assert "Fix: cleave logs hello --request-id 11111111" in ran.err
+
+
+def test_the_log_and_the_timeline_are_shown_when_asked_for(cleave: Cleave, engine: StubEngine) -> None:
+    engine.answer.log_tail = b"START\nhi\nEND\n"
+    engine.functions["functions/hello/aliases/live"] = engine.functions["functions/hello"]
+    ran = cleave("invoke", "hello", "--log", "--timeline", "--request-id", "abc", "--qualifier", "live")
+    assert ran.out == '{"n": 1.10}\n'
+    assert "hi\n" in ran.err
+    assert "answered" in ran.err
+    (request,) = engine.invoked
+    assert request.log_mode == invocations_pb2.LOG_MODE_TAIL
+    assert (request.timeline, request.request_id, request.name) == (True, "abc", "functions/hello/aliases/live")
+
+
+def test_json_holds_the_result_verbatim_and_the_whole_report(cleave: Cleave) -> None:
+    ran = cleave("--output", "json", "invoke", "hello")
+    assert ran.err == ""
+    assert '"result":{"n": 1.10}' in ran.out
+    document = ran.document
+    assert document["outcome"] == "ok"
+    assert document["report"]["start_kind"] == "fork"
+    assert document["report"]["handler_us"] == 1234
+    assert document["report"]["timeline"][1] == {"phase": "answered", "offset_us": 5900}
+
+
+def test_json_of_a_failure_has_the_error_document_and_the_same_exit_code(cleave: Cleave, engine: StubEngine) -> None:
+    engine.answer = failed()
+    ran = cleave("invoke", "hello", "--output", "json")
+    assert ran.code == 3
+    assert ran.document["function_error"] == {"type": "ValueError", "document": {"errorType": "ValueError"}}
+    assert "result" not in ran.document
+
+
+@pytest.mark.parametrize(("payload", "shown"), [(b"NaN", "NaN"), (b"plain", "plain"), (b"\xff", "/w==")])
+def test_json_holds_even_a_result_that_is_not_json(
+    cleave: Cleave, engine: StubEngine, payload: bytes, shown: str
+) -> None:
+    engine.answer.payload = payload
+    assert cleave("invoke", "hello", "-o", "json").document["result"] == shown
+
+
+def test_a_result_of_six_megabytes_arrives(cleave: Cleave, engine: StubEngine) -> None:
+    engine.answer.payload = b'"' + b"x" * 6_000_000 + b'"'
+    assert len(cleave("invoke", "hello").out) == 6_000_003
+
+
+def test_arns_and_resource_names_name_functions_too(cleave: Cleave, engine: StubEngine) -> None:
+    for name in ("arn:aws:lambda:us-east-1:000000000000:function:hello", "functions/hello", "hello:$LATEST"):
+        assert cleave("invoke", name).code == 0
+    assert {request.name for request in engine.invoked} == {"functions/hello"}

@@ -1,0 +1,30 @@
+"""Fixtures: a guest of the interpreter that runs the tests, and one of each interpreter that this host has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.guest.driver import Guest, name_of, pythons
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Iterator[Guest]:
+    """A guest that waits for its SPEC."""
+    with Guest(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture(params=pythons(), ids=name_of)
+def any_guest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guest]:
+    """The same under every Python of this host."""
+    with Guest(tmp_path, python=request.param) as started:
+        yield started
+
+
+@pytest.fixture(params=pythons(), ids=name_of)
+def python(request: pytest.FixtureRequest) -> str:
+    """The path of every Python of this host."""
+    return str(request.param)

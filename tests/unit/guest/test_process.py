@@ -1,0 +1,123 @@
+"""What the guest is to the process around it: its imports, what forks share, the rehearsal in a zygote."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.unit.guest.driver import IMPORT, Guest, home
+
+LEAN = {"logging", "threading", "asyncio", "typing", "re", "random", "ssl", "hashlib", "subprocess", "socket"}
+LEAN |= {"traceback", "linecache", "inspect", "dataclasses", "json", "enum", "functools", "collections"}
+
+
+def ask(tmp_path: Path, python: str, code: str) -> Any:
+    """The JSON that a program prints which has imported the guest as a zygote does."""
+    program = IMPORT.format(home=home(tmp_path)) + code
+    done = subprocess.run([python, "-I", "-S", "-B", "-c", program], capture_output=True, check=True, timeout=20)
+    assert done.stderr == b""
+    return json.loads(done.stdout)
+
+
+def test_importing_the_guest_brings_none_of_the_large_modules(tmp_path: Path, python: str) -> None:
+    loaded = set(ask(tmp_path, python, "m = sorted(sys.modules); import json; print(json.dumps(m))"))
+    assert not loaded & LEAN
+
+
+def test_serving_a_plain_function_brings_none_of_them_either(any_guest: Guest) -> None:
+    source = "import sys\ndef handler(event, context):\n    print(1)\n    if event: raise ValueError\n"
+    any_guest.start(source + "    return sorted(sys.modules)\n")
+    assert not set(any_guest.result()) & LEAN
+    any_guest.event(1)
+    any_guest.error()
+    assert not set(any_guest.call()) & LEAN
+
+
+RESEED = """
+import json, os, random, secrets, tempfile, uuid, _ssl
+{preload}
+random.random(), tempfile.mkdtemp, next(tempfile._get_candidate_names()), uuid.uuid1()
+from cleave_guest import reseed
+def draw():
+    return [random.random(), secrets.token_hex(4), str(uuid.uuid4()), next(tempfile._get_candidate_names()),
+            _ssl.RAND_bytes(8).hex() {more}]
+def child():
+    out, into = os.pipe()
+    if os.fork() == 0:
+        random.setstate(state)  # as a clone that runs no fork handler has it
+        reseed.after_fork()
+        os.write(into, json.dumps(draw()).encode())
+        os._exit(0)
+    os.wait()
+    os.close(into)
+    return json.loads(os.read(out, 65536))
+state = random.getstate()
+print(json.dumps([child(), child()]))
+"""
+
+
+def test_two_forks_draw_different_values(tmp_path: Path, python: str) -> None:
+    first, second = ask(tmp_path, python, RESEED.format(preload="", more=""))
+    assert len(first) == 5
+    assert all(ours != theirs for ours, theirs in zip(first, second, strict=True))
+
+
+def test_numpy_and_multiprocessing_are_reseeded_where_they_are_loaded(tmp_path: Path) -> None:
+    purelib = next(path for path in sys.path if path.endswith("site-packages"))
+    preload = f"sys.path.append({purelib!r})\nimport multiprocessing.process\nimport numpy"
+    more = ", float(numpy.random.rand()), multiprocessing.process.current_process().authkey.hex()"
+    first, second = ask(tmp_path, sys.executable, RESEED.format(preload=preload, more=more))
+    assert len(first) == 7
+    assert all(ours != theirs for ours, theirs in zip(first, second, strict=True))
+
+
+def test_reseeding_imports_nothing(tmp_path: Path, python: str) -> None:
+    code = "before = set(sys.modules)\nfrom cleave_guest import reseed\nreseed.after_fork()\n"
+    code += "new = sorted(set(sys.modules) - before)\nimport json; print(json.dumps(new))"
+    assert ask(tmp_path, python, code) == []
+
+
+REHEARSE = """
+import builtins, gc, os, time
+{preload}
+os.environ["KEPT"] = "1"
+os.environ.pop("TZ", None)
+os.chdir("/usr")
+def state():
+    return [dict(os.environ), list(sys.path), list(sys.meta_path), dict(sys.path_importer_cache), dict(sys.modules),
+            list(sys.argv), [sys.stdin, sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__], os.getcwd(),
+            sys.dont_write_bytecode, hasattr(builtins, "exit"), time.tzname, sorted(os.listdir("/proc/self/fd")),
+            gc.isenabled(), {more}]
+gc.disable()
+before = state()
+cleave_guest.runtime.rehearse()
+changed = [n for n, (a, b) in enumerate(zip(before, state())) if a != b]
+print(changed)
+"""
+
+
+def test_a_rehearsal_leaves_no_trace(tmp_path: Path, python: str) -> None:
+    assert ask(tmp_path, python, REHEARSE.format(preload="", more="")) == []
+
+
+def test_a_rehearsal_leaves_no_trace_in_loaded_logging(tmp_path: Path, python: str) -> None:
+    more = "list(logging.getLogger().handlers), logging.getLogger().level, logging.Formatter.converter"
+    assert ask(tmp_path, python, REHEARSE.format(preload="import logging", more=more)) == []
+
+
+def test_a_guest_after_a_rehearsal_serves_as_one_without(tmp_path: Path, python: str) -> None:
+    before = "cleave_guest.runtime.rehearse()\nimport logging\n"
+    with Guest(tmp_path, python=python, before=before) as guest:
+        guest.start("import logging\nlogging.warning('w')\ndef handler(event, context):\n    return event\n", 1)
+        assert guest.result() == 1
+        assert guest.log.count(b"[WARNING]") == 1
+        assert guest.call(2) == 2
+
+
+def test_a_rehearsal_that_goes_wrong_is_an_error(tmp_path: Path) -> None:
+    code = "from cleave_guest import rehearsal\nrehearsal._SOURCE = b'def handler(event, context): return 1'\n"
+    code += "try:\n    cleave_guest.runtime.rehearse(1)\nexcept RuntimeError:\n    print('true')\n"
+    assert ask(tmp_path, sys.executable, code) is True

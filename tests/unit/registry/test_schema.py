@@ -1,0 +1,93 @@
+"""Every schema that was released opens, with all that is in it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import apsw
+import pytest
+
+from engine.fabric.sqlite import Sqlite
+from engine.model.function import Egress, Function, FunctionConfig, FunctionState
+from engine.registry import rows
+from engine.registry.schema import MIGRATIONS
+
+SCHEMAS = Path(__file__).parent / "schemas"
+VERSIONS = range(1, len(MIGRATIONS) + 1)
+
+
+def kept(number: int, name: str, config: FunctionConfig, state: FunctionState, reason: str) -> Function:
+    moment = datetime(2026, 11, 23, 4, 5, 6, 789_000 + number, tzinfo=UTC)
+    return Function(
+        name=name,
+        config=config,
+        code_sha256=str(number) * 64,
+        code_size_bytes=1_000 + number,
+        etag=f"00000000-0000-4000-8000-00000000000{number}",
+        create_time=moment,
+        update_time=moment,
+        state=state,
+        state_reason=reason,
+    )
+
+
+# What each schemas/v*.sql holds; a later schema's new fields have the values that its migration gives them.
+FUNCTIONS = [
+    kept(
+        3,
+        "Waiting_1",
+        FunctionConfig(runtime="python3.11", handler="nodot", egress=Egress.INTERNET),
+        FunctionState.FAILED,
+        "its runtime is gone",
+    ),
+    kept(1, "plain", FunctionConfig(runtime="python3.11", handler="app.handler"), FunctionState.ACTIVE, ""),
+    kept(
+        2,
+        "thumbs",
+        FunctionConfig(
+            runtime="python3.12",
+            handler="src/app.main",
+            memory_mb=1_769,
+            timeout_ms=900_000,
+            tmp_mb=1_024,
+            environment={"B": "zwei 'ü'", "A": ""},
+            description='it\'s "quoted"\nand broken',
+            role="arn:aws:iam::000000000000:role/thumbs",
+        ),
+        FunctionState.ACTIVE,
+        "",
+    ),
+]
+
+
+def released(path: Path, version: int) -> Path:
+    connection = apsw.Connection(str(path))
+    connection.execute((SCHEMAS / f"v{version}.sql").read_text())
+    connection.close()
+    return path
+
+
+def tables(connection: apsw.Connection) -> list[tuple[object, ...]]:
+    return connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY name").fetchall()
+
+
+def test_each_schema_has_a_database_as_its_release_wrote_it() -> None:
+    assert sorted(file.name for file in SCHEMAS.iterdir()) == sorted(f"v{version}.sql" for version in VERSIONS)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_released_schema_opens_with_every_function(tmp_path: Path, version: int) -> None:
+    store = await Sqlite.open(released(tmp_path / "registry.db", version), MIGRATIONS)
+    assert await store.run(lambda c: list(rows.read_all(c))) == FUNCTIONS
+    assert await store.run(lambda c: c.pragma("user_version")) == len(MIGRATIONS)
+    await store.close()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_released_migration_still_makes_the_schema_that_it_made_then(tmp_path: Path, version: int) -> None:
+    then = await Sqlite.open(released(tmp_path / "then.db", version), MIGRATIONS[:version])
+    today = await Sqlite.open(tmp_path / "today.db", MIGRATIONS[:version])
+    assert await today.run(tables) == await then.run(tables)
+    await then.close()
+    await today.close()

@@ -1,0 +1,1 @@
+"""The HTTP front by itself: its parts, and raw bytes on its socket."""

@@ -1,0 +1,138 @@
+"""The engine's data and the API's say the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.errors import InvalidArgument, NotServed
+from engine.model.function import Egress, FunctionConfig, FunctionState
+from engine.model.invocation import FunctionError
+from engine.model.outcome import Outcome, StartKind
+from engine.registry.api import ConfigChange
+from engine.rpc import convert, masks
+from engine.v1 import reports_pb2, resources_pb2
+from tests.unit.rpc.things import ACCOUNT, ETAG, REGION, SHA256, function, host, line, report
+
+
+@pytest.mark.parametrize(
+    ("table", "own", "proto"),
+    [
+        (convert.OUTCOME, Outcome, reports_pb2.Outcome),
+        (convert.START_KIND, StartKind, reports_pb2.StartKind),
+        (convert.STATE, FunctionState, resources_pb2.State),
+        (convert.EGRESS, Egress, resources_pb2.Egress),
+    ],
+)
+def test_each_member_of_an_enum_has_one_on_the_other_side(table: dict, own: type, proto: object) -> None:  # type: ignore[type-arg]
+    assert set(table) == set(own)  # type: ignore[call-overload]
+    values = set(proto.values())  # type: ignore[attr-defined]
+    assert set(table.values()) == values - {0}
+    assert len(set(table.values())) == len(table)
+    for member, value in table.items():
+        assert proto.Name(value).endswith(member.name)  # type: ignore[attr-defined]
+
+
+def test_each_egress_of_the_api_means_one_of_the_engine() -> None:
+    assert set(convert.EGRESS_FROM) == set(resources_pb2.Egress.values())
+    assert convert.EGRESS_FROM[resources_pb2.EGRESS_UNSPECIFIED] is FunctionConfig("", "").egress
+    for egress, value in convert.EGRESS.items():
+        assert convert.EGRESS_FROM[value] is egress
+
+
+def test_a_function_keeps_everything() -> None:
+    made = convert.function_to_proto(
+        function(
+            memory_mb=256,
+            timeout_ms=4_000,
+            tmp_mb=600,
+            environment={"A": "b"},
+            description="d",
+            role="r",
+            egress=Egress.INTERNET,
+        ),
+        region=REGION,
+        account=ACCOUNT,
+    )
+    assert made.name == "functions/thumbs"
+    assert made.etag == ETAG
+    assert made.state == resources_pb2.STATE_ACTIVE
+    assert made.code_blob == f"blobs/{SHA256}"
+    assert made.code_size_bytes == 10
+    assert made.arn == "arn:aws:lambda:us-east-1:000000000000:function:thumbs"
+    assert made.version == "$LATEST"
+    assert made.create_time.ToJsonString() == made.update_time.ToJsonString() == "2026-01-02T03:04:05.006Z"
+    # Every field of a config but the two that are not served, there and back.
+    change = convert.config_change(made.config, masks.populated(made.config))
+    assert change == ConfigChange("python3.11", "app.handler", 256, 4_000, 600, {"A": "b"}, "d", "r", Egress.INTERNET)
+    assert masks.CONFIG_FIELDS - masks.populated(made.config) == {"layers", "preload"}
+
+
+def test_what_is_not_chosen_does_not_change_and_what_is_chosen_and_zero_takes_its_default() -> None:
+    config = resources_pb2.FunctionConfig(memory_mb=256)
+    assert convert.config_change(config, frozenset()) == ConfigChange()
+    assert convert.config_change(resources_pb2.FunctionConfig(), masks.CONFIG_FIELDS) == ConfigChange(
+        "", "", 128, 3_000, 512, {}, "", "", Egress.NONE
+    )
+
+
+@pytest.mark.parametrize("name", ["layers", "preload"])
+def test_a_setting_that_is_not_served_is_refused_by_its_name(name: str) -> None:
+    config = resources_pb2.FunctionConfig(**{name: ["x"]})  # type: ignore[arg-type]
+    with pytest.raises(NotServed, match=f"config.{name}"):
+        convert.config_change(config, masks.populated(config))
+
+
+def test_an_egress_of_a_later_api_is_refused() -> None:
+    config = resources_pb2.FunctionConfig(egress=99)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument) as refused:
+        convert.config_change(config, masks.populated(config))
+    assert list(refused.value.fields) == ["config.egress"]
+
+
+@pytest.mark.parametrize("text", ["x", SHA256, "blobs/", f"blobs/{SHA256}0", f"blobs/{SHA256.upper()}"])
+def test_what_names_no_blob_is_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        convert.blob_sha256(text)
+    assert list(refused.value.fields) == ["code_blob"]
+    assert convert.blob_sha256(f"blobs/{SHA256}") == SHA256
+
+
+def test_a_report_keeps_everything() -> None:
+    made = convert.report_to_proto(
+        report(
+            Outcome.TIMEOUT,
+            queue_us=1,
+            start_us=2,
+            init_us=3,
+            handler_us=4,
+            total_us=5,
+            billed_ms=6,
+            peak_memory_bytes=7,
+            cpu_us=8,
+            tmp_written_bytes=9,
+            timeline=(("admitted", 1), ("leased", 2)),
+        )
+    )
+    assert {field.name for field, _ in made.ListFields()} == {field.name for field in made.DESCRIPTOR.fields}
+    assert (made.outcome, made.start_kind) == (reports_pb2.OUTCOME_TIMEOUT, reports_pb2.START_KIND_FORK)
+    assert (made.queue_us, made.start_us, made.init_us, made.handler_us, made.total_us) == (1, 2, 3, 4, 5)
+    assert (made.billed_ms, made.peak_memory_bytes, made.cpu_us, made.tmp_written_bytes) == (6, 7, 8, 9)
+    assert (made.request_id, made.executed_version, made.memory_mb) == ("r-1", "$LATEST", 128)
+    assert [(mark.phase, mark.offset_us) for mark in made.timeline] == [("admitted", 1), ("leased", 2)]
+
+
+def test_a_function_error_and_a_log_line_keep_their_bytes() -> None:
+    error = convert.function_error_to_proto(FunctionError("E", b'{"errorType" :"E"}'))
+    assert (error.type, error.document) == ("E", b'{"errorType" :"E"}')
+    made = convert.log_line_to_proto(line(b"\xff\x00"))
+    assert (made.text, made.request_id) == (b"\xff\x00", "r-1")
+    assert made.time.ToMicroseconds() == 1_700_000_000_000_001
+
+
+async def test_a_host_report_keeps_everything() -> None:
+    made = convert.host_to_proto(await host())
+    assert {field.name for field, _ in made.ListFields()} == {field.name for field in made.DESCRIPTOR.fields}
+    assert [(check.limit, check.enforced) for check in made.checks] == [("memory", True), ("seccomp", False)]
+    assert (made.checks[0].mechanism, made.checks[0].detail) == ("cgroup v1 memory", "found")
+    assert made.checks[1].fix == "build the kernel with it"
+    assert (made.sandboxes, made.idle_sandboxes, made.concurrency) == (3, 2, 1)

@@ -1,0 +1,63 @@
+"""A function's log over gRPC: what is kept, and what comes after it while the reader stays."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from engine.v1.logs_pb2 import TailLogsRequest
+from tests.unit.rpc.things import code, fields, front, line, refusal
+
+
+async def test_the_lines_kept_are_sent_and_the_stream_ends() -> None:
+    async with front("thumbs") as it:
+        it.logs.kept = [line(b"1"), line(b"2", "r-2"), line(b"3"), line(b"4")]
+        request = TailLogsRequest(name="functions/thumbs", request_id="r-1", limit=2)
+        assert [sent.line.text async for sent in it.tails.TailLogs(request)] == [b"3", b"4"]
+
+
+async def test_who_follows_gets_each_later_line_until_he_leaves() -> None:
+    async with front("thumbs") as it:
+        it.logs.kept = [line(b"1")]
+        call = it.tails.TailLogs(TailLogsRequest(name="functions/thumbs", follow=True))
+        seen = []
+        async for sent in call:
+            seen.append(sent.line.text)
+            if len(seen) == 3:
+                break
+            it.logs.later.put_nowait(line(b"%d" % (len(seen) + 1)))
+        assert seen == [b"1", b"2", b"3"]
+        call.cancel()
+        await it.logs.closed.wait()
+
+
+async def test_an_engine_that_stops_does_not_wait_for_who_follows() -> None:
+    async with front("thumbs") as it:
+        it.logs.kept = [line(b"1")]
+        call = it.tails.TailLogs(TailLogsRequest(name="functions/thumbs", follow=True))
+        await call.read()
+        await it.server.stop(30)
+        assert it.logs.closed.is_set()
+        assert code(await refusal(call)) == "UNAVAILABLE"
+
+
+async def test_the_log_of_no_function_is_not_found() -> None:
+    async with front() as it:
+        status = await refusal(it.tails.TailLogs(TailLogsRequest(name="functions/thumbs", follow=True)))
+        assert code(status) == "NOT_FOUND"
+
+
+async def test_a_negative_limit_is_refused() -> None:
+    async with front("thumbs") as it:
+        status = await refusal(it.tails.TailLogs(TailLogsRequest(name="functions/thumbs", limit=-1)))
+        assert list(fields(status)) == ["limit"]
+
+
+async def test_a_log_that_breaks_is_a_fault_and_closes() -> None:
+    async with front("thumbs") as it:
+        it.logs.kept = [line("no bytes")]  # type: ignore[arg-type]
+        call = it.tails.TailLogs(TailLogsRequest(name="functions/thumbs", follow=True))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call.read()
+        assert await call.code() is grpc.StatusCode.INTERNAL
+        await it.logs.closed.wait()

@@ -1,0 +1,506 @@
+"""An event gets a sandbox of its own, and everything is given back, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from engine.errors import HostUnfit, SandboxFault, Throttled, Unavailable
+from engine.model.outcome import Outcome, StartKind
+from engine.sandbox.api import Ending, Event, RunSink
+from engine.sandbox.stub import Gate, StubPool, behind, echo, ends
+from engine.scheduler.api import Counts
+from tests.unit.scheduler.things import Notes, scheduler, settled, work
+
+
+async def test_the_first_event_starts_a_sandbox_and_the_next_finds_it_warm() -> None:
+    pool = StubPool()
+    sched = scheduler(pool)
+    first, second = Notes(), Notes()
+    cold = await sched.run(work(payload=b"1"), first)
+    warm = await sched.run(work(payload=b"2"), second)
+    assert (cold.start_kind, cold.ending.payload) == (StartKind.FORK, b"1")
+    assert (warm.start_kind, warm.ending.payload) == (StartKind.WARM, b"2")
+    assert first.kinds == [StartKind.FORK]
+    assert second.kinds == [StartKind.WARM]
+    assert len(pool.sandboxes) == 1
+    assert sched.counts() == Counts(sandboxes=1, idle=1, concurrency=0)
+
+
+async def test_output_and_chunks_reach_the_sink() -> None:
+    async def script(event: Event, sink: RunSink) -> bytes:
+        sink.output(b"log")
+        sink.chunk(b"part")
+        return b"null"
+
+    notes = Notes()
+    await scheduler(StubPool(script)).run(work(), notes)
+    assert notes.written == b"log"
+    assert notes.chunks == [b"part"]
+
+
+async def test_the_sandbox_that_served_last_serves_next() -> None:
+    gate = Gate()
+    pool = StubPool(behind(gate))
+    sched = scheduler(pool)
+    runs = [asyncio.create_task(sched.run(work(), Notes())) for _ in range(3)]
+    await gate.reached(3)
+    gate.open()
+    await asyncio.gather(*runs)
+    last = pool.sandboxes[2]
+    await sched.run(work(), Notes())
+    await sched.run(work(), Notes())
+    assert len(last.runs) == 3
+    assert [len(sandbox.runs) for sandbox in pool.sandboxes[:2]] == [1, 1]
+
+
+async def test_sandboxes_of_other_functions_and_other_states_are_never_used() -> None:
+    pool = StubPool()
+    sched = scheduler(pool)
+    for name, etag in (("f", "1"), ("g", "1"), ("f", "2")):
+        await sched.run(work(name, etag), Notes())
+    assert [sandbox.spec.key for sandbox in pool.sandboxes] == [
+        ("f", "$LATEST", "1"),
+        ("g", "$LATEST", "1"),
+        ("f", "$LATEST", "2"),
+    ]
+
+
+async def test_events_over_the_cap_are_throttled_with_lambdas_reason_and_a_time_to_wait() -> None:
+    gate = Gate()
+    sched = scheduler(StubPool(behind(gate)), max_concurrency=2)
+    runs = [asyncio.create_task(sched.run(work(), Notes())) for _ in range(2)]
+    await gate.reached(2)
+    with pytest.raises(Throttled) as caught:
+        await sched.run(work(), Notes())
+    assert caught.value.throttle_reason == "ConcurrentInvocationLimitExceeded"
+    assert caught.value.retry_after_ms > 0
+    assert caught.value.fix
+    gate.open()
+    await asyncio.gather(*runs)
+    assert (await sched.run(work(), Notes())).ending.outcome is Outcome.OK
+
+
+async def test_a_reload_changes_the_cap() -> None:
+    sched = scheduler(StubPool(), max_concurrency=5)
+    sched.reload(max_concurrency=0)
+    with pytest.raises(Throttled):
+        await sched.run(work(), Notes())
+    sched.reload(max_concurrency=1)
+    await sched.run(work(), Notes())
+
+
+@pytest.mark.parametrize("outcome", [Outcome.TIMEOUT, Outcome.EXITED, Outcome.OUT_OF_MEMORY, Outcome.INIT_ERROR])
+async def test_a_sandbox_that_cannot_be_reused_is_closed(outcome: Outcome) -> None:
+    pool = StubPool(ends(outcome))
+    sched = scheduler(pool)
+    done = await sched.run(work(), Notes())
+    assert done.ending.outcome is outcome
+    await settled()
+    assert pool.sandboxes[0].closes == 1
+    assert sched.counts() == Counts(0, 0, 0)
+
+
+@pytest.mark.parametrize("error", [SandboxFault("clone", 11, "no room"), HostUnfit("no cgroup"), RuntimeError("bug")])
+async def test_a_start_that_fails_gives_everything_back(error: Exception) -> None:
+    pool = StubPool()
+    pool.start_errors = [error]
+    sched = scheduler(pool, max_concurrency=1, max_sandboxes=1)
+    with pytest.raises(type(error)):
+        await sched.run(work(), Notes())
+    assert sched.counts() == Counts(0, 0, 0)
+    assert (await sched.run(work(), Notes())).start_kind is StartKind.FORK
+
+
+async def test_a_run_that_fails_after_it_had_the_event_is_not_tried_again() -> None:
+    async def script(event: Event, sink: RunSink) -> bytes:
+        raise SandboxFault("read", 104, "Connection reset")
+
+    pool = StubPool(script)
+    sched = scheduler(pool)
+    with pytest.raises(SandboxFault):
+        await sched.run(work(), Notes())
+    await settled()
+    assert [(len(sandbox.runs), sandbox.closes) for sandbox in pool.sandboxes] == [(1, 1)]
+    assert sched.counts() == Counts(0, 0, 0)
+
+
+async def test_a_warm_sandbox_that_died_while_idle_is_passed_over_and_closed() -> None:
+    pool = StubPool()
+    sched = scheduler(pool)
+    await sched.run(work(), Notes())
+    pool.sandboxes[0].die()
+    done = await sched.run(work(), Notes())
+    assert done.start_kind is StartKind.FORK
+    await settled()
+    assert pool.sandboxes[0].closes == 1
+    assert sched.counts() == Counts(1, 1, 0)
+
+
+async def test_however_many_died_while_idle_all_are_passed_over() -> None:
+    gate = Gate()
+    pool = StubPool(behind(gate))
+    sched = scheduler(pool)
+    runs = [asyncio.create_task(sched.run(work(), Notes())) for _ in range(8)]
+    await gate.reached(8)
+    gate.open()
+    await asyncio.gather(*runs)
+    for sandbox in pool.sandboxes:
+        sandbox.die()
+    await sched.run(work(), Notes())
+    await settled()
+    assert [sandbox.closes for sandbox in pool.sandboxes] == [1] * 8 + [0]
+
+
+async def test_a_sandbox_that_dies_as_its_event_ends_is_not_kept() -> None:
+    async def script(event: Event, sink: RunSink) -> bytes:
+        pool.sandboxes[0].die()
+        return b"1"
+
+    pool = StubPool(script)
+    sched = scheduler(pool)
+    assert (await sched.run(work(), Notes())).ending.payload == b"1"
+    assert sched.counts().idle == 0
+    await settled()
+    assert pool.sandboxes[0].closes == 1
+
+
+async def test_an_event_that_a_warm_sandbox_never_had_runs_once_in_another() -> None:
+    pool = StubPool()
+    sched = scheduler(pool)
+    await sched.run(work(), Notes())
+    pool.sandboxes[0].refusing = True
+    notes = Notes()
+    done = await sched.run(work(payload=b"7"), notes)
+    assert done.ending.payload == b"7"
+    assert notes.kinds == [StartKind.FORK]
+    assert done.start_kind is StartKind.FORK
+    await settled()
+    assert [(len(sandbox.runs), sandbox.closes) for sandbox in pool.sandboxes] == [(1, 1), (1, 0)]
+
+
+async def test_the_tries_for_one_event_are_bounded() -> None:
+    gate = Gate()
+    pool = StubPool(behind(gate))
+    sched = scheduler(pool)
+    runs = [asyncio.create_task(sched.run(work(), Notes())) for _ in range(6)]
+    await gate.reached(6)
+    gate.open()
+    await asyncio.gather(*runs)
+    for sandbox in pool.sandboxes:
+        sandbox.refusing = True
+    done = await sched.run(work(), Notes())
+    assert done.start_kind is StartKind.FORK
+    await settled()
+    assert sum(sandbox.closes for sandbox in pool.sandboxes) == 3  # the other three were not tried
+
+
+async def test_fresh_sandboxes_that_refuse_an_event_are_the_engines_fault() -> None:
+    class Broken(StubPool):
+        async def start(self, spec):  # type: ignore[no-untyped-def]
+            sandbox = await super().start(spec)
+            sandbox.refusing = True
+            return sandbox
+
+    pool = Broken()
+    sched = scheduler(pool)
+    with pytest.raises(SandboxFault):
+        await sched.run(work(), Notes())
+    await settled()
+    assert [sandbox.closes for sandbox in pool.sandboxes] == [1, 1]
+    assert sched.counts() == Counts(0, 0, 0)
+
+
+async def test_cancelling_while_the_sandbox_starts_gives_everything_back() -> None:
+    pool = StubPool()
+    pool.start_gate = Gate()
+    sched = scheduler(pool)
+    run = asyncio.create_task(sched.run(work(), Notes()))
+    await pool.start_gate.reached()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert sched.counts() == Counts(0, 0, 0)
+
+
+async def test_cancelling_while_the_function_runs_closes_its_sandbox() -> None:
+    gate = Gate()
+    pool = StubPool(behind(gate))
+    sched = scheduler(pool)
+    run = asyncio.create_task(sched.run(work(), Notes()))
+    await gate.reached()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    await settled()
+    assert pool.sandboxes[0].closes == 1
+    assert sched.counts() == Counts(0, 0, 0)
+
+
+async def test_with_no_room_the_one_that_idled_longest_makes_way_whatever_its_function() -> None:
+    pool = StubPool()
+    sched = scheduler(pool, max_concurrency=2, max_sandboxes=2)
+    await sched.run(work("old"), Notes())
+    await sched.run(work("young"), Notes())
+    done = await sched.run(work("other"), Notes())
+    assert done.start_kind is StartKind.FORK
+    assert [sandbox.spec.key[0] for sandbox in pool.alive] == ["young", "other"]
+    assert sched.counts() == Counts(2, 2, 0)
+
+
+async def test_no_sandbox_is_started_before_the_one_that_makes_way_is_gone() -> None:
+    pool = StubPool()
+    sched = scheduler(pool, max_concurrency=1, max_sandboxes=1)
+    await sched.run(work("old"), Notes())
+    gate = pool.sandboxes[0].close_gate = Gate()
+    run = asyncio.create_task(sched.run(work("other"), Notes()))
+    await gate.reached()
+    await settled()
+    assert len(pool.sandboxes) == 1
+    gate.open()
+    done = await run
+    assert done.queue_us > 0
+    assert [sandbox.spec.key[0] for sandbox in pool.alive] == ["other"]
+
+
+async def test_every_event_that_waits_for_room_gets_some() -> None:
+    pool = StubPool()
+    sched = scheduler(pool, max_concurrency=4, max_sandboxes=4)
+    for name in "abcd":
+        await sched.run(work(name), Notes())
+    done = await asyncio.gather(*(sched.run(work(name), Notes()) for name in "efgh"))
+    assert {one.start_kind for one in done} == {StartKind.FORK}
+    assert sorted(sandbox.spec.key[0] for sandbox in pool.alive) == ["e", "f", "g", "h"]
+
+
+async def test_an_event_evicts_nothing_while_room_is_coming_anyway() -> None:
+    pool = StubPool()
+    sched = scheduler(pool, max_concurrency=2, max_sandboxes=2)
+    await sched.run(work("stays"), Notes())
+    await sched.run(work("goes"), Notes())
+    gate = pool.sandboxes[1].close_gate = Gate()
+    sched.retire("goes", None)
+    run = asyncio.create_task(sched.run(work("other"), Notes()))
+    await gate.reached()
+    gate.open()
+    await run
+    assert [sandbox.spec.key[0] for sandbox in pool.alive] == ["stays", "other"]
+
+
+async def test_room_that_has_just_been_taken_is_not_waited_for() -> None:
+    pool = StubPool()
+    sched = scheduler(pool, max_concurrency=2, max_sandboxes=2)
+    await sched.run(work("a"), Notes())
+    await sched.run(work("b"), Notes())
+    sched.retire("a", None)
+    while sched.counts().sandboxes == 2:
+        await settled(1)
+    async with asyncio.timeout(5):
+        await sched.run(work("c"), Notes())  # in the same turn of the loop in which the room came back
+        await sched.run(work("d"), Notes())
+    assert [sandbox.spec.key[0] for sandbox in pool.alive] == ["c", "d"]
+
+
+async def test_cancelling_an_event_that_waits_for_room_loses_no_room() -> None:
+    pool = StubPool()
+    sched = scheduler(pool, max_concurrency=1, max_sandboxes=1)
+    await sched.run(work("old"), Notes())
+    gate = pool.sandboxes[0].close_gate = Gate()
+    run = asyncio.create_task(sched.run(work("other"), Notes()))
+    await gate.reached()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    gate.open()
+    await settled()
+    assert sched.counts() == Counts(0, 0, 0)
+    await sched.run(work("third"), Notes())
+
+
+async def test_room_that_comes_at_the_moment_of_the_cancellation_is_not_lost() -> None:
+    pool = StubPool()
+    sched = scheduler(pool, max_concurrency=1, max_sandboxes=1)
+    await sched.run(work("old"), Notes())
+    gate = pool.sandboxes[0].close_gate = Gate()
+    run = asyncio.create_task(sched.run(work("other"), Notes()))
+    await gate.reached()
+    gate.open()
+    while sched._slots.waiting:
+        await settled(1)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    await settled()
+    assert sched.counts() == Counts(0, 0, 0)
+
+
+async def test_a_close_that_fails_does_not_take_the_room_with_it() -> None:
+    class Stuck(StubPool):
+        async def start(self, spec):  # type: ignore[no-untyped-def]
+            sandbox = await super().start(spec)
+
+            async def close(grace_ms: int = 0) -> None:
+                raise OSError("busy")
+
+            sandbox.close = close  # type: ignore[method-assign]
+            return sandbox
+
+    sched = scheduler(Stuck(ends(Outcome.EXITED)), max_concurrency=1, max_sandboxes=1)
+    for _ in range(3):
+        await sched.run(work(), Notes())
+    await sched.drain(0)
+    assert sched.counts() == Counts(0, 0, 0)
+
+
+async def test_what_is_retired_while_it_idles_is_closed_and_the_kept_state_stays() -> None:
+    pool = StubPool()
+    sched = scheduler(pool)
+    for name, etag in (("f", "1"), ("f", "2"), ("g", "1")):
+        await sched.run(work(name, etag), Notes())
+    sched.retire("f", "2")
+    await settled()
+    assert [sandbox.spec.key for sandbox in pool.alive] == [("f", "$LATEST", "2"), ("g", "$LATEST", "1")]
+    sched.retire("f", None)
+    await settled()
+    assert [sandbox.spec.key[0] for sandbox in pool.alive] == ["g"]
+
+
+async def test_what_is_retired_while_it_runs_ends_its_event_first_and_serves_no_other() -> None:
+    gate = Gate()
+    pool = StubPool(behind(gate))
+    sched = scheduler(pool)
+    run = asyncio.create_task(sched.run(work(payload=b"9"), Notes()))
+    await gate.reached()
+    sched.retire("f", "2")
+    gate.open()
+    assert (await run).ending.payload == b"9"
+    await settled()
+    assert pool.sandboxes[0].closes == 1
+
+
+async def test_what_is_retired_while_it_starts_serves_its_one_event() -> None:
+    pool = StubPool()
+    pool.start_gate = Gate()
+    sched = scheduler(pool)
+    run = asyncio.create_task(sched.run(work(), Notes()))
+    await pool.start_gate.reached()
+    sched.retire("f", None)
+    pool.start_gate.open()
+    assert (await run).ending.outcome is Outcome.OK
+    await settled()
+    assert pool.alive == []
+
+
+async def test_a_drain_lets_what_runs_end_and_refuses_what_is_new() -> None:
+    gate = Gate()
+    pool = StubPool(behind(gate))
+    sched = scheduler(pool)
+    run = asyncio.create_task(sched.run(work(payload=b"5"), Notes()))
+    await gate.reached()
+    drain = asyncio.create_task(sched.drain(60))
+    await settled()
+    with pytest.raises(Unavailable):
+        await sched.run(work(), Notes())
+    gate.open()
+    assert (await run).ending.payload == b"5"
+    await drain
+    assert pool.alive == []
+    assert sched.counts() == Counts(0, 0, 0)
+
+
+async def test_a_drain_kills_what_takes_longer_and_calls_it_the_engines_doing() -> None:
+    pool = StubPool()
+    sched = scheduler(pool)
+    await sched.run(work("idle"), Notes())
+    gate = Gate()
+    pool.script = behind(gate)
+    run = asyncio.create_task(sched.run(work(), Notes()))
+    await gate.reached()
+    await sched.drain(0)
+    with pytest.raises(Unavailable):
+        await run
+    assert pool.alive == []
+    assert [sandbox.closes for sandbox in pool.sandboxes] == [1, 1]
+
+
+async def test_a_drain_reaches_what_waits_for_room_and_what_starts() -> None:
+    pool = StubPool()
+    sched = scheduler(pool, max_concurrency=2, max_sandboxes=2)
+    await sched.run(work("old"), Notes())
+    closing = pool.sandboxes[0].close_gate = Gate()
+    pool.start_gate = Gate()
+    starting = asyncio.create_task(sched.run(work("a"), Notes()))
+    await pool.start_gate.reached()
+    waiting = asyncio.create_task(sched.run(work("b"), Notes()))
+    await closing.reached()
+    drain = asyncio.create_task(sched.drain(0))
+    with pytest.raises(Unavailable):
+        await waiting
+    pool.start_gate.open()
+    with pytest.raises(Unavailable):
+        await starting
+    assert not drain.done()
+    closing.open()
+    await drain
+    assert pool.alive == []
+    assert sched.counts() == Counts(0, 0, 0)
+
+
+async def test_two_drains_wait_for_the_same_end() -> None:
+    sched = scheduler(StubPool())
+    await sched.run(work(), Notes())
+    await asyncio.gather(sched.drain(1), sched.drain(1))
+    await sched.drain(0)
+    assert sched.counts() == Counts(0, 0, 0)
+
+
+async def test_the_warm_path_makes_no_tasks_and_no_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = StubPool(echo)
+    sched = scheduler(pool)
+    notes = Notes()
+    await sched.run(work(), notes)
+    loop = asyncio.get_running_loop()
+    made: list[str] = []
+
+    def count_task(loop: asyncio.AbstractEventLoop, coro, **kwargs):  # type: ignore[no-untyped-def]
+        made.append("task")
+        return asyncio.Task(coro, loop=loop, **kwargs)
+
+    class Bare:
+        """A sandbox of which nothing but the scheduler's own work is left."""
+
+        id, kind, dead = "bare", StartKind.FORK, False
+        spec = pool.sandboxes[0].spec
+
+        async def run(self, event: Event, sink: RunSink) -> Ending:
+            sink.started(StartKind.WARM)
+            return Ending(Outcome.OK, True)
+
+        def kill(self) -> None: ...
+
+        async def close(self, grace_ms: int = 0) -> None: ...
+
+    held = sched._warm.take(pool.sandboxes[0].spec.key)
+    assert held is not None
+    await pool.sandboxes[0].close()
+    held.sandbox = Bare()
+    sched._warm.put(held)
+    call_at = loop.call_at
+
+    def count_timer(when: float, callback: Callable[..., object], *args: object, **kwargs: Any) -> asyncio.TimerHandle:
+        made.append("timer")
+        return call_at(when, callback, *args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_at", count_timer)
+    loop.set_task_factory(count_task)
+    try:
+        for _ in range(1_000):
+            await sched.run(work(), notes)
+    finally:
+        loop.set_task_factory(None)
+    assert made == []
+    assert len(notes.kinds) == 1_001
+    await sched.drain(0)
