@@ -54,7 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, setting("Invocations that may run at a time; one more is throttled.", ge=1, le=100_000, reloadable=True)
     ] = 1_000
     max_sandboxes: Annotated[
-        int, setting("Sandboxes that may exist at a time, idle ones included.", ge=1, le=100_000, reloadable=True)
+        int, setting("Sandboxes that may exist at a time, idle ones included.", ge=1, le=100_000)
     ] = 1_000
     keep_alive_s: Annotated[
         float, setting("Seconds that an idle sandbox is kept for the next event.", ge=0, le=86_400, reloadable=True)

@@ -98,7 +98,7 @@ class Service:
         undo.push_async_callback(pool.close)
         left = await pool.open(default_runtime or None)
         if left:
-            self._log.warning("removed what a dead engine left", sandboxes=left)
+            self._log.warning("removed_leftovers", sandboxes=left)
 
         scheduler = self._scheduler = LocalScheduler(
             pool,

@@ -168,7 +168,7 @@ def show(console: Console, ports: Ports) -> None:
     table = Table(
         title=f"\nhello, {MEMORY_MB} MB, on {os.cpu_count()} CPUs, Linux {platform.release()}", title_justify="left"
     )
-    for heading in ("", "calls", "p50 ms", "p99 ms", "of it in the engine, p50 ms"):
+    for heading in ("", "calls", "p50 ms", "p99 ms", "in the engine, p50 ms"):
         table.add_column(heading, justify="left" if not heading else "right")
     kind = reports_pb2.StartKind.Name(first.report.start_kind).removeprefix("START_KIND_").lower()
     for label, calls in ((f"cold start ({kind}), gRPC", cold), ("warm, gRPC", warm)):

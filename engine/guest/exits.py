@@ -40,7 +40,8 @@ def status_of(error: BaseException) -> int:
 
 def _print_error(error: BaseException) -> None:
     try:
-        sys.excepthook(type(error), error, stack.user_part(error.__traceback__))
+        error.__traceback__ = stack.user_part(error.__traceback__)
+        sys.excepthook(type(error), error, error.__traceback__)
     except BaseException:  # user code once more
         pass
 

@@ -27,7 +27,7 @@ _SCALARS = frozenset((str, int, float, bool, type(None)))
 _CONTAINERS = frozenset((dict, list, tuple))
 _PLAIN = _SCALARS | _CONTAINERS
 _SCAN_DEPTH = 1_000  # deeper is circular, or over the recursion limit: the encoder says which
-_SCAN_MEMBERS = 4_000_000
+_SCAN_MEMBERS = 2_200_000  # of one level, at three bytes each or more: no result holds as many
 
 # AWS's client writes characters as they are from Python 3.12 on, and escapes them before.
 _encode_string: Callable[[str], str] = encode_basestring if sys.version_info >= (3, 12) else encode_basestring_ascii
@@ -61,6 +61,10 @@ def decode(data: bytes | memoryview) -> Any:
         value, end = _scan(text, start)
     except StopIteration as stop:
         raise _syntax_error("Expecting value", text, stop.value) from None
+    except SystemError:  # until 3.11 the scanner finds the class of its errors only where json is loaded
+        import json
+
+        return json.loads(text[start:])
     if end != len(text) and text[end:].strip(_SPACE):
         while text[end] in _SPACE:
             end += 1

@@ -48,16 +48,8 @@ class Stdio:
             self._out = sys.__stdout__ = _stream(self._out_fd, "<stdout>")  # type: ignore[misc]
         if _is_closed(self._err):
             self._err = sys.__stderr__ = _stream(self._err_fd, "<stderr>")  # type: ignore[misc]
-        if sys.stdout is not self._out:
-            if _is_closed(sys.stdout):
-                sys.stdout = self._out
-            _flush(sys.stdout)
-        if sys.stderr is not self._err:
-            if _is_closed(sys.stderr):
-                sys.stderr = self._err
-            _flush(sys.stderr)
-        _flush(self._out)
-        _flush(self._err)
+        _settle("stdout", self._out)
+        _settle("stderr", self._err)
 
     def _reopen(self, fd: int) -> None:
         try:
@@ -83,6 +75,16 @@ def _is_closed(stream: object) -> bool:
         return bool(getattr(stream, "closed", False))
     except Exception:  # detached, or user code's own object
         return True
+
+
+def _settle(name: str, own: io.TextIOWrapper) -> None:
+    current = getattr(sys, name, own)
+    if current is not own and _is_closed(current):
+        current = own
+    setattr(sys, name, current)
+    if current is not own:
+        _flush(current)
+    _flush(own)
 
 
 def _flush(stream: object) -> None:

@@ -40,7 +40,7 @@ ZIP_LIMIT_BYTES = 262_144_000
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WRITE_BYTES = 1_048_576
-_THREADS = 2
+_THREADS = 4
 
 
 class _About(msgspec.Struct, frozen=True):
@@ -97,9 +97,10 @@ class LocalCodeStore:
         self, chunks: AsyncIterable[bytes], *, sha256: str | None = None, size_bytes: int | None = None
     ) -> CodeBlob:
         """See engine.registry.api.CodeStore. A caller that goes away leaves nothing behind, or a whole blob."""
+        sha256 = sha256.lower() if sha256 else None
         if sha256 and not _SHA256.fullmatch(sha256):
             raise InvalidCode(
-                "the announced SHA-256 is none", fix="send 64 hex digits in lower case", fields={"sha256": "is not one"}
+                "the announced SHA-256 is none", fix="send 64 hex digits", fields={"sha256": "is not one"}
             )
         if size_bytes is not None and size_bytes > self._zip_limit_bytes:
             raise self._too_large(size_bytes)

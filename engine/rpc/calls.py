@@ -68,14 +68,20 @@ class Calls:
     def drain(self) -> None:
         """Refuse more calls and end those that would never end by themselves."""
         self._draining = True
-        self._set_idle()
+        if self._active == 0:
+            self._idle.set()
         now = asyncio.get_running_loop().time()
         for endless in self._endless:
             endless.reschedule(now)
 
-    async def idle(self) -> None:
-        """Return when, after `drain`, no call is under way."""
-        await self._idle.wait()
+    async def idle(self, timeout_s: float) -> bool:
+        """After `drain`, wait until no call is under way; False if that takes longer than `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
 
     @contextlib.asynccontextmanager
     async def until_drain(self) -> AsyncIterator[None]:
@@ -113,16 +119,13 @@ class Calls:
 
         async def call(request: bytes, context: Context) -> Any:
             self._active += 1
+            context.add_done_callback(self._ended)
             try:
                 if self._draining and not always:
                     raise _draining()
                 return await run(decode(request))
             except BaseException as error:
                 await self._refuse(path, context, error)
-            finally:
-                self._active -= 1
-                if self._draining:
-                    self._set_idle()
 
         return call
 
@@ -133,25 +136,22 @@ class Calls:
         # collector, and what it runs would go on until then.
         async def call(request: Any, context: Context) -> Any:
             self._active += 1
+            context.add_done_callback(self._ended)
             try:
                 if self._draining and not always:
                     raise _draining()
-                decoded = _decode_each(request, decode) if many_requests else decode(request)
+                decoded = _decode_each(request, context, decode) if many_requests else decode(request)
                 return await (run(decoded, context.write) if many_responses else run(decoded))
             except BaseException as error:
                 await self._refuse(path, context, error)
-            finally:
-                self._active -= 1
-                if self._draining:
-                    self._set_idle()
 
         return call
 
-    def _set_idle(self) -> None:
-        if self._active == 0:
+    def _ended(self, _: object) -> None:
+        """A call is over and its response is with the kernel: later than the end of its handler."""
+        self._active -= 1
+        if self._draining and self._active == 0:
             self._idle.set()
-        else:
-            self._idle.clear()
 
     async def _refuse(self, path: str, context: Context, error: BaseException) -> NoReturn:
         """End a call with the status of what was raised, or go on with the cancellation that came from outside."""
@@ -195,9 +195,12 @@ class _UnknownMethods(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(call)
 
 
-async def _decode_each(requests: AsyncIterator[bytes], decode: Decode) -> AsyncIterator[Message]:
+async def _decode_each(requests: AsyncIterator[bytes], context: Context, decode: Decode) -> AsyncIterator[Message]:
     async for request in requests:
         yield decode(request)
+    # grpc.aio ends the requests in the same way whether the client has sent all or has left. Only to a client that is
+    # there can something be sent; else this raises.
+    await context.send_initial_metadata(())
 
 
 def _draining() -> Unavailable:

@@ -7,7 +7,6 @@ lets calls under way end within the grace, while health says NOT_SERVING and new
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import socket
@@ -30,6 +29,8 @@ from engine.rpc.calls import Calls
 
 MESSAGE_LIMIT_BYTES = 16 * 1024 * 1024
 """What gRPC itself refuses. Far over an event's limit, so that an event over that is answered by the engine."""
+WATCHERS_GRACE_S = 0.1
+"""How long connections may take to say goodbye."""
 LAST_GRACE_S = 2.0
 """How long handlers that were cancelled may take to clean up."""
 
@@ -92,17 +93,10 @@ class RpcServer:
             return
         await self._health.enter_graceful_shutdown()
         self._calls.drain()
-        try:
-            async with asyncio.timeout(grace_s):
-                await self._calls.idle()
-        except TimeoutError:
-            pass
-        await server.stop(None)
-        try:
-            async with asyncio.timeout(LAST_GRACE_S):
-                await self._calls.idle()
-        except TimeoutError:
-            pass
+        ended = await self._calls.idle(grace_s)
+        # What can be left over after all calls have ended are watchers of health.
+        await server.stop(WATCHERS_GRACE_S if ended else None)
+        await self._calls.idle(LAST_GRACE_S)
 
     def _register(self, server: grpc.aio.Server) -> list[str]:
         """Add every service; returns the names that health knows."""

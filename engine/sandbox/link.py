@@ -49,20 +49,21 @@ class GuestLink:
         self._open = True
         loop.add_reader(self._fd, self.read)
 
-    def send(self, data: bytes) -> None:
-        """Send, or as much as the socket takes and the rest when it takes more."""
+    def send(self, data: bytes) -> bool:
+        """Send, or as much as the socket takes and the rest when it takes more. False if nobody is there to read."""
         if self._unsent:
             self._unsent = memoryview(bytes(self._unsent) + data)
-            return
+            return True
         try:
             sent = self._sock.send(data)
         except BlockingIOError:
             sent = 0
         except OSError:
-            return  # it is gone: the end of its process says so
+            return False
         if sent < len(data):
             self._unsent = memoryview(data)[sent:]
             self._loop.add_writer(self._fd, self._send_more)
+        return True
 
     def _send_more(self) -> None:
         try:

@@ -135,19 +135,22 @@ class LinuxSandbox:
         if self._served:
             self._marks = []
             self._life.move(SandboxState.RUNNING)
-            self._timer = self._loop.call_later(event.timeout_ms / 1000, self._on_timeout)
-            sink.started(StartKind.WARM)
+            self._set_clock(event.timeout_ms)
+            kind = StartKind.WARM
         else:
             self._marks = [("forked", self._forked_ns)]
             self._served = True
             if self._life.state is SandboxState.STARTING:
                 self._life.move(SandboxState.READY)
             self._life.move(SandboxState.INITIALIZING)
-            self._timer = self._loop.call_later(self._spec.init_timeout_ms / 1000, self._on_timeout)
-            sink.started(self.kind)
+            self._set_clock(self._spec.init_timeout_ms)
+            kind = self.kind
             frame = wire.frame(wire.SPEC, _spec_body(self._spec)) + frame
-        self._link.send(frame)
         try:
+            if not self._link.send(frame):
+                # It died unnoticed; its event may go to another, since this one never had it.
+                raise SandboxFault("run", 0, "the sandbox ended before it had the event")
+            sink.started(kind)
             return await self._run
         except asyncio.CancelledError:
             self._killed_as = Outcome.CANCELLED
@@ -195,6 +198,8 @@ class LinuxSandbox:
             self._hello_ns = time.monotonic_ns()
             self._start_us = (self._hello_ns - self._started_ns) // 1000
             self._marks.append(("booted", self._hello_ns))
+            if self._life.state is SandboxState.INITIALIZING:
+                self._set_clock(self._spec.init_timeout_ms)  # the engine's own part is not the function's time
             return
         if self._run is None or self._run.done():
             raise ProtocolError(f"a frame of kind {kind} between two events")
@@ -221,15 +226,18 @@ class LinuxSandbox:
 
     def _on_ready(self) -> None:
         assert self._event is not None
-        assert self._timer is not None
         self._init_us = self._since_began(from_hello=True)
         if self._quota_pending:
             self._parts.leaf.set_cpu(self._quota_us)
         self._life.move(SandboxState.RUNNING)
         self._began_ns = time.monotonic_ns()
         self._marks.append(("initialized", self._began_ns))
-        self._timer.cancel()
-        self._timer = self._loop.call_later(self._event.timeout_ms / 1000, self._on_timeout)
+        self._set_clock(self._event.timeout_ms)
+
+    def _set_clock(self, timeout_ms: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(timeout_ms / 1000, self._on_timeout)
 
     def _on_link_end(self, error: ProtocolError | None) -> None:
         # A guest that left its socket, or talked nonsense on it, serves nothing more. One that left is most likely

@@ -99,6 +99,7 @@ async def check_code(code: LocalCodeStore, sha256: str) -> None:
     assert found == wanted
 
 
+@pytest.mark.time_limit(300)
 async def test_a_writer_killed_before_any_operation_on_the_files_loses_and_leaves_nothing(
     tmp_path: Path, counts: Mapping[str, int]
 ) -> None:
@@ -114,6 +115,7 @@ async def test_a_writer_killed_before_any_operation_on_the_files_loses_and_leave
     assert any(sha256 for allowed in model.allowed.values() for sha256 in allowed), "nothing was ever acknowledged"
 
 
+@pytest.mark.time_limit(300)
 async def test_a_writer_killed_at_random_instants_loses_and_leaves_nothing(
     tmp_path: Path, counts: Mapping[str, int]
 ) -> None:

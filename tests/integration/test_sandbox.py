@@ -97,9 +97,7 @@ async def test_memory_over_the_tier_is_told_from_every_other_death(pool: LinuxPo
     ids=["loop", "ignores signals", "daemons", "stopped"],
 )
 @pytest.mark.parametrize("memory_mb", [128, 1_769])
-async def test_a_timeout_kills_the_whole_tree(
-    pool: LinuxPool, tmp_path: Path, stubborn: str, memory_mb: int
-) -> None:
+async def test_a_timeout_kills_the_whole_tree(pool: LinuxPool, tmp_path: Path, stubborn: str, memory_mb: int) -> None:
     code = write_code(tmp_path / "code", f"def handler(event, context):\n    {stubborn}\n")
     sandbox = await pool.start(spec(code, memory_mb=memory_mb))
     members = Path(pool.cgroup_directories["pids"]) / sandbox.id / "cgroup.procs"

@@ -165,3 +165,14 @@ def test_every_file_that_a_document_names_is_there(path: Path) -> None:
     made = ("bench/results", "engine/v1")
     missing = sorted(place for place in named if not place.startswith(made) and not (ROOT / place).exists())
     assert not missing
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=str)
+def test_every_test_that_a_document_names_is_there(path: Path) -> None:
+    named = re.findall(r"`(tests/[\w./]+\.py)::(test_\w+)`", text(path))
+    missing = [
+        f"{file}::{test}"
+        for file, test in named
+        if not (ROOT / file).exists() or not re.search(rf"^(async )?def {test}\(", text(Path(file)), re.MULTILINE)
+    ]
+    assert not missing

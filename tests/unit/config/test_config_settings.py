@@ -214,7 +214,7 @@ def test_a_change_is_told_apart_from_one_that_needs_a_restart() -> None:
 
 def test_what_can_change_while_the_engine_runs() -> None:
     reloadable = {name for name, field in FIELDS.items() if field.reloadable}
-    assert reloadable == {"max_concurrency", "max_sandboxes", "keep_alive_s", "drain_s", "log_level"}
+    assert reloadable == {"max_concurrency", "keep_alive_s", "drain_s", "log_level"}
 
 
 def test_settings_cannot_be_changed_in_place() -> None:

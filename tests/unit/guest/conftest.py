@@ -19,12 +19,12 @@ def guest(tmp_path: Path) -> Iterator[Guest]:
 
 @pytest.fixture(params=pythons(), ids=name_of)
 def any_guest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guest]:
-    """The same under every Python of this host."""
+    """The same under each Python that pythons() names."""
     with Guest(tmp_path, python=request.param) as started:
         yield started
 
 
 @pytest.fixture(params=pythons(), ids=name_of)
 def python(request: pytest.FixtureRequest) -> str:
-    """The path of every Python of this host."""
+    """The path of each Python that pythons() names."""
     return str(request.param)

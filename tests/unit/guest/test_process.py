@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.unit.guest.driver import IMPORT, Guest, home
+from tests.unit.guest.driver import IMPORT, Guest, home, program
 
 LEAN = {"logging", "threading", "asyncio", "typing", "re", "random", "ssl", "hashlib", "subprocess", "socket"}
 LEAN |= {"traceback", "linecache", "inspect", "dataclasses", "json", "enum", "functools", "collections"}
@@ -16,8 +16,8 @@ LEAN |= {"traceback", "linecache", "inspect", "dataclasses", "json", "enum", "fu
 
 def ask(tmp_path: Path, python: str, code: str) -> Any:
     """The JSON that a program prints which has imported the guest as a zygote does."""
-    program = IMPORT.format(home=home(tmp_path)) + code
-    done = subprocess.run([python, "-I", "-S", "-B", "-c", program], capture_output=True, check=True, timeout=20)
+    path = program(tmp_path, IMPORT.format(home=home(tmp_path)) + code)
+    done = subprocess.run([python, "-I", "-S", "-B", path], capture_output=True, check=True, timeout=20)
     assert done.stderr == b""
     return json.loads(done.stdout)
 

@@ -81,7 +81,7 @@ def test_decimals_and_named_tuples_are_written_under_every_python(any_guest: Gue
         ("{1}", "Object of type set is not JSON serializable"),
         ("[{'a': datetime.datetime(2020, 1, 1)}]", "Object of type datetime is not JSON serializable"),
         ("{(1, 2): 3}", "keys must be str, int, float, bool or None, not tuple"),
-        ("{D('1'): 3}", "keys must be str, int, float, bool or None, not Decimal"),
+        ("{D('1'): 3}", "keys must be str, int, float, bool or None, not decimal.Decimal"),
         ("loop", "Circular reference detected"),
         ("[loop, D('1')]", "Circular reference detected"),
         ("Bag()", "Object of type Bag is not JSON serializable"),

@@ -27,11 +27,21 @@ class Kept:
     def __init__(self) -> None:
         self.lines: list[bytes] = []
         self.forwarded: list[LogLine] = []
+        self.awaited = 0
+        self.there = asyncio.Event()
         self.log = LogTail("f", "r1", self.keep, self.forwarded.append, lambda: 5_000_000, asyncio.get_running_loop())
 
     def keep(self, function_name: str, line: LogLine) -> None:
         assert function_name == "f"
         self.lines.append(line.text)
+        if len(self.lines) == self.awaited:
+            self.there.set()
+
+    async def reached(self, lines: int) -> None:
+        """Wait until so many lines have come."""
+        self.awaited = lines
+        async with asyncio.timeout(10):
+            await self.there.wait()
 
 
 async def test_pieces_of_any_size_become_whole_lines() -> None:
@@ -92,9 +102,8 @@ async def test_a_function_that_goes_on_running_is_caught_up_with() -> None:
     kept.log.output(b"".join(b"%d\n" % number for number in range(3 * SLICE_LINES)) + b"half")
     assert len(kept.lines) == SLICE_LINES
     assert kept.log.behind
-    async with asyncio.timeout(10):
-        while kept.log.behind:
-            await asyncio.sleep(0.001)
+    await kept.reached(3 * SLICE_LINES)
+    assert not kept.log.behind
     kept.log.output(b" line\n")
     assert kept.lines == [b"%d" % number for number in range(3 * SLICE_LINES)] + [b"half line"]
 
@@ -145,10 +154,13 @@ async def test_one_piece_larger_than_the_backlog_keeps_its_end() -> None:
     total = 600_000
     kept.log.output(b"".join(b"%d\n" % number for number in range(total)))
     assert len(kept.log._pending) <= BACKLOG_BYTES
+    waiting, _, _ = kept.log._pending.partition(b"\n")
+    assert int(waiting) == SLICE_LINES + kept.log._dropped  # it begins where a line begins
     await kept.log.finish()
     missing = [int(line.split()[0][1:]) for line in kept.lines if line.startswith(b"[")]
     assert len(kept.lines) - len(missing) + sum(missing) == total
     assert kept.lines[-1] == b"%d" % (total - 1)
+    assert all(line.startswith(b"[") or line.isdigit() for line in kept.lines)
 
 
 async def test_a_line_without_end_in_a_flood_is_bounded_too() -> None:
@@ -177,6 +189,7 @@ async def test_the_tail_is_the_last_lines_whole_and_never_over_its_limit() -> No
     tail = kept.log.tail()
     assert tail == b"".join(line + b"\n" for line in lines[-40:])
     assert len(tail) == 4_000
+    assert sum(map(len, kept.log._tail)) < 2 * LOG_TAIL_BYTES  # no more is held than is needed
 
 
 async def test_a_line_too_long_for_the_tail_shows_its_end() -> None:

@@ -1,32 +1,18 @@
-"""What is refused never runs; what runs is reported, logged and recorded as AWS Lambda does."""
+"""What runs is reported, logged and recorded as on AWS Lambda."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
-from dataclasses import replace
 
 import pytest
 
-from engine.errors import (
-    InvalidArgument,
-    InvalidPayload,
-    NotFound,
-    NotInvocable,
-    PayloadTooLarge,
-    PermissionDenied,
-    SandboxFault,
-    Throttled,
-)
-from engine.model.function import FunctionState
-from engine.model.invocation import EVENT_LIMIT_BYTES, FunctionError, InvokeRequest
-from engine.model.names import FunctionRef
+from engine.errors import NotFound
+from engine.invoke.specs import Specs
 from engine.model.outcome import Outcome, StartKind
-from engine.sandbox.api import Ending, Event, RunSink
-from engine.sandbox.stub import Gate, Script, behind, echo, ends
-from engine.scheduler.api import Counts
-from tests.unit.invoke.things import REQUEST_ID, WALL_NS, Front, House, function, request
+from engine.sandbox.api import Event, RunSink
+from engine.sandbox.stub import Gate, behind
+from tests.unit.invoke.things import REQUEST_ID, WALL_NS, Code, Front, House, function, request
 
 
 async def test_an_event_comes_back_with_a_report_and_the_log() -> None:
@@ -109,198 +95,23 @@ async def test_a_request_without_an_id_gets_one() -> None:
     assert str(uuid.UUID(done.report.request_id)) == done.report.request_id
 
 
-def refused_requests() -> list[tuple[str, InvokeRequest, type[Exception]]]:
-    return [
-        ("unknown function", request(name="nobody"), NotFound),
-        ("unknown version", InvokeRequest(FunctionRef("f", "7"), b"{}"), NotFound),
-        ("too large", request(b" " * EVENT_LIMIT_BYTES + b"1"), PayloadTooLarge),
-        ("no JSON", request(b"{"), InvalidPayload),
-        ("no UTF-8", request(b'"\xff"'), InvalidPayload),
-        ("no UUID", request(request_id="7"), InvalidArgument),
-        ("context too long", request(client_context=b'{"a":"' + b"x" * 3_583 + b'"}'), InvalidArgument),
-        ("context no JSON", request(client_context=b"{"), InvalidPayload),
-        ("context no object", request(client_context=b"[]"), InvalidPayload),
-    ]
-
-
-@pytest.mark.parametrize(("refused", "error"), [pytest.param(*case[1:], id=case[0]) for case in refused_requests()])
-async def test_what_is_refused_never_runs_and_says_what_to_do(refused: InvokeRequest, error: type[Exception]) -> None:
-    house = House()
-    with pytest.raises(error) as caught:
-        await house.pipeline.invoke(refused)
-    assert type(caught.value) is error
-    assert getattr(caught.value, "fix", "")
-    assert house.pool.sandboxes == []
-    assert house.lines() == []
-    assert house.recorded == []
-
-
-async def test_whoever_may_not_invoke_learns_nothing() -> None:
-    def nobody(refused: InvokeRequest) -> None:
-        raise PermissionDenied("no", fix="ask")
-
-    house = House(authorize=nobody)
-    for name in ("f", "nobody"):
-        with pytest.raises(PermissionDenied):
-            await house.pipeline.invoke(request(b"{", name=name))
-    assert house.registry.gets == 0
-
-
-@pytest.mark.parametrize("state", [FunctionState.PENDING, FunctionState.FAILED])
-async def test_a_function_that_is_not_ready_is_not_invoked(state: FunctionState) -> None:
-    house = House()
-    house.registry.put(replace(function(), state=state, state_reason="no interpreter"))
-    with pytest.raises(NotInvocable, match="no interpreter"):
-        await house.pipeline.invoke(request())
-    house.registry.put(replace(function(), state=FunctionState.INACTIVE))
-    assert (await house.pipeline.invoke(request())).report.outcome is Outcome.OK
-
-
-async def test_a_throttle_comes_out_and_nothing_is_logged() -> None:
-    gate = Gate()
-    house = House(behind(gate), max_concurrency=1)
-    run = asyncio.create_task(house.pipeline.invoke(request()))
-    await gate.reached()
-    with pytest.raises(Throttled):
-        await house.pipeline.invoke(request(request_id=""))
-    gate.open()
-    await run
-    assert len(house.lines()) == 3
-
-
-FAILURES: list[tuple[Ending, str, str, str]] = [
-    (
-        Ending(Outcome.TIMEOUT, False, handler_us=3_001_000),
-        "Sandbox.Timedout",
-        f"RequestId: {REQUEST_ID} Error: Task timed out after 3.00 seconds",
-        "\tStatus: timeout",
-    ),
-    (
-        Ending(Outcome.OUT_OF_MEMORY, False),
-        "Runtime.ExitError",
-        f"RequestId: {REQUEST_ID} Error: Runtime exited with error: signal: killed",
-        "\tStatus: error\tError Type: Runtime.OutOfMemory",
-    ),
-    (
-        Ending(Outcome.EXITED, False, exit_status="exit status 1"),
-        "Runtime.ExitError",
-        f"RequestId: {REQUEST_ID} Error: Runtime exited with error: exit status 1",
-        "\tStatus: error\tError Type: Runtime.ExitError",
-    ),
-    (
-        Ending(Outcome.EXITED, False),
-        "Runtime.ExitError",
-        f"RequestId: {REQUEST_ID} Error: Runtime exited without providing a reason",
-        "\tStatus: error\tError Type: Runtime.ExitError",
-    ),
-    (
-        Ending(Outcome.INIT_ERROR, False),
-        "Sandbox.Timedout",
-        f"RequestId: {REQUEST_ID} Error: Task timed out after 10.00 seconds",
-        "\tStatus: error\tError Type: Sandbox.Timedout",
-    ),
-]
-
-
-def ending_in(ending: Ending) -> Script:
-    async def script(event: Event, sink: RunSink) -> Ending:
-        return ending
-
-    return script
-
-
-@pytest.mark.parametrize(("ending", "error_type", "message", "status"), FAILURES)
-async def test_a_failure_that_cannot_speak_gets_awss_document_and_status(
-    ending: Ending, error_type: str, message: str, status: str
-) -> None:
-    house = House(ending_in(ending))
-    house.registry.put(function(timeout_ms=3_000))
-    done = await house.pipeline.invoke(request())
-    assert done.payload == b""
-    assert done.error is not None
-    assert done.error.type == error_type
-    assert json.loads(done.error.document) == {"errorType": error_type, "errorMessage": message}
-    assert house.lines()[-1].endswith(status)
-    assert done.report.outcome is ending.outcome
-
-
-async def test_a_timeout_says_in_the_log_when_and_after_how_long() -> None:
-    house = House(ends(Outcome.TIMEOUT))
-    house.registry.put(function(timeout_ms=3_000))
-    await house.pipeline.invoke(request())
-    assert house.lines()[1] == f"2026-11-23T12:00:00.123Z {REQUEST_ID} Task timed out after 3.00 seconds"
-
-
-async def test_an_exit_says_in_the_log_what_it_was() -> None:
-    house = House(ends(Outcome.EXITED, exit_status="signal: segmentation fault"))
-    await house.pipeline.invoke(request())
-    assert house.lines()[1:3] == [
-        f"RequestId: {REQUEST_ID} Error: Runtime exited with error: signal: segmentation fault",
-        "Runtime.ExitError",
-    ]
-
-
-async def test_a_document_of_the_function_passes_verbatim() -> None:
-    document = b'{"errorMessage": "bad",   "errorType": "ValueError"}'
-    error = FunctionError("ValueError", document)
-    house = House(ending_in(Ending(Outcome.HANDLER_ERROR, True, error=error)))
-    done = await house.pipeline.invoke(request())
-    assert done.error == error
-    assert "Status" not in house.lines()[-1]
-    assert house.scheduler.counts().idle == 1
-
-
-async def test_a_name_of_an_error_cannot_forge_lines_of_the_log() -> None:
-    error = FunctionError("Bad\nREPORT RequestId: forged\ud800" + "x" * 500, b"{}")
-    house = House(ending_in(Ending(Outcome.INIT_ERROR, False, error=error)))
-    await house.pipeline.invoke(request())
-    last = house.lines()[-1]
-    assert "\n" not in last
-    assert last.startswith(f"REPORT RequestId: {REQUEST_ID}\t")
-    assert len(last) < 400
-
-
-@pytest.mark.parametrize("outcome", [Outcome.CANCELLED, Outcome.ENGINE_FAULT, Outcome.THROTTLED, Outcome.REFUSED])
-async def test_an_ending_that_no_function_can_have_is_the_engines_fault(outcome: Outcome) -> None:
-    house = House(ends(outcome))
-    with pytest.raises(SandboxFault):
-        await house.pipeline.invoke(request())
-    assert house.recorded == []
-
-
-async def test_a_start_that_fails_leaves_the_log_empty() -> None:
-    house = House()
-    house.pool.start_errors = [SandboxFault("clone", 11, "no room")]
-    with pytest.raises(SandboxFault):
-        await house.pipeline.invoke(request())
-    assert house.lines() == []
-
-
-async def test_a_caller_who_leaves_ends_the_function_and_its_log() -> None:
-    gate = Gate()
-
+async def test_a_function_that_writes_much_and_returns_has_all_of_it_in_the_log_before_the_end() -> None:
     async def script(event: Event, sink: RunSink) -> bytes:
-        sink.output(b"half a li")
-        return await echo(event, sink)
+        sink.output(b"".join(b"%d\n" % number for number in range(5_000)))
+        return b"null"
 
-    async def gated(event: Event, sink: RunSink) -> bytes:
-        await script(event, sink)
-        await gate.passed()
-        return b""
+    house = House(script)
+    await house.pipeline.invoke(request())
+    assert house.lines()[1:-2] == [str(number) for number in range(5_000)]
 
-    house = House(gated)
-    run = asyncio.create_task(house.pipeline.invoke(request()))
-    await gate.reached()
-    run.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await run
-    assert house.lines() == [
-        f"START RequestId: {REQUEST_ID} Version: $LATEST",
-        "half a li",
-        f"END RequestId: {REQUEST_ID}",
-    ]
-    await house.scheduler.drain(0)
-    assert house.scheduler.counts() == Counts(0, 0, 0)
+
+def test_what_is_prepared_belongs_to_the_state_asked_for() -> None:
+    specs = Specs(Code(), region="us-east-1", account="0", wall_ns=lambda: 0, new_uuid=lambda: "0-0")
+    first = specs.get(function(etag="1"))
+    assert specs.get(function(etag="1")) is first
+    second = specs.get(function(etag="2"))
+    assert second.spec.key == ("f", "$LATEST", "2")
+    assert (specs.holds(first), specs.holds(second)) == (False, True)
 
 
 async def test_the_timeline_is_given_on_request_in_the_order_of_time_since_acceptance() -> None:
@@ -319,6 +130,7 @@ async def test_the_warm_path_prepares_nothing_again() -> None:
     for _ in range(5):
         await house.pipeline.invoke(request())
     assert house.code.gets == 1
+    assert house.registry.gets == 5  # once an invocation, from memory
     assert len(house.pool.sandboxes) == 1
 
 
@@ -332,16 +144,6 @@ async def test_an_update_retires_the_sandboxes_of_the_former_state() -> None:
     assert house.scheduler.counts().idle == 1
     await house.scheduler.drain(0)
     assert [sandbox.closes for sandbox in house.pool.sandboxes] == [1, 1]
-
-
-async def test_a_delete_ends_the_sandboxes_and_forgets_the_log() -> None:
-    house = House()
-    await house.pipeline.invoke(request())
-    house.registry.remove("f")
-    assert house.lines() == []
-    assert house.scheduler.counts().idle == 0
-    with pytest.raises(NotFound):
-        await house.pipeline.invoke(request())
 
 
 async def test_an_invocation_that_outlives_its_function_leaves_no_log() -> None:
@@ -364,3 +166,13 @@ async def test_the_log_of_an_updated_function_stays() -> None:
     gate.open()
     await run
     assert len(house.lines()) == 3
+
+
+async def test_a_delete_ends_the_sandboxes_and_forgets_the_log() -> None:
+    house = House()
+    await house.pipeline.invoke(request())
+    house.registry.remove("f")
+    assert house.lines() == []
+    assert house.scheduler.counts().idle == 0
+    with pytest.raises(NotFound):
+        await house.pipeline.invoke(request())

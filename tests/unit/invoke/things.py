@@ -1,4 +1,4 @@
-"""What the pipeline's tests are made of: a registry in a dictionary, a real scheduler over the stub pool, a fixed time."""
+"""What the pipeline's tests are made of: functions in a dictionary, a real scheduler over the stub pool, fixed time."""
 
 from __future__ import annotations
 

@@ -85,6 +85,13 @@ def test_a_body_without_an_end_is_refused_at_the_limit(wire: Wire, rooms: Rooms,
     assert serves(connect)
 
 
+def test_a_client_that_reads_only_after_it_has_sent_everything_gets_its_answer(wire: Wire) -> None:
+    size = 4 * BODY_LIMIT_BYTES
+    wire.send(HEAD + f"Content-Length: {size}\r\n\r\n".encode())
+    wire.send(bytes(size))
+    assert wire.answer().status == 413
+
+
 def test_a_client_that_sends_on_gets_its_answer_and_an_end(
     wire: Wire, monkeypatch: pytest.MonkeyPatch, connect: Callable[[], Wire]
 ) -> None:
@@ -258,4 +265,5 @@ def test_an_answer_is_not_held_back_for_an_acknowledgement(wire: Wire) -> None:
         wire.ask("POST", INVOKE, b"1")
         return time.perf_counter() - before
 
-    assert min(ask() for _ in range(10)) < 0.03, "Linux delays an acknowledgement by 40 ms"
+    # The kernel acknowledges the first segments of a connection at once, the later ones after 40 ms.
+    assert min([ask() for _ in range(40)][-10:]) < 0.03

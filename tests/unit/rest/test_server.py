@@ -82,7 +82,8 @@ async def test_a_request_over_the_grace_is_cancelled_with_an_answer(rooms: Rooms
     reader, writer = await connect(await server.start("127.0.0.1", 0))
     writer.write(HEAD)
     await gate.entered.wait()
-    await server.stop(0)
+    async with asyncio.timeout(4):
+        await server.stop(0)
     assert gate.cancelled
     answer = await reader.read()
     assert answer.startswith(b"HTTP/1.1 503 ")

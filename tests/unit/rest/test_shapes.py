@@ -201,6 +201,7 @@ def test_what_does_not_fit_the_model_is_refused_by_its_path(body: bytes, sentenc
 def test_a_member_of_the_path_is_not_taken_from_the_body() -> None:
     read_in = read("UpdateFunctionConfiguration", b'{"FunctionName": "other", "Timeout": null}', FunctionName="f")
     assert read_in == {"FunctionName": "f"}
+    assert read("PutFunctionEventInvokeConfig", b'{"Qualifier": "live"}', FunctionName="f") == {"FunctionName": "f"}
 
 
 def test_a_query_that_cannot_be_read_is_refused() -> None:

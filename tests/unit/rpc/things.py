@@ -107,7 +107,7 @@ class StubCode:
         self.received = b""
         self.announced: tuple[str | None, int | None] = (None, None)
         self.began = asyncio.Event()
-        self.ended_early: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
 
     async def add(
         self, chunks: AsyncIterable[bytes], *, sha256: str | None = None, size_bytes: int | None = None
@@ -118,8 +118,9 @@ class StubCode:
                 self.received += chunk
                 self.began.set()
         except BaseException as error:
-            self.ended_early.set_result(error)
+            self.ended.set_result(error)
             raise
+        self.ended.set_result(None)
         return CodeBlob(SHA256, len(self.received), 3 * len(self.received), "/nowhere")
 
     def get(self, sha256: str) -> CodeBlob:
