@@ -27,7 +27,7 @@ from engine.observe import oplog
 from engine.observe.function_logs import FunctionLogs
 from engine.registry.code import LocalCodeStore
 from engine.registry.functions import FunctionRegistry
-from engine.registry.schema import MIGRATIONS
+from engine.registry.schema import MIGRATIONS, STORE_FILE
 from engine.rest.server import RestServer
 from engine.rpc.server import RpcServer
 from engine.runtimes.interpreters import Interpreter, find_interpreters
@@ -75,7 +75,7 @@ class Service:
         _raise_open_files()
         data = DataDir.open(settings.data_dir)
         undo.callback(data.close)
-        store = await Sqlite.open(data.path / "registry.sqlite", MIGRATIONS)
+        store = await Sqlite.open(data.path / STORE_FILE, MIGRATIONS)
         undo.push_async_callback(store.close)
         code = await LocalCodeStore.open(data.path / "code")
         undo.push_async_callback(code.close)

@@ -46,10 +46,7 @@ class Invocations:
         if kind == "DryRun":
             return {"StatusCode": 204}
         call = InvokeRequest(ref, params.get("Payload", b""), request_id=request.id, client_context=context)
-        try:
-            completion = await self._invoker.invoke(call)
-        except InvalidPayload as error:
-            raise InvalidPayload(f"Could not parse request body into json: {error.message}", fix=error.fix) from None
+        completion = await self._invoker.invoke(call)
         report = completion.report
         result: dict[str, Any] = {"StatusCode": 200, "ExecutedVersion": report.executed_version}
         if completion.error is not None:

@@ -147,7 +147,7 @@ class Calls:
 
         return call
 
-    def _ended(self, _: object) -> None:
+    def _ended(self, ctx: Context) -> None:
         """A call is over and its response is with the kernel: later than the end of its handler."""
         self._active -= 1
         if self._draining and self._active == 0:

@@ -233,7 +233,7 @@ async def test_a_zygote_that_died_is_replaced_and_no_start_is_lost(pool: LinuxPo
 async def test_an_unknown_runtime_is_refused_with_those_there_are(pool: LinuxPool, tmp_path: Path) -> None:
     wanted = spec(write_code(tmp_path / "code", HELLO))
     missing = type(wanted)(**{name: getattr(wanted, name) for name in wanted.__slots__} | {"runtime": "python2.7"})
-    with pytest.raises(InvalidArgument, match="no python2.7") as caught:
+    with pytest.raises(InvalidArgument, match=r"no python2.7") as caught:
         await pool.start(missing)
     assert RUNTIME in caught.value.fix
     assert pool.alive == 0

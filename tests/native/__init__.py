@@ -1,0 +1,1 @@
+"""The native box through its thin module: leaves, images, mounts."""

@@ -58,6 +58,17 @@ def create(mount_fd: int, name: str) -> int:
         os.close(folder)
 
 
+def fill(fd: int, up_to: int) -> tuple[int, int]:
+    """Write until the file system refuses; how much it took and the errno (0: it took all)."""
+    block, written = bytes(8 << 20), 0
+    try:
+        while written < up_to:
+            written += os.write(fd, block)
+    except OSError as error:
+        return written, error.errno or 0
+    return written, 0
+
+
 def test_a_fresh_tmp_is_empty_and_open_to_all(mount: Open) -> None:
     folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=mount())
     assert os.listdir(folder) == []
@@ -67,13 +78,9 @@ def test_a_fresh_tmp_is_empty_and_open_to_all(mount: Open) -> None:
 
 def test_writing_past_the_quota_is_refused_by_the_file_system(mount: Open) -> None:
     fd = create(mount(), "bomb")
-    block = bytes(8 << 20)
-    written = 0
-    with pytest.raises(OSError, match="No space") as caught:
-        while written < 600 << 20:
-            written += os.write(fd, block)
+    written, refused = fill(fd, 600 << 20)
     os.close(fd)
-    assert caught.value.errno == errno.ENOSPC
+    assert refused == errno.ENOSPC
     assert 470 << 20 < written <= 512 << 20
 
 

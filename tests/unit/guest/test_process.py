@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.unit.guest.driver import IMPORT, Guest, home, program
 
@@ -67,11 +70,51 @@ def test_two_forks_draw_different_values(tmp_path: Path, python: str) -> None:
 
 def test_numpy_and_multiprocessing_are_reseeded_where_they_are_loaded(tmp_path: Path) -> None:
     purelib = next(path for path in sys.path if path.endswith("site-packages"))
-    preload = f"sys.path.append({purelib!r})\nimport multiprocessing.process\nimport numpy"
+    preload = f"sys.path.append({purelib!r})\nimport multiprocessing.process\nimport numpy.random"
     more = ", float(numpy.random.rand()), multiprocessing.process.current_process().authkey.hex()"
     first, second = ask(tmp_path, sys.executable, RESEED.format(preload=preload, more=more))
     assert len(first) == 7
     assert all(ours != theirs for ours, theirs in zip(first, second, strict=True))
+
+
+SAME_PID = """
+import ctypes, json, os, _ssl
+from cleave_guest import reseed
+libc = ctypes.PyDLL(None)
+CLONE_NEWPID, SIGCHLD, SYS_CLONE = 0x20000000, 17, {number}
+def split():
+    # Raw, so that no fork handler runs, and each time process 1 of a namespace: as zygotes and sandboxes are.
+    return libc.syscall(SYS_CLONE, CLONE_NEWPID | SIGCHLD, 0, 0, 0, 0)
+out, into = os.pipe()
+zygote = split()
+assert zygote >= 0, "clone"
+if zygote == 0:
+    _ssl.RAND_bytes(8)
+    for number in range(2):
+        child = split()
+        if child == 0:
+            {reseed}
+            os.write(into, (_ssl.RAND_bytes(8).hex() + " %d " % os.getpid()).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+    os._exit(0)
+os.waitpid(zygote, 0)
+print(json.dumps(os.read(out, 4096).decode().split()))
+"""
+
+
+@pytest.mark.privileged
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="knows the number of clone on x86-64 only")
+def test_openssl_is_stirred_where_siblings_have_the_same_process_id(tmp_path: Path) -> None:
+    def drawn(reseed: str) -> tuple[str, str]:
+        first, first_pid, second, second_pid = ask(tmp_path, sys.executable, SAME_PID.format(number=56, reseed=reseed))
+        assert first_pid == second_pid == "1"
+        return first, second
+
+    first, second = drawn("pass")
+    assert first == second, "this OpenSSL tells forks apart by itself, so the test shows nothing"
+    first, second = drawn("reseed.after_fork()")
+    assert first != second
 
 
 def test_reseeding_imports_nothing(tmp_path: Path, python: str) -> None:

@@ -28,7 +28,7 @@ def plain() -> Iterator[type[EngineError]]:
     yield from OF_THE_FRONT
 
 
-@pytest.mark.parametrize("kind", plain(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", list(plain()), ids=lambda kind: kind.__name__)
 def test_every_error_has_its_status_its_type_and_the_models_document(kind: type[EngineError]) -> None:
     response = DOCUMENTS.response(kind("It failed.", fix="do this"))
     assert response.status == kind.http_status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from engine.model.outcome import StartKind
 from engine.rpc.frames import WAITING_LINES, WAITING_LOG_BYTES, FrameSink
@@ -62,7 +63,8 @@ async def test_large_lines_are_bounded_by_their_bytes_and_the_newest_stays() -> 
 
 async def test_a_reader_that_waits_is_woken_by_each_thing() -> None:
     sink = FrameSink(logs=True)
-    for make in (lambda: sink.log(line(b"1")), lambda: sink.chunk(b"2"), sink.wake):
+    makers: list[Callable[[], None]] = [lambda: sink.log(line(b"1")), lambda: sink.chunk(b"2"), sink.wake]
+    for make in makers:
         waiting = asyncio.create_task(sink.news())
         await asyncio.sleep(0)
         assert not waiting.done()

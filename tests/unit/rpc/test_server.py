@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import grpc
 import pytest
@@ -91,7 +92,7 @@ async def test_a_port_can_be_used_again_after_a_stop() -> None:
 
 async def test_health_knows_the_server_and_each_service() -> None:
     async with front() as it:
-        stub = health_pb2_grpc.HealthStub(it.channel)
+        stub: Any = health_pb2_grpc.HealthStub(it.channel)
         for service in ["", *SERVICES]:
             assert (await stub.Check(health_pb2.HealthCheckRequest(service=service))).status == SERVING
         with pytest.raises(grpc.aio.AioRpcError) as unknown:
@@ -101,7 +102,8 @@ async def test_health_knows_the_server_and_each_service() -> None:
 
 async def test_reflection_lists_the_services_and_describes_each_method() -> None:
     async with front() as it:
-        stub = reflection_pb2_grpc.ServerReflectionStub(it.channel)
+        channel: Any = it.channel  # The published types know the blocking channel only.
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
         requests = [
             reflection_pb2.ServerReflectionRequest(list_services=""),
             *(reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in SERVICES),
@@ -158,7 +160,8 @@ async def test_a_message_that_cannot_be_decoded_is_refused_with_a_status(kind: s
 @pytest.mark.parametrize("path", ["/engine.v1.InvocationService/Dance", "/x/y", "/engine.v2.HostService/GetHost"])
 async def test_a_method_that_nobody_serves_gets_a_status(path: str) -> None:
     async with front() as it:
-        status = await refusal(it.channel.unary_unary(path)(b""))
+        method: Any = it.channel.unary_unary(path)
+        status = await refusal(method(b""))
         assert (code(status), info(status).reason) == ("UNIMPLEMENTED", "NOT_SERVED")
 
 
@@ -176,7 +179,7 @@ async def test_while_draining_what_runs_ends_health_says_so_and_new_calls_are_re
         return Completion(report(), payload=b"done")
 
     async with front("thumbs", answer=slow) as it:
-        stub = health_pb2_grpc.HealthStub(it.channel)
+        stub: Any = health_pb2_grpc.HealthStub(it.channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICES[1]))
         assert (await watch.read()).status == SERVING
         running = it.invocations.Invoke(REQUEST)

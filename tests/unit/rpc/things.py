@@ -40,9 +40,8 @@ def function(name: str = "thumbs", **config: Any) -> Function:
 
 def report(outcome: Outcome = Outcome.OK, **fields: Any) -> Report:
     """A report of a fork."""
-    return Report(
-        **({"request_id": "r-1", "outcome": outcome, "start_kind": StartKind.FORK, "memory_mb": 128} | fields)
-    )
+    values: dict[str, Any] = {"request_id": "r-1", "start_kind": StartKind.FORK, "memory_mb": 128}
+    return Report(outcome=outcome, **(values | fields))
 
 
 def line(text: bytes, request_id: str = "r-1", time_us: int = 1_700_000_000_000_001) -> LogLine:

@@ -1,0 +1,1 @@
+"""The whole engine, and whole sandboxes, with nothing mocked."""
