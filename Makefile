@@ -4,7 +4,7 @@ SHELL := /bin/sh
 .PHONY: help demo test test-full check format serve bench build lock clean
 MAKEFLAGS += --no-print-directory
 
-# What `make serve` passes on, such as ARGS="--data-dir /tmp/cleave".
+# What `make serve` and `make bench` pass on, such as ARGS="--data-dir /tmp/cleave" or ARGS="--rounds 50".
 ARGS ?=
 
 help: ## show this list
@@ -38,9 +38,12 @@ serve: ## run an engine in the foreground; ARGS="…" are passed on
 	@.ci/setup run
 	@exec .venv/bin/cleave serve $(ARGS)
 
-bench: ## time cold and warm calls beside a raw gRPC echo; results land in bench/results
+bench: ## time and judge cold and warm calls beside a raw gRPC echo; results land in bench/results
 	@.ci/setup dev
-	@exec .venv/bin/cleave bench
+	@mkdir -p bench/results
+	@.venv/bin/pytest bench -q --benchmark-columns=min,median,max,rounds \
+	    --benchmark-json=bench/results/pytest-benchmark.json $(ARGS); \
+	status=$$?; .venv/bin/python -m bench.plot && exit $$status
 
 build: ## set up .venv with all the tools, and build what is out of date
 	@.ci/setup dev

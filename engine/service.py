@@ -108,14 +108,14 @@ class Service:
         )
         undo.push_async_callback(scheduler.drain, 0)
         logs = FunctionLogs()
-        place = {"region": settings.region, "account": settings.account}
-        pipeline = Pipeline(registry, code, scheduler, logs, **place)
+        region, account = settings.region, settings.account
+        pipeline = Pipeline(registry, code, scheduler, logs, region=region, account=account)
         sweeping = loop.create_task(_sweep_code(code, registry))
         undo.callback(sweeping.cancel)
 
-        rpc = RpcServer(registry, code, pipeline, logs, self.host, log=self._log, **place)
+        rpc = RpcServer(registry, code, pipeline, logs, self.host, log=self._log, region=region, account=account)
         undo.push_async_callback(rpc.stop, 0)
-        rest = RestServer(registry, code, pipeline, **place)
+        rest = RestServer(registry, code, pipeline, region=region, account=account)
         undo.push_async_callback(rest.stop, 0)
         host, port = split_address(settings.http_address)
         self._ports = (await rpc.start(settings.grpc_address), await rest.start(host, port))

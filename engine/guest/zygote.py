@@ -5,39 +5,50 @@ engine, so nothing of the engine's memory is in it. It has one thread and stays 
 runtime.run and never returns.
 """
 
+from __future__ import annotations
+
 import gc
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
 
 gc.disable()
 
 
-def _load_fork_module(path):
+def _load_fork_module(path: str) -> ModuleType:
     """Import the native fork server from `path`, which is on no import path."""
     import _imp
     from importlib.machinery import ExtensionFileLoader, ModuleSpec
 
-    module = _imp.create_dynamic(ModuleSpec("_fork", ExtensionFileLoader("_fork", path), origin=path))
+    module: ModuleType = _imp.create_dynamic(ModuleSpec("_fork", ExtensionFileLoader("_fork", path), origin=path))
     _imp.exec_dynamic(module)
     return module
 
 
-def _load_guest_package(folder):
+def _load_guest_package(folder: str) -> None:
     """Import the guest's package from its folder under the name cleave_guest."""
     from importlib.util import module_from_spec, spec_from_file_location
 
     spec = spec_from_file_location("cleave_guest", folder + "/__init__.py", submodule_search_locations=[folder])
+    assert spec is not None
+    assert spec.loader is not None
     package = module_from_spec(spec)
     sys.modules["cleave_guest"] = package
     spec.loader.exec_module(package)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     sock, fork_path, guest_dir, uid_base, uid_count = int(argv[1]), argv[2], argv[3], int(argv[4]), int(argv[5])
     prefixes = tuple(prefix.encode() for prefix in argv[6:])
     sys.dont_write_bytecode = True
     fork = _load_fork_module(fork_path)
     _load_guest_package(guest_dir)
-    from cleave_guest import reseed, runtime, wire
+    if TYPE_CHECKING:
+        from engine.guest import reseed, runtime, wire
+    else:
+        from cleave_guest import reseed, runtime, wire
 
     fork.enter_root(prefixes, uid_base, uid_count)
     runtime.rehearse()

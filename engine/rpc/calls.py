@@ -116,10 +116,11 @@ class Calls:
 
     def _unary(self, path: str, run: Method, decode: Decode, always: bool) -> Handler:
         """The hot path: nothing but the steps."""
+        ended: Any = self._ended  # The published types want an instance of a class that does not exist.
 
         async def call(request: bytes, context: Context) -> Any:
             self._active += 1
-            context.add_done_callback(self._ended)
+            context.add_done_callback(ended)
             try:
                 if self._draining and not always:
                     raise _draining()
@@ -132,11 +133,13 @@ class Calls:
     def _stream(
         self, path: str, run: Method, decode: Decode, always: bool, many_requests: bool, many_responses: bool
     ) -> Handler:
+        ended: Any = self._ended
+
         # A coroutine that writes, not an async generator: grpc.aio leaves a cancelled generator to the garbage
         # collector, and what it runs would go on until then.
         async def call(request: Any, context: Context) -> Any:
             self._active += 1
-            context.add_done_callback(self._ended)
+            context.add_done_callback(ended)
             try:
                 if self._draining and not always:
                     raise _draining()
@@ -147,7 +150,7 @@ class Calls:
 
         return call
 
-    def _ended(self, ctx: Context) -> None:
+    def _ended(self, _: Context) -> None:
         """A call is over and its response is with the kernel: later than the end of its handler."""
         self._active -= 1
         if self._draining and self._active == 0:

@@ -24,7 +24,7 @@ int box_wire_send(int sock, const void *body, size_t size, const int *fds, size_
         memset(&control, 0, sizeof control);
         message.msg_control = control.bytes;
         message.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        struct cmsghdr *header = &control.header; /* what CMSG_FIRSTHDR gives for a buffer with room */
         header->cmsg_level = SOL_SOCKET;
         header->cmsg_type = SCM_RIGHTS;
         header->cmsg_len = CMSG_LEN(n_fds * sizeof(int));

@@ -14,7 +14,7 @@ import pytest
 
 from engine.errors import InvalidArgument, SandboxFault
 from engine.model.outcome import Outcome, StartKind
-from engine.sandbox import box, parts
+from engine.sandbox import box
 from engine.sandbox.pool import LinuxPool
 from tests.sandboxes import RUNTIME, event, real_pool, run, run_once, spec, write_code
 
@@ -46,7 +46,7 @@ async def test_a_first_call_is_a_fork_and_a_second_one_is_warm_with_its_state_ke
     assert json.loads(first.payload) == {"calls": 1, "event": {"a": 1}}
     assert json.loads(second.payload) == {"calls": 2, "event": {}}
     assert (first_seen.kind, second_seen.kind) == (StartKind.FORK, StartKind.WARM)
-    assert (first_seen.written, second_seen.written) == (b"call 1\n", b"call 2\n")
+    assert (bytes(first_seen.written), bytes(second_seen.written)) == (b"call 1\n", b"call 2\n")
     assert first.start_us > 0
     assert first.init_us > 0
     assert (second.start_us, second.init_us) == (0, 0)
@@ -259,7 +259,7 @@ async def test_a_step_that_fails_inside_says_which_and_why(
         with ours, theirs:
             return real(*args, **(settings | {"tmp": ours.fileno()}))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(parts.box, "fork", with_a_tmp_that_is_no_mount)
+    monkeypatch.setattr(box, "fork", with_a_tmp_that_is_no_mount)
     with pytest.raises(SandboxFault) as caught:
         await run_once(pool, tmp_path, HELLO)
     assert (caught.value.stage, caught.value.errno) == ("mount /tmp", 22)

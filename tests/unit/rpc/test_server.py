@@ -82,6 +82,14 @@ async def test_a_second_engine_does_not_share_the_port_of_the_first() -> None:
             await server().start(f"127.0.0.1:{it.port}")
 
 
+async def test_no_other_program_can_share_the_port() -> None:
+    async with front() as it:
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            with pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", it.port))
+
+
 async def test_a_port_can_be_used_again_after_a_stop() -> None:
     first, second = server(), server()
     port = await first.start("127.0.0.1:0")

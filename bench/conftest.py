@@ -1,0 +1,107 @@
+"""One test bed for the whole run; at its end the result goes to bench/results and is judged by limits.toml.
+
+    bench/results/<date>-<commit>.json   the result with every time that was measured
+    bench/results/latest.json            the same of the last run
+    bench/results/figures.md             the README's table from it
+
+A missed limit fails the run. `--rounds N` says how many turns each scenario and the echo server get.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import limits
+from bench.figures import markdown
+from engine.cli.benching.bed import Bed, test_bed
+from engine.cli.benching.facts import facts
+from engine.cli.benching.run import document
+from engine.cli.benching.scenarios import DEFAULT_ROUNDS
+from engine.cli.benching.show import HEAD, PARTS_HEAD, lines, parts, table
+from engine.cli.problems import Problem
+
+RESULTS = Path(__file__).with_name("results")
+
+ROWS = pytest.StashKey[list[dict[str, Any]]]()
+BEGAN = pytest.StashKey[dict[str, Any]]()
+VERDICTS = pytest.StashKey[list[limits.Verdict]]()
+RESULT = pytest.StashKey[dict[str, Any]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rounds", type=int, default=DEFAULT_ROUNDS, help="turns that each scenario gets")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[ROWS] = []
+    config.stash[BEGAN] = facts()
+
+
+@pytest.fixture(scope="session")
+def bed() -> Iterator[Bed]:
+    """An engine and an echo server."""
+    try:
+        with test_bed() as bed:
+            yield bed
+    except Problem as problem:
+        pytest.fail(problem.text(), pytrace=False)
+
+
+@pytest.fixture
+def rounds(pytestconfig: pytest.Config) -> int:
+    """How many turns a scenario gets."""
+    return int(pytestconfig.getoption("--rounds"))
+
+
+@pytest.fixture
+def rows(pytestconfig: pytest.Config) -> list[dict[str, Any]]:
+    """Where a scenario's row goes."""
+    return pytestconfig.stash[ROWS]
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if session.config.option.collectonly or not session.testscollected:
+        return
+    stash = session.config.stash
+    rows = stash[ROWS]
+    result = document(rows, stash[BEGAN])
+    verdicts = limits.judge(limits.load(), rows)
+    _write(result)
+    stash[RESULT], stash[VERDICTS] = result, verdicts
+    if exitstatus == pytest.ExitCode.OK and not all(verdict.kept for verdict in verdicts):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    result = config.stash.get(RESULT, None)
+    if result is None:
+        return
+    terminalreporter.section("measured")
+    for line in [*lines(result), "", *_aligned([HEAD, *table(result)]), "", *_aligned([PARTS_HEAD, *parts(result)])]:
+        terminalreporter.line(line)
+    verdicts = config.stash[VERDICTS]
+    missed = any(not verdict.kept for verdict in verdicts)
+    terminalreporter.section("limits", red=missed, green=not missed)
+    for line in limits.lines(verdicts):
+        terminalreporter.line(line)
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def _write(result: dict[str, Any]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    name = f"{re.sub(r'[^0-9T]', '', result['date'][:19])}-{(result['commit'] or 'unknown')[:12]}.json"
+    text = json.dumps(result)
+    (RESULTS / name).write_text(text)
+    (RESULTS / "latest.json").write_text(text)
+    (RESULTS / "figures.md").write_text(markdown(result))

@@ -1,0 +1,1 @@
+"""What `cleave bench` and `make bench` measure with: processes to measure, scenarios, statistics, the result."""

@@ -1,0 +1,40 @@
+"""The reference: a bare grpc.aio server in a process of its own that sends an event back, and does nothing else.
+
+Same messages, same library and the same kind of client as an engine's; what an engine takes above it is the engine.
+Listens on a free port of loopback, prints the port, and ends when its standard input does: so with whoever started it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import grpc
+
+from engine.v1 import invocations_pb2, invocations_pb2_grpc
+
+
+class Echo(invocations_pb2_grpc.InvocationServiceServicer):
+    """Answers an event with itself. Everything but Invoke stays UNIMPLEMENTED."""
+
+    async def Invoke(self, request: invocations_pb2.InvokeRequest, context: Any) -> invocations_pb2.InvokeResponse:
+        """The same bytes."""
+        return invocations_pb2.InvokeResponse(payload=request.payload)
+
+
+async def serve() -> None:
+    """Serve until standard input ends."""
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    invocations_pb2_grpc.add_InvocationServiceServicer_to_server(Echo(), server)  # type: ignore[abstract]
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(port, flush=True)
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
+    await ended.wait()
+    await server.stop(None)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())

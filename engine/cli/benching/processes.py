@@ -1,0 +1,123 @@
+"""The processes that are measured: an echo server, and an engine with a data directory and ports of its own.
+
+Guarantees that what was started is stopped when its context ends, whatever ended it, and that Ctrl-C reaches neither of
+them before that: a second signal would end an engine without its clean-up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from engine.cli.benching.facts import ROOT
+from engine.cli.problems import Problem
+
+_START_WITHIN_S = 30.0
+_STOP_WITHIN_S = 30.0
+_SHOWN_LINES = 15
+
+
+@contextlib.contextmanager
+def echo_server() -> Iterator[str]:
+    """A bare gRPC server; yields its address. Raises Problem."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "engine.cli.benching.echo_server"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            port = process.stdout.readline().decode().strip()
+            if not port:
+                raise Problem("cannot measure", "the echo server did not start; its error is above", "cleave version")
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.stdin.close()
+            try:
+                process.wait(_STOP_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@contextlib.contextmanager
+def own_engine() -> Iterator[str]:
+    """An engine in a folder that goes with it; yields its gRPC address. Raises Problem."""
+    with tempfile.TemporaryDirectory(prefix="cleave-bench-") as folder:
+        data, log = Path(folder) / "data", Path(folder) / "engine.log"
+        # The reader's own settings are for the reader's own engine.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("CLEAVE_")}
+        environment["CLEAVE_CONFIG"] = os.devnull
+        command = [sys.executable, "-m", "engine.cli.main", "serve", "--data-dir", str(data)]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*command, "--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        try:
+            yield f"127.0.0.1:{_grpc_port(data / 'ports.json', process, log)}"
+        except BaseException:
+            _stop(process)
+            raise
+        _stop(process)
+        if process.returncode != 0:
+            raise _engine_ended(process, log)
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a body as Ctrl-C does, so that it cleans up. For the main thread."""
+
+    def stop(signum: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _grpc_port(file: Path, process: subprocess.Popen[bytes], log: Path) -> int:
+    """The port, once the engine serves: it writes the file last."""
+    until = time.monotonic() + _START_WITHIN_S
+    while time.monotonic() < until and process.poll() is None:
+        with contextlib.suppress(FileNotFoundError):
+            return int(json.loads(file.read_bytes())["grpc_port"])
+        time.sleep(0.02)
+    raise _engine_ended(process, log)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_STOP_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _engine_ended(process: subprocess.Popen[bytes], log: Path) -> Problem:
+    status = process.poll()
+    said = "\n".join(log.read_text(errors="replace").splitlines()[-_SHOWN_LINES:])
+    how = f"was not up after {_START_WITHIN_S:g} s" if status is None else f"ended with status {status}"
+    return Problem("cannot measure", f"the engine {how}:\n{said}", "cleave doctor")
