@@ -39,6 +39,8 @@ SWEEP_EVERY_S = 600.0
 """How often code that no function has any more is removed."""
 UNUSED_FOR_S = 3_600.0
 """How long an upload may wait for its function."""
+LAST_ANSWERS_S = 2.0
+"""How much longer than what runs the fronts get, so that those whose function was killed at the end are told so."""
 
 
 class Service:
@@ -123,6 +125,7 @@ class Service:
         # What lives from here on is the engine itself: the collector need not walk it again at every call's turn.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(50_000)  # a call leaves no cycles; by default the collector would look at every sixth call
 
     async def stop(self) -> None:
         """Refuse what is new, let what runs end within drain_s, and leave nothing. Safe to call again."""
@@ -130,7 +133,8 @@ class Service:
         if self._fronts is not None and self._scheduler is not None:
             rpc, rest = self._fronts
             self._fronts = None
-            await asyncio.gather(self._scheduler.drain(grace), rpc.stop(grace), rest.stop(grace))
+            answers = grace + LAST_ANSWERS_S
+            await asyncio.gather(self._scheduler.drain(grace), rpc.stop(answers), rest.stop(answers))
         await self._undo.aclose()
 
     def reload(self, settings: Settings) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Callable
 
 from engine.errors import NotFound, SandboxFault
 from engine.invoke.checks import check_client_context, check_invocable, check_payload, check_request_id
 from engine.invoke.documents import Facts, error_message, function_error
+from engine.invoke.ids import RequestIds
 from engine.invoke.logtail import LogTail
 from engine.invoke.reportline import billed_ms, end_line, report_line, start_line, timeout_line
 from engine.invoke.retire import Retirer
@@ -33,10 +33,6 @@ Authorize = Callable[[InvokeRequest], None]
 
 Record = Callable[[Function, Report], None]
 """Told of every invocation that ran to its end."""
-
-
-def _new_uuid() -> str:
-    return str(uuid.uuid4())
 
 
 def allow_all(request: InvokeRequest) -> None:
@@ -90,7 +86,7 @@ class Pipeline:
         account: str,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         wall_ns: Callable[[], int] = time.time_ns,
-        new_uuid: Callable[[], str] = _new_uuid,
+        new_uuid: Callable[[], str] | None = None,
         authorize: Authorize = allow_all,
         record: Record = record_nothing,
     ) -> None:
@@ -101,7 +97,7 @@ class Pipeline:
         self._account = account
         self._monotonic_ns = monotonic_ns
         self._wall_ns = wall_ns
-        self._new_uuid = new_uuid
+        self._new_uuid = new_uuid = new_uuid or RequestIds()
         self._authorize = authorize
         self._record = record
         self._specs = Specs(code, region=region, account=account, wall_ns=wall_ns, new_uuid=new_uuid)
@@ -143,16 +139,19 @@ class Pipeline:
                 log.say(end_line(request_id))
             self._forget_if_gone(prepared)
             raise
-        log.finish_now()
         run.started(done.start_kind)  # for a sandbox that ended before it could say so
         facts = Facts(request_id, function.config.timeout_ms, prepared.spec.init_timeout_ms, ending.exit_status)
         error = None if ending.outcome is Outcome.OK else function_error(ending, facts)
         marks = (("checked", checked_ns), ("started", run.started_ns)) if request.timeline else None
         report = self._report(request_id, prepared, done, accepted_ns, marks)
-        self._write_end(log, report, facts, error)
         self._record(function, report)
-        self._forget_if_gone(prepared)
-        return Completion(report, ending.payload if error is None else b"", error, log.tail())
+        payload = ending.payload if error is None else b""
+        if sink is None and not request.log_tail:
+            # Nobody waits for the last lines: the answer goes out first, they are written in the loop's next turn.
+            loop.call_soon(self._write_end, log, report, facts, error, prepared)
+            return Completion(report, payload, error)
+        self._write_end(log, report, facts, error, prepared)
+        return Completion(report, payload, error, log.tail())
 
     def _event(self, request: InvokeRequest, request_id: str, payload: bytes, prepared: Prepared) -> Event:
         arn = prepared.arn
@@ -195,7 +194,10 @@ class Pipeline:
             timeline=timeline,
         )
 
-    def _write_end(self, log: LogTail, report: Report, facts: Facts, error: FunctionError | None) -> None:
+    def _write_end(
+        self, log: LogTail, report: Report, facts: Facts, error: FunctionError | None, prepared: Prepared
+    ) -> None:
+        log.finish_now()
         error_type = "" if error is None else error.type
         match report.outcome:
             case Outcome.TIMEOUT:
@@ -205,6 +207,7 @@ class Pipeline:
                 log.say(error_type)
         log.say(end_line(facts.request_id))
         log.say(report_line(report, error_type))
+        self._forget_if_gone(prepared)
 
     def _forget_if_gone(self, prepared: Prepared) -> None:
         """Drop the log of a function that was deleted while this invocation wrote to it."""

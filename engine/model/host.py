@@ -17,6 +17,23 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class ResourceCount:
+    """How many of one kind of thing the engine made on its host since it started, and took away again."""
+
+    kind: str  # "sandboxes", "leaves", "tmp_mounts", "zygotes", …
+    made: int
+    removed: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventCount:
+    """How often something befell a sandbox, or its removal, since the engine started."""
+
+    kind: str  # "out_of_memory", "timeouts", …
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class HostReport:
     """What `cleave doctor` shows."""
 
@@ -26,3 +43,5 @@ class HostReport:
     sandboxes: int = 0
     idle_sandboxes: int = 0
     concurrency: int = 0
+    resources: tuple[ResourceCount, ...] = ()  # empty where no engine runs
+    events: tuple[EventCount, ...] = ()

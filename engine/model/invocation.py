@@ -25,6 +25,7 @@ class InvokeRequest:
     request_id: str = ""  # a UUID; made if empty
     client_context: bytes = b""  # JSON
     timeline: bool = False
+    log_tail: bool = False  # return the end of the log in the completion
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Completion:
     report: Report
     payload: bytes = b""
     error: FunctionError | None = None
-    log_tail: bytes = b""  # at most LOG_TAIL_BYTES, whole lines where they fit
+    log_tail: bytes = b""  # if asked for: at most LOG_TAIL_BYTES, whole lines where they fit
 
 
 class Sink(Protocol):

@@ -45,7 +45,10 @@ class Invocations:
         ref = self._functions.check(params)
         if kind == "DryRun":
             return {"StatusCode": 204}
-        call = InvokeRequest(ref, params.get("Payload", b""), request_id=request.id, client_context=context)
+        tail = params.get("LogType") == "Tail"
+        call = InvokeRequest(
+            ref, params.get("Payload", b""), request_id=request.id, client_context=context, log_tail=tail
+        )
         completion = await self._invoker.invoke(call)
         report = completion.report
         result: dict[str, Any] = {"StatusCode": 200, "ExecutedVersion": report.executed_version}
@@ -55,7 +58,7 @@ class Invocations:
             result["Payload"] = completion.payload
         else:
             raise _not_run(report.outcome)
-        if params.get("LogType") == "Tail":
+        if tail:
             result["LogResult"] = base64.b64encode(completion.log_tail).decode()
         return result
 

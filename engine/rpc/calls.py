@@ -46,6 +46,7 @@ class Calls:
         self._new_id = new_id
         self._active = 0
         self._draining = False
+        self._refused = 0  # since the drain began
         self._idle = asyncio.Event()
         self._endless: set[asyncio.Timeout] = set()
 
@@ -73,6 +74,16 @@ class Calls:
         now = asyncio.get_running_loop().time()
         for endless in self._endless:
             endless.reschedule(now)
+
+    async def quiet(self, for_s: float, timeout_s: float) -> None:
+        """After `drain`, wait until none was refused for `for_s`, at most `timeout_s`: what waits in gRPC's own queue
+        when the server stops is told CANCELLED, as if its client had cancelled it."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        refused = -1
+        while refused != self._refused and loop.time() < until:
+            refused = self._refused
+            await asyncio.sleep(for_s)
 
     async def idle(self, timeout_s: float) -> bool:
         """After `drain`, wait until no call is under way; False if that takes longer than `timeout_s`."""
@@ -123,6 +134,7 @@ class Calls:
             context.add_done_callback(ended)
             try:
                 if self._draining and not always:
+                    self._refused += 1
                     raise _draining()
                 return await run(decode(request))
             except BaseException as error:
@@ -142,6 +154,7 @@ class Calls:
             context.add_done_callback(ended)
             try:
                 if self._draining and not always:
+                    self._refused += 1
                     raise _draining()
                 decoded = _decode_each(request, context, decode) if many_requests else decode(request)
                 return await (run(decoded, context.write) if many_responses else run(decoded))

@@ -178,6 +178,10 @@ def host_to_proto(host: HostReport) -> host_pb2.GetHostResponse:
         sandboxes=host.sandboxes,
         idle_sandboxes=host.idle_sandboxes,
         concurrency=host.concurrency,
+        resources=[
+            host_pb2.ResourceCount(kind=count.kind, made=count.made, removed=count.removed) for count in host.resources
+        ],
+        events=[host_pb2.EventCount(kind=count.kind, count=count.count) for count in host.events],
     )
 
 

@@ -55,6 +55,7 @@ class InvocationService:
                 request.request_id,
                 request.client_context,
                 request.timeline,
+                tail,
             )
         )
         report = completion.report

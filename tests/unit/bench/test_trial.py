@@ -161,6 +161,7 @@ def test_scenarios_have_names_of_their_own() -> None:
     assert len({scenario.name for scenario in SCENARIOS}) == len(SCENARIOS)
 
 
+@pytest.mark.time_limit(10)
 def test_the_echo_server_returns_the_event_and_ends_with_whoever_started_it() -> None:
     request = invocations_pb2.InvokeRequest(name="functions/any", payload=EVENT)
     with echo_server() as address, SyncCaller(address) as caller:

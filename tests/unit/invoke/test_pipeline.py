@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -176,3 +177,11 @@ async def test_a_delete_ends_the_sandboxes_and_forgets_the_log() -> None:
     assert house.scheduler.counts().idle == 0
     with pytest.raises(NotFound):
         await house.pipeline.invoke(request())
+
+
+async def test_when_nobody_wants_the_tail_the_answer_comes_first_and_the_last_lines_follow_at_once() -> None:
+    house = House()
+    await house.pipeline.invoke(replace(request(), log_tail=False))
+    assert [line.split()[0] for line in house.lines()] == ["START"]
+    await asyncio.sleep(0)
+    assert [line.split()[0] for line in house.lines()] == ["START", "END", "REPORT"]

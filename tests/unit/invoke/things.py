@@ -155,4 +155,4 @@ def request(
     client_context: bytes = b"",
     timeline: bool = False,
 ) -> InvokeRequest:
-    return InvokeRequest(FunctionRef(name), payload, request_id, client_context, timeline)
+    return InvokeRequest(FunctionRef(name), payload, request_id, client_context, timeline, log_tail=True)
