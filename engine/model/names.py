@@ -7,7 +7,9 @@ AWS accepts a name, a partial ARN and a whole ARN, each with or without a qualif
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
+
+import msgspec
 
 from engine.errors import InvalidArgument
 from engine.model.function import LATEST
@@ -23,8 +25,7 @@ _RESOURCE = re.compile(
 _NAMES = "letters, digits, - and _, at most 64"
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionRef:
+class FunctionRef(msgspec.Struct, frozen=True):
     """A function, and which version or alias of it."""
 
     name: str
@@ -47,6 +48,7 @@ def check_function_name(name: str, field: str = "name") -> str:
     return name
 
 
+@lru_cache(maxsize=1_024)
 def parse_resource_name(text: str) -> FunctionRef:
     """Take apart functions/{f}[/versions/{v} | /aliases/{a}]; raises InvalidArgument."""
     match = _RESOURCE.fullmatch(text)

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from engine.model.invocation import FunctionError
 from engine.model.outcome import Outcome, StartKind
 
@@ -34,8 +36,7 @@ class SandboxSpec:
     layer_paths: tuple[str, ...] = ()  # folders to mount under /opt, lowest first
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One event for a sandbox. `deadline` is counted from the moment the handler is called."""
 
     request_id: str
@@ -46,8 +47,7 @@ class Event:
     trace_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True):
     """How one run ended and what it took, measured outside the sandbox."""
 
     outcome: Outcome

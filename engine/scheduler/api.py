@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from engine.model.outcome import StartKind
 from engine.sandbox.api import Ending, Event, RunSink, SandboxSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """One event and the sandbox it needs."""
 
     spec: SandboxSpec
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """How the work ended: in which kind of sandbox, after how long a wait."""
 
     ending: Ending
