@@ -40,6 +40,10 @@ if os.environ.get("CLEAVE_SANITIZE"):
     C_FLAGS += SANITIZE
     CYTHON_FLAGS += SANITIZE
     LINK_FLAGS += SANITIZE
+if os.environ.get("CLEAVE_STEPS"):
+    # The step counter of tests/faults/test_steps_*.py; see native/box/steps.h.
+    C_FLAGS.append("-DBOX_STEPS")
+    CYTHON_FLAGS.append("-DBOX_STEPS")
 
 
 class GenerateProto(Command):

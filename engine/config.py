@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
-from engine.config_address import is_loopback, split_address
+from engine.config_address import is_loopback, parse_resolver, parse_subnet, split_address
 from engine.config_fields import ENV_PREFIX, Field, describe, setting
 from engine.errors import InvalidArgument
 
@@ -69,7 +69,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         setting("The first of the user ids that sandboxes run under, one each.", ge=100_000, le=UID_LIMIT - 1),
     ] = 2_000_000_000
-    tmp_pool_size: Annotated[int, setting("Images for /tmp that are made ahead of need.", ge=0, le=1_024)] = 4
+    tmp_pool_size: Annotated[
+        int, setting("Images for /tmp that are kept ready, of each size in use; 0 makes each anew.", ge=0, le=1_024)
+    ] = 8
+    tmp_encryption: Annotated[
+        bool, setting("Encrypt what is in /tmp on the disk, with a key that is gone with the sandbox.")
+    ] = True
+    tmp_reserve: Annotated[
+        bool,
+        setting("Take the whole of each /tmp from the disk when it is made: a full disk then fails no write in one."),
+    ] = False
+    janitors: Annotated[int, setting("Threads that take away what is left of ended sandboxes.", ge=1, le=64)] = 4
+    network_pool_size: Annotated[int, setting("Network namespaces that are made ahead of need.", ge=0, le=1_024)] = 16
+    egress_subnet: Annotated[
+        str,
+        setting(
+            "Addresses for sandboxes with egress, which nothing else on this host's networks has.",
+            values="private IPv4 addresses from /8 to /22, such as 10.213.0.0/16",
+        ),
+    ] = "10.213.0.0/16"
+    egress_resolvers: Annotated[
+        tuple[str, ...],
+        setting(
+            "Name servers for sandboxes with egress, two at most; none: those of this host.",
+            values="IPv4 addresses beyond loopback, such as 1.1.1.1",
+        ),
+    ] = ()
     init_full_cpu: Annotated[
         bool, setting("Give the init phase a whole vCPU, whatever the memory tier, as AWS does.")
     ] = True
@@ -208,6 +233,11 @@ def _convert(field: Field, given: _Given) -> Any:
         converted = msgspec.convert(value, _TYPES[field.name], strict=not given.text)
     except msgspec.ValidationError:
         raise ValueError(f"must be {field.values}, is {_shown(given.value)}") from None
+    if field.name == "egress_subnet":
+        parse_subnet(converted)
+    if field.name == "egress_resolvers":
+        for address in converted:
+            parse_resolver(address)
     if field.name.endswith("_address"):
         host, _ = split_address(converted)
         if not is_loopback(host):

@@ -1,4 +1,4 @@
-"""Addresses to listen on and to connect to, taken apart once. Opens no socket and resolves no name."""
+"""Addresses to listen on, to connect to and to give away, taken apart once. Opens no socket and resolves no name."""
 
 from __future__ import annotations
 
@@ -32,3 +32,22 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def parse_subnet(text: str) -> ipaddress.IPv4Network:
+    """Private IPv4 addresses for sandboxes: "10.213.0.0/16". Raises ValueError with what is wrong."""
+    subnet = ipaddress.IPv4Network(text)
+    if not 8 <= subnet.prefixlen <= 22 or not (subnet.is_private or subnet.overlaps(_SHARED)):
+        raise ValueError(f"{text!r} is not a subnet of private addresses, from /8 to /22")
+    return subnet
+
+
+_SHARED = ipaddress.IPv4Network("100.64.0.0/10")  # RFC 6598; is_private leaves it out
+
+
+def parse_resolver(text: str) -> ipaddress.IPv4Address:
+    """A name server that sandboxes can reach: no loopback. Raises ValueError with what is wrong."""
+    address = ipaddress.IPv4Address(text)
+    if address.is_loopback or address.is_unspecified or address.is_multicast:
+        raise ValueError(f"{text} cannot be reached from a sandbox")
+    return address

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from engine import __version__
 from engine.config import Settings
-from engine.config_address import split_address
+from engine.config_address import parse_subnet, split_address
 from engine.fabric.datadir import DataDir
 from engine.fabric.sqlite import Sqlite
 from engine.invoke.pipeline import Pipeline
@@ -31,6 +31,7 @@ from engine.registry.schema import MIGRATIONS, STORE_FILE
 from engine.rest.server import RestServer
 from engine.rpc.server import RpcServer
 from engine.runtimes.interpreters import Interpreter, find_interpreters
+from engine.sandbox.network import NetworkSettings
 from engine.sandbox.pool import LinuxPool
 from engine.sandbox.probe import probe_host as probe
 from engine.scheduler.dispatch import LocalScheduler
@@ -50,6 +51,7 @@ class Service:
         self._settings = settings
         self._log = oplog.logger()
         self._undo = contextlib.AsyncExitStack()
+        self._pool: LinuxPool | None = None
         self._scheduler: LocalScheduler | None = None
         self._interpreters: Mapping[str, Interpreter] = {}
         self._fronts: tuple[RpcServer, RestServer] | None = None
@@ -83,21 +85,30 @@ class Service:
         undo.push_async_callback(code.close)
         self._interpreters = await loop.run_in_executor(None, _find, settings)
         default_runtime = next(iter(self._interpreters), "")
-        registry = await FunctionRegistry.open(
-            store, code, runtimes=tuple(self._interpreters), default_runtime=default_runtime
-        )
-        undo.push_async_callback(registry.close)
-
         pool = LinuxPool(
             instance_id=data.instance_id,
             scratch_dir=data.path / "scratch",
             interpreters=self._interpreters,
             uid_base=settings.uid_base,
             tmp_pool_size=settings.tmp_pool_size,
-            tmpfs="tmp" in settings.accept_weaker,
+            tmp_encryption=settings.tmp_encryption,
+            tmp_reserve=settings.tmp_reserve,
+            accept_weaker=settings.accept_weaker,
+            janitors=settings.janitors,
             init_full_cpu=settings.init_full_cpu,
+            network=_network(settings),
         )
+        registry = await FunctionRegistry.open(
+            store,
+            code,
+            runtimes=tuple(self._interpreters),
+            default_runtime=default_runtime,
+            refuse_egress=pool.refuse,
+        )
+        undo.push_async_callback(registry.close)
+
         undo.push_async_callback(pool.close)
+        self._pool = pool
         left = await pool.open(default_runtime or None)
         if left:
             self._log.warning("removed_leftovers", sandboxes=left)
@@ -111,7 +122,9 @@ class Service:
         undo.push_async_callback(scheduler.drain, 0)
         logs = FunctionLogs()
         region, account = settings.region, settings.account
-        pipeline = Pipeline(registry, code, scheduler, logs, region=region, account=account)
+        pipeline = Pipeline(
+            registry, code, scheduler, logs, region=region, account=account, init_timeout_ms=settings.init_timeout_ms
+        )
         sweeping = loop.create_task(_sweep_code(code, registry))
         undo.callback(sweeping.cancel)
 
@@ -147,7 +160,7 @@ class Service:
         """What this host enforces, and how busy the engine is."""
         folder = Path(self._settings.data_dir)
         report = await _report(self._settings, self._interpreters, folder)
-        if self._scheduler is None:
+        if self._scheduler is None or self._pool is None:
             return report
         counts = self._scheduler.counts()
         return HostReport(
@@ -157,6 +170,8 @@ class Service:
             sandboxes=counts.sandboxes,
             idle_sandboxes=counts.idle,
             concurrency=counts.concurrency,
+            resources=self._pool.counts.resources(),
+            events=self._pool.counts.events(),
         )
 
 
@@ -167,12 +182,28 @@ async def probe_host(settings: Settings) -> HostReport:
         return await _report(settings, interpreters, Path(folder))
 
 
+def _network(settings: Settings) -> NetworkSettings:
+    return NetworkSettings(
+        subnet=parse_subnet(settings.egress_subnet),
+        resolvers=settings.egress_resolvers,
+        pool_size=settings.network_pool_size,
+    )
+
+
 def _find(settings: Settings) -> Mapping[str, Interpreter]:
     return find_interpreters(settings.interpreters, os.environ.get("PATH", os.defpath))
 
 
 async def _report(settings: Settings, interpreters: Mapping[str, Interpreter], folder: Path) -> HostReport:
-    check = partial(probe, interpreters, folder, tmpfs="tmp" in settings.accept_weaker)
+    check = partial(
+        probe,
+        interpreters,
+        folder,
+        accept_weaker=settings.accept_weaker,
+        tmp_encryption=settings.tmp_encryption,
+        max_sandboxes=settings.max_sandboxes,
+        network=_network(settings),
+    )
     checks = await asyncio.get_running_loop().run_in_executor(None, check)
     return HostReport(checks=checks, engine_version=__version__, runtimes=tuple(sorted(interpreters)))
 

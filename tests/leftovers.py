@@ -8,6 +8,9 @@ apart from others' is not reported, unless the host is the run's alone.
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,7 @@ import psutil
 
 CGROUPS = Path("/sys/fs/cgroup")
 NETNS = Path("/run/netns")
+LINK = "clv"
 INSTANCE_FILE = "instance"
 """In a data directory: the id that all its engine makes carries."""
 
@@ -29,6 +33,8 @@ class Host:
     loops: frozenset[str]
     mounts: frozenset[str]
     netns: frozenset[str]
+    links: frozenset[str]
+    tables: frozenset[str]
 
 
 def look() -> Host:
@@ -39,6 +45,8 @@ def look() -> Host:
         loops=frozenset(_loops()),
         mounts=frozenset(_mounts()),
         netns=frozenset(path.name for path in _listed(NETNS)),
+        links=frozenset(name for _, name in socket.if_nameindex()),
+        tables=frozenset(_tables()),
     )
 
 
@@ -49,11 +57,14 @@ def left(before: Host, after: Host, roots: Iterable[Path], *, alone: bool = Fals
     marks = ["cleave-"] if alone else []
     marks += folders + [mark for root in roots for mark in _instances(root)]
 
+    # The name of an interface has no room for the whole of an id, and that of a table none for a hyphen.
+    short = [LINK + mark[:12] for mark in marks] + ([LINK, "cleave_"] if alone else [])
+
     def ours(name: str) -> bool:
-        return any(mark in name for mark in marks)
+        return any(mark in name for mark in marks) or any(name.startswith(mark) for mark in short)
 
     lines = [f"process {name}" for name in sorted(after.processes - before.processes)]
-    for kind in ("cgroups", "loops", "mounts", "netns"):
+    for kind in ("cgroups", "loops", "mounts", "netns", "links", "tables"):
         extra: frozenset[str] = getattr(after, kind) - getattr(before, kind)
         lines += [f"{kind.rstrip('s')} {name}" for name in sorted(extra) if ours(name)]
     return lines
@@ -84,6 +95,13 @@ def _mounts() -> Iterable[str]:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields = line.split()
         yield f"{fields[4]} ({fields[fields.index('-') + 2]})"
+
+
+def _tables() -> Iterable[str]:
+    nft = shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if nft is not None and os.geteuid() == 0:
+        said = subprocess.run([nft, "list", "tables"], capture_output=True, text=True, timeout=20).stdout
+        yield from (line.split()[-1] for line in said.splitlines())
 
 
 def _instances(root: Path) -> Iterable[str]:

@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from engine.fabric.datadir import new_instance_id
+from engine.model.function import Egress
 from engine.model.outcome import StartKind
 from engine.runtimes.interpreters import find_interpreters
 from engine.sandbox.api import Ending, Event, SandboxSpec
 from engine.sandbox.linux import LinuxSandbox
+from engine.sandbox.network import NetworkSettings
 from engine.sandbox.pool import LinuxPool
 
 RUNTIME = f"python3.{sys.version_info.minor}"
+SLOWER = int(os.environ.get("CLEAVE_TEST_SLOWER", "1"))
+_NOT_MEANT_TO_PASS_MS = 10_000
+"""A timeout from here on is there for when a test fails: a slower machine, as in tests/hosts, gets more of it."""
 
 
 @dataclass
@@ -40,14 +45,24 @@ class Collected:
 
 
 @contextlib.asynccontextmanager
-async def real_pool(folder: Path, *, tmp_pool_size: int = 0, uid_count: int = 4_096) -> AsyncIterator[LinuxPool]:
+async def real_pool(
+    folder: Path,
+    *,
+    tmp_pool_size: int = 0,
+    tmp_encryption: bool = True,
+    uid_count: int = 4_096,
+    network: NetworkSettings | None = None,
+    instance_id: str = "",
+) -> AsyncIterator[LinuxPool]:
     pool = LinuxPool(
-        instance_id=new_instance_id(),
+        instance_id=instance_id or new_instance_id(),
         scratch_dir=folder / "scratch",
         interpreters=find_interpreters([], os.environ.get("PATH", "")),
         uid_base=1_900_000_000,
         uid_count=uid_count,
         tmp_pool_size=tmp_pool_size,
+        tmp_encryption=tmp_encryption,
+        network=network or NetworkSettings(pool_size=0),
     )
     await pool.open(RUNTIME)
     try:
@@ -64,7 +79,14 @@ def write_code(folder: Path, source: str) -> Path:
     return folder
 
 
-def spec(code: Path, *, memory_mb: int = 1_769, tmp_mb: int = 512, init_timeout_ms: int = 10_000) -> SandboxSpec:
+def spec(
+    code: Path,
+    *,
+    memory_mb: int = 1_769,
+    tmp_mb: int = 512,
+    init_timeout_ms: int = 10_000,
+    egress: Egress = Egress.NONE,
+) -> SandboxSpec:
     return SandboxSpec(
         key=("probe", "$LATEST", "1"),
         runtime=RUNTIME,
@@ -80,15 +102,18 @@ def spec(code: Path, *, memory_mb: int = 1_769, tmp_mb: int = 512, init_timeout_
             "TZ": ":UTC",
         },
         init_timeout_ms=init_timeout_ms,
+        egress=egress,
     )
 
 
 def event(payload: Any = None, *, timeout_ms: int = 10_000, request_id: str = "r-1") -> Event:
+    if timeout_ms >= _NOT_MEANT_TO_PASS_MS:
+        timeout_ms *= SLOWER
     return Event(request_id, json.dumps(payload if payload is not None else {}).encode(), timeout_ms, "arn:probe")
 
 
 async def run_once(
-    pool: LinuxPool, folder: Path, source: str, payload: Any = None, *, timeout_ms: int = 10_000, **settings: int
+    pool: LinuxPool, folder: Path, source: str, payload: Any = None, *, timeout_ms: int = 10_000, **settings: Any
 ) -> tuple[Ending, Collected]:
     """Start a sandbox for `source`, run one event in it, close it."""
     sandbox = await pool.start(spec(write_code(folder / "code", source), **settings))

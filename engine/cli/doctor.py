@@ -123,7 +123,22 @@ def _print_text(document: dict[str, Any]) -> None:
         [(c["limit"], "yes" if c["enforced"] else "NO", c["mechanism"] or "-", c["detail"]) for c in checks],
         styles=["" if check["enforced"] else "bold red" for check in checks],
     )
+    _print_counts(document)
     missing = [check for check in checks if not check["enforced"]]
     if missing:
         typer.echo("")
         print_table(("LIMIT", "FIX"), [(check["limit"], check["fix"]) for check in missing])
+
+
+def _print_counts(document: dict[str, Any]) -> None:
+    """What the running engine made and removed; nothing where none runs."""
+    from engine.cli.render import print_table
+
+    made = [count for count in document.get("resources", ()) if int(count["made"])]
+    if made:
+        typer.echo("")
+        rows = [(c["kind"], c["made"], c["removed"], int(c["made"]) - int(c["removed"])) for c in made]
+        print_table(("MADE", "SO FAR", "REMOVED", "THERE NOW"), [tuple(str(cell) for cell in row) for row in rows])
+    befell = [count for count in document.get("events", ()) if int(count["count"])]
+    if befell:
+        typer.echo("Since the engine started: " + ", ".join(f"{c['count']} {c['kind']}" for c in befell))

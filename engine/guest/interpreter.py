@@ -59,11 +59,14 @@ def task_root(environment: Mapping[str, str]) -> str:
 
 
 def set_trace_id(trace_id: str | None) -> None:
-    """X-Ray's header of this invocation, where AWS's SDKs look for it."""
-    if trace_id:
-        os.environ["_X_AMZN_TRACE_ID"] = trace_id
-    else:
-        os.environ.pop("_X_AMZN_TRACE_ID", None)
+    """X-Ray's header of this invocation, where AWS's SDKs look for it. What no variable can hold is left out."""
+    try:
+        if trace_id:
+            os.environ["_X_AMZN_TRACE_ID"] = trace_id
+            return
+    except ValueError:  # a null byte, half a surrogate pair
+        pass
+    os.environ.pop("_X_AMZN_TRACE_ID", None)
 
 
 def _search_path(root: str) -> list[str]:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 _FAULT_STATUS = 70  # EX_SOFTWARE of sysexits.h: the stream could not be followed
 
+_TEXT_OR_NONE = (str, type(None))
+_SPEC = {"handler": str, "environment": dict, "result_limit_bytes": int, "log_format": _TEXT_OR_NONE}
+_META = {"request_id": str, "timeout_ms": int, "deadline_ms": int, "trace_id": _TEXT_OR_NONE}
+
 
 class Guest:
     """What answers the engine."""
@@ -55,11 +59,11 @@ class Guest:
         event = None if spec is None else self._receive_event()
         if spec is None or event is None:
             return 0
-        handler = self._initialize(_json_object(spec))
+        handler = self._initialize(_json_object(spec, _SPEC))
         if handler is None:
             return 1
         self._channel.send(wire.READY)
-        deadline_ms = int(time.time() * 1000) + int(event[0].get("timeout_ms", 0))  # the init phase is not counted
+        deadline_ms = int(time.time() * 1000) + event[0]["timeout_ms"]  # the init phase is not counted
         while event is not None:
             kind, body = self._invoke(handler, event[0], event[1], deadline_ms)
             event = None  # a large payload is not kept while the sandbox is idle
@@ -70,7 +74,7 @@ class Guest:
             del body
             event = self._receive_event()
             if event is not None:
-                deadline_ms = int(event[0]["deadline_ms"])
+                deadline_ms = event[0]["deadline_ms"]
         return 0
 
     def _receive_event(self) -> tuple[dict[str, Any], memoryview] | None:
@@ -82,7 +86,7 @@ class Guest:
         if not start <= end <= len(body):
             raise ProtocolError("the meta of an event is longer than the event")
         view = memoryview(body)
-        return _json_object(view[start:end]), view[end:]
+        return _json_object(view[start:end], _META), view[end:]
 
     def _initialize(self, spec: dict[str, Any]) -> Handler | None:
         """The init phase; None where it failed and the engine was told so."""
@@ -90,7 +94,10 @@ class Guest:
         environment = spec["environment"]
         log_format = spec.get("log_format") or environment.get("AWS_LAMBDA_LOG_FORMAT", "")
         self._json_log = log_format.upper() == "JSON"
-        self._kept.append(interpreter.prepare(environment))
+        try:
+            self._kept.append(interpreter.prepare(environment))
+        except (TypeError, ValueError) as error:
+            raise ProtocolError(f"not an environment: {error}") from None
         logsetup.arm(self._request_ids, self._json_log)
         failure = None
         try:
@@ -127,13 +134,17 @@ class Guest:
         return wire.RESULT, body
 
 
-def _json_object(data: bytes | memoryview) -> dict[str, Any]:
+def _json_object(data: bytes | memoryview, kinds: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object with these members of these types."""
     try:
         value = marshal.decode(data)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"not JSON: {error}") from None
     if not isinstance(value, dict):
         raise ProtocolError("not a JSON object")
+    for name, kind in kinds.items():
+        if not isinstance(value.get(name), kind):
+            raise ProtocolError(f"{name} is of type {type(value.get(name)).__name__}")
     return value
 
 

@@ -53,6 +53,7 @@ def main(argv: list[str]) -> None:
     fork.enter_root(prefixes, uid_base, uid_count)
     runtime.rehearse()
     sys.argv = [""]
+    sys.orig_argv = sys.orig_argv[:1]  # the rest are paths of the engine
     gc.collect()
     gc.freeze()
     fork.trim()

@@ -84,6 +84,7 @@ class Pipeline:
         *,
         region: str,
         account: str,
+        init_timeout_ms: int = 10_000,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         wall_ns: Callable[[], int] = time.time_ns,
         new_uuid: Callable[[], str] | None = None,
@@ -100,7 +101,14 @@ class Pipeline:
         self._new_uuid = new_uuid = new_uuid or RequestIds()
         self._authorize = authorize
         self._record = record
-        self._specs = Specs(code, region=region, account=account, wall_ns=wall_ns, new_uuid=new_uuid)
+        self._specs = Specs(
+            code,
+            region=region,
+            account=account,
+            init_timeout_ms=init_timeout_ms,
+            wall_ns=wall_ns,
+            new_uuid=new_uuid,
+        )
         registry.subscribe(Retirer(scheduler, self._specs, logs))
 
     async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
@@ -140,7 +148,10 @@ class Pipeline:
             self._forget_if_gone(prepared)
             raise
         run.started(done.start_kind)  # for a sandbox that ended before it could say so
-        facts = Facts(request_id, function.config.timeout_ms, prepared.spec.init_timeout_ms, ending.exit_status)
+        init_timeout_ms = prepared.spec.init_timeout_ms
+        # A handler that was never called timed out in its init phase.
+        timeout_ms = function.config.timeout_ms if ending.handler_us else init_timeout_ms
+        facts = Facts(request_id, timeout_ms, init_timeout_ms, ending.exit_status)
         error = None if ending.outcome is Outcome.OK else function_error(ending, facts)
         marks = (("checked", checked_ns), ("started", run.started_ns)) if request.timeline else None
         report = self._report(request_id, prepared, done, accepted_ns, marks)

@@ -35,12 +35,14 @@ class Specs:
         *,
         region: str,
         account: str,
+        init_timeout_ms: int = 10_000,
         wall_ns: Callable[[], int],
         new_uuid: Callable[[], str],
     ) -> None:
         self._code = code
         self._region = region
         self._account = account
+        self._init_timeout_ms = init_timeout_ms
         self._wall_ns = wall_ns
         self._new_uuid = new_uuid
         self._prepared: dict[str, dict[str, Prepared]] = {}
@@ -77,6 +79,8 @@ class Specs:
             memory_mb=config.memory_mb,
             tmp_mb=config.tmp_mb,
             environment=function_environment(function, region=self._region, log_stream_name=stream),
+            init_timeout_ms=self._init_timeout_ms,
+            egress=config.egress,
         )
         arn = function_arn(self._region, self._account, FunctionRef(function.name))
         return Prepared(function, spec, arn)

@@ -46,6 +46,7 @@ class FunctionRegistry:
         *,
         runtimes: Collection[str],
         default_runtime: str,
+        refuse_egress: validate.RefuseEgress,
         now: Callable[[], datetime],
         etag: Callable[[], str],
     ) -> None:
@@ -55,6 +56,7 @@ class FunctionRegistry:
         self._names = sorted(self._functions)
         self._runtimes = runtimes
         self._default_runtime = default_runtime
+        self._refuse_egress = refuse_egress
         self._now = now
         self._etag = etag
         self._listeners: list[ChangeListener] = []
@@ -69,11 +71,13 @@ class FunctionRegistry:
         *,
         runtimes: Collection[str],
         default_runtime: str = "",
+        refuse_egress: validate.RefuseEgress = validate.only_none,
         now: Callable[[], datetime] = utc_now,
         etag: Callable[[], str] = new_etag,
     ) -> Self:
         """Load every function. `runtimes` are the names that this host can start; `default_runtime` is for a create
-        that names none ("": it has to). Raises StoreUnusable."""
+        that names none ("": it has to); `refuse_egress` raises for a kind that this host cannot have. Raises
+        StoreUnusable."""
         try:
             functions = await store.run(lambda connection: list(rows.read_all(connection)))
         except ValueError as error:
@@ -81,7 +85,16 @@ class FunctionRegistry:
                 f"{store.path} holds a function that cannot be read: {error}",
                 fix="put back a copy of the data directory, or give an empty folder with --data-dir and deploy again",
             ) from error
-        return cls(store, code, functions, runtimes=runtimes, default_runtime=default_runtime, now=now, etag=etag)
+        return cls(
+            store,
+            code,
+            functions,
+            runtimes=runtimes,
+            default_runtime=default_runtime,
+            refuse_egress=refuse_egress,
+            now=now,
+            etag=etag,
+        )
 
     async def close(self) -> None:
         """Wait for the writes under way."""
@@ -91,7 +104,7 @@ class FunctionRegistry:
     async def create(
         self, name: str, change: ConfigChange, code_sha256: str, *, validate_only: bool = False
     ) -> Function:
-        """See engine.registry.api.Registry; NotServed for settings that this release does not serve."""
+        """See engine.registry.api.Registry; HostUnfit or NotServed for an egress that cannot be had here."""
         base = FunctionConfig(runtime=self._default_runtime, handler=validate.DEFAULT_HANDLER)
         config = validate.merged(base, change)
         wrong = (
@@ -100,7 +113,7 @@ class FunctionRegistry:
         if not code_sha256:
             wrong["code_blob"] = "is required: upload the code first"
         validate.refuse_if(wrong)
-        validate.refuse_unserved(config)
+        validate.refuse_unserved(config, self._refuse_egress)
 
         async def write() -> Function:
             async with self._turn:
@@ -145,7 +158,8 @@ class FunctionRegistry:
     async def update(
         self, name: str, change: ConfigChange, *, code_sha256: str | None = None, etag: str | None = None
     ) -> Function:
-        """See engine.registry.api.Registry. A function keeps a runtime that the host no longer has."""
+        """See engine.registry.api.Registry. A function keeps a runtime and an
+        egress that the host no longer has."""
 
         async def write() -> Function:
             async with self._turn:
@@ -155,7 +169,8 @@ class FunctionRegistry:
                 if change.runtime is not None and change.runtime != current.config.runtime:
                     wrong |= validate.wrong_runtime(change.runtime, self._runtimes)
                 validate.refuse_if(wrong)
-                validate.refuse_unserved(config)
+                if config.egress is not current.config.egress:
+                    validate.refuse_unserved(config, self._refuse_egress)
                 blob = None if code_sha256 is None else self._code.get(code_sha256)
                 function = replace(
                     current,

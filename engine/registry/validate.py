@@ -8,7 +8,7 @@ docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html for the names th
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -109,14 +109,23 @@ def refuse_if(wrong: Mapping[str, str]) -> None:
         )
 
 
-def refuse_unserved(config: FunctionConfig) -> None:
-    """Raise NotServed for settings that are right and that no part of this release enforces (DESIGN: fail closed)."""
-    if config.egress is not Egress.NONE:
+RefuseEgress = Callable[[Egress], None]
+"""Raises an EngineError that says why a kind of egress cannot be had on this host, and what to do."""
+
+
+def only_none(egress: Egress) -> None:
+    """A host that offers no egress. Raises NotServed."""
+    if egress is not Egress.NONE:
         raise NotServed(
-            f"egress {config.egress.value!r} is not served by this release, only {Egress.NONE.value!r} is",
+            f"egress {egress.value!r} is not served here, only {Egress.NONE.value!r} is",
             fix="leave egress out, or set it to none",
             metadata={"field": "config.egress"},
         )
+
+
+def refuse_unserved(config: FunctionConfig, refuse_egress: RefuseEgress = only_none) -> None:
+    """Raise for settings that are right and that this host cannot enforce (DESIGN: fail closed)."""
+    refuse_egress(config.egress)
 
 
 def _wrong_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -75,15 +75,17 @@ class Calls:
         for endless in self._endless:
             endless.reschedule(now)
 
-    async def quiet(self, for_s: float, timeout_s: float) -> None:
-        """After `drain`, wait until none was refused for `for_s`, at most `timeout_s`: what waits in gRPC's own queue
-        when the server stops is told CANCELLED, as if its client had cancelled it."""
+    async def quiet(self, turns: int, turn_s: float, timeout_s: float) -> None:
+        """After `drain`, wait until none was refused for so many turns of `turn_s`, at most `timeout_s`: what waits in
+        gRPC's own queue when the server stops is told CANCELLED, as if its client had cancelled it. Turns rather than
+        a time, since calls come in only as fast as a busy host lets the event loop turn."""
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
-        refused = -1
-        while refused != self._refused and loop.time() < until:
+        refused, left = self._refused, turns
+        while left and loop.time() < until:
+            await asyncio.sleep(turn_s)
+            left = left - 1 if refused == self._refused else turns
             refused = self._refused
-            await asyncio.sleep(for_s)
 
     async def idle(self, timeout_s: float) -> bool:
         """After `drain`, wait until no call is under way; False if that takes longer than `timeout_s`."""
@@ -174,14 +176,21 @@ class Calls:
         if isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()
             if task is None or task.cancelling():
-                raise error
+                try:
+                    raise error
+                finally:
+                    # A frame that holds what was raised through it is a cycle: the sandbox would wait for a collection.
+                    del error
             # Cancelled from within: grpc.aio sends no status for this and the client would wait for ever
             # (github.com/grpc/grpc/issues/29248).
             error = Unavailable("the engine stopped the call", fix="try again in a moment")
         elif isinstance(error, DecodeError):
             error = InvalidArgument(f"the request is not a message of {path}", fix="send what its .proto file says")
         elif isinstance(error, grpc.aio.BaseError) or not isinstance(error, Exception):
-            raise error  # grpc.aio's own: the client has left, or there is a status already.
+            try:
+                raise error  # grpc.aio's own: the client has left, or there is a status already.
+            finally:
+                del error
         fault_id = ""
         if not isinstance(error, EngineError) or error.grpc_code == "INTERNAL":
             fault_id = self._new_id()

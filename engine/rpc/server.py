@@ -31,7 +31,7 @@ MESSAGE_LIMIT_BYTES = 16 * 1024 * 1024
 """What gRPC itself refuses. Far over an event's limit, so that an event over that is answered by the engine."""
 WATCHERS_GRACE_S = 0.1
 """How long connections may take to say goodbye."""
-QUIET_S = 0.05
+QUIET_TURNS, QUIET_TURN_S = 10, 0.01
 """Calls that were sent before their client could know of the stop are here by then."""
 LAST_GRACE_S = 2.0
 """How long handlers that were cancelled may take to clean up."""
@@ -97,7 +97,7 @@ class RpcServer:
         self._calls.drain()
         ended = await self._calls.idle(grace_s)
         if grace_s > 0:
-            await self._calls.quiet(QUIET_S, LAST_GRACE_S)
+            await self._calls.quiet(QUIET_TURNS, QUIET_TURN_S, LAST_GRACE_S)
         # What can be left over after all calls have ended are watchers of health.
         await server.stop(WATCHERS_GRACE_S if ended else None)
         await self._calls.idle(LAST_GRACE_S)

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import msgspec
 
+from engine.model.function import Egress
 from engine.model.invocation import FunctionError
 from engine.model.outcome import Outcome, StartKind
 
@@ -34,6 +35,7 @@ class SandboxSpec:
     environment: Mapping[str, str]  # complete: AWS's variables and the user's
     init_timeout_ms: int = 10_000
     layer_paths: tuple[str, ...] = ()  # folders to mount under /opt, lowest first
+    egress: Egress = Egress.NONE
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -60,6 +62,8 @@ class Ending(msgspec.Struct, frozen=True):
     peak_memory_bytes: int = 0
     cpu_us: int = 0
     tmp_written_bytes: int = 0
+    network_in_bytes: int = 0  # over its link, so 0 without egress
+    network_out_bytes: int = 0
     timeline: tuple[tuple[str, int], ...] = ()  # (phase, time.monotonic_ns() at that moment)
     exit_status: str = ""  # of EXITED: "exit status 1", "signal: killed"; "" for exit 0
 

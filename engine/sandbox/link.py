@@ -21,6 +21,10 @@ class ProtocolError(Exception):
     """The guest does not keep to the wire's rules."""
 
 
+def _nobody(*_: object) -> None:
+    """Who listens to a closed link."""
+
+
 class GuestLink:
     """One control socket, on the event loop's thread."""
 
@@ -30,10 +34,11 @@ class GuestLink:
         sock: socket.socket,
         limits: Mapping[int, int],
         on_frame: Callable[[int, bytes | bytearray], None],
-        on_end: Callable[[ProtocolError | None], None],
+        on_end: Callable[[Exception | None], None],
     ) -> None:
         """`limits` maps the kinds that may come to the most bytes of their bodies. `on_end` is called once, when
-        nothing more will come: None at a clean end of the stream."""
+        nothing more will come: None at a clean end of the stream, ProtocolError where the guest broke it, and whatever
+        `on_frame` raised: nothing is raised from here."""
         sock.setblocking(False)
         self._loop = loop
         self._sock = sock
@@ -81,7 +86,7 @@ class GuestLink:
             for _ in range(_READS_A_TURN):
                 if not self._open or not self._read_once():
                     return
-        except ProtocolError as error:
+        except Exception as error:
             self._end(error)
 
     def read_to_end(self) -> None:
@@ -89,7 +94,7 @@ class GuestLink:
         try:
             while self._open and self._read_once():
                 pass
-        except ProtocolError as error:
+        except Exception as error:
             self._end(error)
 
     def _read_once(self) -> bool:
@@ -137,10 +142,11 @@ class GuestLink:
             return
         self._head += data[offset:]
 
-    def _end(self, error: ProtocolError | None) -> None:
+    def _end(self, error: Exception | None) -> None:
         if self._open:
+            on_end = self._on_end
             self.close()
-            self._on_end(error)
+            on_end(error)
 
     def close(self) -> None:
         """Read and send nothing more. Safe to call again."""
@@ -149,3 +155,5 @@ class GuestLink:
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
             self._sock.close()
+            # They lead back to the sandbox that has this link: without them it is freed at once, not at a collection.
+            self._on_frame = self._on_end = _nobody

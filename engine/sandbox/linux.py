@@ -16,7 +16,7 @@ import os
 import termios
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
+from functools import partial
 
 import orjson
 
@@ -26,11 +26,13 @@ from engine.model.invocation import RESULT_LIMIT_BYTES, FunctionError
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox import box
 from engine.sandbox.api import Ending, Event, RunSink, SandboxSpec
-from engine.sandbox.lifecycle import Lifecycle, SandboxState
+from engine.sandbox.counts import Counts, Happening
+from engine.sandbox.janitor import Janitor
+from engine.sandbox.lifecycle import Lifecycle, MoveListener, SandboxState
 from engine.sandbox.link import GuestLink, ProtocolError
 from engine.sandbox.parts import CPU_PERIOD_US, Parts, cpu_quota_us, exit_status, read_report
 
-_LIMITS = {
+GUEST_LIMITS = {
     wire.HELLO: 0,
     wire.READY: 0,
     wire.INIT_ERROR: wire.ERROR_LIMIT_BYTES,
@@ -38,10 +40,12 @@ _LIMITS = {
     wire.ERROR: wire.ERROR_LIMIT_BYTES,
     wire.TOO_LARGE: 0,
 }
+"""The frames that a guest may send, with the most bytes of their bodies."""
 _LOG_READ_BYTES = 65_536  # a pipe holds no more
 _LOG_READS_A_TURN = 16
 _DEAD_WITHIN_S = 5.0  # a process that the kernel cannot kill by then is left to the janitor; its caller gets an answer
 _EXIT_WITHIN_S = 0.25
+_CLOSED_WITHIN_S = 10.0  # what the kernel has not let go of by then is the janitor's to go on with
 _EMPTY_EVENT = b"{}"
 
 
@@ -56,7 +60,8 @@ class LinuxSandbox:
         *,
         started_ns: int,
         init_full_cpu: bool,
-        janitor: Executor,
+        janitor: Janitor,
+        counts: Counts,
         on_closed: Callable[[], None],
     ) -> None:
         self._id = sandbox_id
@@ -64,6 +69,7 @@ class LinuxSandbox:
         self._parts = parts
         self._loop = asyncio.get_running_loop()
         self._janitor = janitor
+        self._counts = counts
         self._on_closed = on_closed
         self._life = Lifecycle()
         self._quota_us = cpu_quota_us(spec.memory_mb)
@@ -83,13 +89,20 @@ class LinuxSandbox:
         self._killed_as: Outcome | None = None
         self._raw_peak = self._peak = 0
         self._cpu_us = 0
+        self._traffic = (0, 0)
         self._waiting = array.array("i", [0])
-        self._tmp_bytes = box.mount_used(parts.tmp)
+        self._tmp_fd = parts.tmp.fileno()
+        self._tmp_bytes = box.mount_used(self._tmp_fd)
         self.gone = asyncio.Event()  # its processes have ended
         self._closing: asyncio.Task[None] | None = None
-        self._link = GuestLink(self._loop, parts.control, _LIMITS, self._on_frame, self._on_link_end)
-        self._loop.add_reader(parts.log, self._on_log)
-        self._loop.add_reader(parts.pidfd, self._on_exit)
+        self._link = GuestLink(self._loop, parts.control, GUEST_LIMITS, self._on_frame, self._on_link_end)
+        try:
+            self._loop.add_reader(parts.log, self._on_log)
+            self._loop.add_reader(parts.pidfd, self._on_exit)
+        except BaseException:
+            self._loop.remove_reader(parts.log)
+            self._link.close()
+            raise
 
     @property
     def id(self) -> str:
@@ -121,12 +134,14 @@ class LinuxSandbox:
         """It runs nothing more."""
         return self._life.over
 
+    def listen(self, listener: MoveListener) -> None:
+        """Tell `listener` of every move from here on."""
+        self._life.listen(listener)
+
     async def run(self, event: Event, sink: RunSink) -> Ending:
         """Run one event; see the protocol. A cancelled run kills the sandbox."""
         if self._life.over or self._run is not None:
             raise SandboxFault("run", 0, "the sandbox has ended" if self._run is None else "the sandbox is busy")
-        self._run = self._loop.create_future()
-        self._event, self._sink = event, sink
         payload = event.payload or _EMPTY_EVENT
         meta = _event_meta(event)
         frame = b"".join(
@@ -137,6 +152,8 @@ class LinuxSandbox:
                 payload,
             )
         )
+        self._run = self._loop.create_future()
+        self._event, self._sink = event, sink
         self._began_ns = time.monotonic_ns()
         if self._served:
             self._marks = []
@@ -158,8 +175,8 @@ class LinuxSandbox:
             self._set_clock(timeout_ms)
             sink.started(kind)
             return await self._run
-        except asyncio.CancelledError:
-            self._killed_as = Outcome.CANCELLED
+        except BaseException:
+            # Cancelled, or the sink or the engine failed: what the guest does with the event is nobody's any more.
             self.kill()
             raise
         finally:
@@ -169,37 +186,51 @@ class LinuxSandbox:
                 self._timer = None
 
     def kill(self) -> None:
-        """SIGKILL to its process 1, which takes the rest of it along; not held up by the CPU quota."""
+        """SIGKILL to its process 1, which takes the rest of it along; not held up by the CPU quota. A run under way
+        ends as cancelled, unless its end was decided before."""
+        self._killed_as = self._killed_as or Outcome.CANCELLED
+        self._end()
+
+    def _end(self) -> None:
         if self._life.state in (SandboxState.DEAD, SandboxState.CLOSING):
             return
         if not self._life.over:
             self._life.move(SandboxState.ENDED)
-        if not self.gone.is_set():
+        if self.gone.is_set():
+            return
+        try:
             # A throttled process would die only in its next period.
             self._parts.leaf.set_cpu(0)
-            box.kill(self._parts.pidfd)
+        except SandboxFault:  # no descriptor is free: then it dies in its next period
+            pass
+        box.kill(self._parts.pidfd)
 
     async def close(self, grace_ms: int = 0) -> None:
-        """End it and take everything away; safe to call again, and to cancel: the work goes on."""
+        """End it and take everything away; safe to call again, and to cancel: the work goes on. Returns after 10 s at
+        the latest, also where the kernel still holds something of it: that is counted, and the janitor goes on."""
         if self._closing is None:
             self.kill()
             self._life.move(SandboxState.CLOSING)
             self._closing = self._loop.create_task(self._take_away())
-        await asyncio.shield(self._closing)
+        done, _ = await asyncio.wait({self._closing}, timeout=_CLOSED_WITHIN_S)
+        if not done:
+            self._counts.happened(Happening.REMOVAL_LATE)
 
     async def _take_away(self) -> None:
         await self.gone.wait()
         self._link.close()
         self._loop.remove_reader(self._parts.log)
-        try:
-            await self._loop.run_in_executor(self._janitor, self._parts.release)
-        finally:
-            self._life.move(SandboxState.DEAD)
-            self._on_closed()
+        removed = self._loop.create_future()
+        self._janitor.take_away(self._parts.removal(), partial(tell, self._loop, removed))
+        await removed
+        self._life.move(SandboxState.DEAD)
+        self._on_closed()
 
     # What the guest says
 
     def _on_frame(self, kind: int, body: bytes | bytearray) -> None:
+        if self._life.over:
+            return  # how the run ends was decided before this was read
         if kind == wire.HELLO and not self._hello_ns:
             self._hello_ns = time.monotonic_ns()
             self._start_us = (self._hello_ns - self._started_ns) // 1000
@@ -245,22 +276,27 @@ class LinuxSandbox:
             self._timer.cancel()
         self._timer = self._loop.call_later(timeout_ms / 1000, self._on_timeout)
 
-    def _on_link_end(self, error: ProtocolError | None) -> None:
+    def _on_link_end(self, error: Exception | None) -> None:
         # A guest that left its socket, or talked nonsense on it, serves nothing more. One that left is most likely
         # exiting: its process 1 gets a moment to say how.
-        if not self._life.over:
-            self._life.move(SandboxState.ENDED)
-        if error is not None:
-            self.kill()
+        if error is None:
+            if not self._life.over:
+                self._life.move(SandboxState.ENDED)
+            self._loop.call_later(_EXIT_WITHIN_S, self._end)
+        elif isinstance(error, ProtocolError):
+            self._end()
         else:
-            self._loop.call_later(_EXIT_WITHIN_S, self.kill)
+            self._fail(error)
 
     # What it wrote
 
     def _on_log(self) -> None:
-        for _ in range(_LOG_READS_A_TURN):
-            if not self._read_log():
-                return
+        try:
+            for _ in range(_LOG_READS_A_TURN):
+                if not self._read_log():
+                    return
+        except Exception as error:
+            self._fail(error)
 
     def _drain_log(self) -> None:
         """What was written before an answer is in the pipe when the answer is here: at most a pipe full of it."""
@@ -285,7 +321,7 @@ class LinuxSandbox:
 
     def _on_timeout(self) -> None:
         self._killed_as = Outcome.TIMEOUT
-        self.kill()
+        self._end()
         self._timer = self._loop.call_later(_DEAD_WITHIN_S, self._finish, Outcome.TIMEOUT)
 
     def _on_exit(self) -> None:
@@ -293,24 +329,43 @@ class LinuxSandbox:
         if status is None:
             return
         self._loop.remove_reader(self._parts.pidfd)
-        self._link.read_to_end()
-        guest_status, fault = read_report(self._parts.report)
-        self._link.close()
-        while self._read_log():
-            pass
+        try:
+            self._link.read_to_end()
+            self._link.close()
+            while self._read_log():
+                pass
+            guest_status, fault = read_report(self._parts.report)
+            if self._run is not None and not self._run.done():
+                self._finish_exited(status if guest_status is None else guest_status, fault)
+        except Exception as error:
+            self._fail(error)
+        finally:
+            if not self._life.over:
+                self._life.move(SandboxState.ENDED)
+            self.gone.set()
+
+    def _finish_exited(self, status: int, fault: SandboxFault | None) -> None:
+        if fault is not None:
+            raise fault
         if not self._life.over:
             self._life.move(SandboxState.ENDED)
-        self.gone.set()
-        if self._run is None or self._run.done():
-            return
-        if fault is not None:
-            self._run.set_exception(fault)
-        elif self._killed_as is not None:
+        if self._killed_as is not None:
             self._finish(self._killed_as)
         elif self._parts.leaf.oom_kills():
             self._finish(Outcome.OUT_OF_MEMORY, exit_text="signal: killed")
+        elif not self._hello_ns:
+            # No code of the function has run: whatever ended it, the function did not.
+            how = exit_status(status) or "exit status 0"
+            raise SandboxFault("guest", 0, f"the sandbox ended before its guest was there: {how}", fix="try again")
         else:
-            self._finish(Outcome.EXITED, exit_text=exit_status(status if guest_status is None else guest_status))
+            self._finish(Outcome.EXITED, exit_text=exit_status(status))
+
+    def _fail(self, error: Exception) -> None:
+        """The engine failed, not the guest: the run ends in the error, and the sandbox with it."""
+        if self._run is not None and not self._run.done():
+            fault = error if isinstance(error, SandboxFault) else None
+            self._run.set_exception(fault or SandboxFault("run", 0, f"the engine failed: {error!r}"))
+        self._end()
 
     def _since_began(self, *, from_hello: bool = False) -> int:
         began = max(self._began_ns, self._hello_ns) if from_hello else self._began_ns
@@ -321,12 +376,17 @@ class LinuxSandbox:
     ) -> None:
         if self._run is None or self._run.done():
             return
+        if outcome is Outcome.OUT_OF_MEMORY:
+            self._counts.happened(Happening.OUT_OF_MEMORY)
+        elif outcome is Outcome.TIMEOUT:
+            self._counts.happened(Happening.TIMEOUT)
         now = time.monotonic_ns()
         self._marks.append(("answered", now))
         in_init = outcome is Outcome.INIT_ERROR or (self._init_us == 0 and self._start_us > 0)
         if in_init and outcome is not Outcome.INIT_ERROR:
             self._init_us = self._since_began(from_hello=True)
         cpu_us, tmp_bytes = self._measure()
+        network_in, network_out = self._measure_network()
         ending = Ending(
             outcome=outcome,
             reusable=self._life.state is SandboxState.IDLE,
@@ -338,6 +398,8 @@ class LinuxSandbox:
             peak_memory_bytes=self._peak,
             cpu_us=cpu_us,
             tmp_written_bytes=tmp_bytes,
+            network_in_bytes=network_in,
+            network_out_bytes=network_out,
             timeline=tuple(self._marks),
             exit_status=exit_text,
         )
@@ -350,11 +412,33 @@ class LinuxSandbox:
         if raw_peak != self._raw_peak:
             # The kernel's peak counts page cache it could give back; what of that is there now is taken off.
             self._raw_peak = raw_peak
-            self._peak = max(self._peak, raw_peak - self._parts.leaf.reclaimable())
-        tmp_bytes = box.mount_used(self._parts.tmp)
+            try:
+                reclaimable = self._parts.leaf.reclaimable()
+            except SandboxFault:  # no descriptor is free: then the cache is counted
+                reclaimable = 0
+            self._peak = max(self._peak, raw_peak - reclaimable)
+        tmp_bytes = box.mount_used(self._tmp_fd)
         used = cpu_us - self._cpu_us, max(0, tmp_bytes - self._tmp_bytes)
         self._cpu_us, self._tmp_bytes = cpu_us, tmp_bytes
         return used
+
+    def _measure_network(self) -> tuple[int, int]:
+        """Bytes in and out since the last call."""
+        before, self._traffic = self._traffic, self._parts.network.traffic()
+        return self._traffic[0] - before[0], self._traffic[1] - before[1]
+
+
+def tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    """Set `future`, from another thread; nobody hears it once the loop is closed."""
+
+    def set_it() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    try:
+        loop.call_soon_threadsafe(set_it)
+    except RuntimeError:
+        pass
 
 
 def _spec_body(spec: SandboxSpec) -> bytes:
@@ -391,9 +475,10 @@ def _event_meta(event: Event) -> bytes:
 def _function_error(document: bytes | bytearray) -> FunctionError:
     """The guest's document, as it came; its type is read from it, and a document that has none is not one."""
     try:
-        error_type = json.loads(document)["errorType"]
+        error_type = json.loads(str(document, "utf-8"))["errorType"]
         if not isinstance(error_type, str):
             raise TypeError
+        error_type.encode()  # a lone surrogate could not be told to anybody
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ProtocolError("an error document without an errorType") from None
     return FunctionError(error_type, bytes(document))

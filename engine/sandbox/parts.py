@@ -5,24 +5,34 @@ Order matters: whatever fails on the way, all that was made before it is given b
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
+import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import Self
 
-from engine.errors import SandboxFault
+from engine.errors import EngineError, SandboxFault
 from engine.model.function import MEMORY_MB_PER_VCPU
 from engine.sandbox import box
 from engine.sandbox.api import SandboxSpec
-from engine.sandbox.scratch import ScratchPool
+from engine.sandbox.counts import Counts, Resource
+from engine.sandbox.janitor import Janitor, Step
+from engine.sandbox.network import Network, SandboxNetwork
+from engine.sandbox.scratch import ScratchPool, Tmp
+from engine.sandbox.strays import bury_strays
 from engine.zygote.host import Zygote
 
 CPU_PERIOD_US = 100_000
 PIDS = 1_024
 """Processes and threads together, as on AWS Lambda."""
 OPEN_FILES = 1_024
+ZYGOTE_STAGE = "zygote"
+"""The stage of a fault that another zygote would not have."""
 _FORK_WITHIN_MS = 5_000
+_DEAD_WITHIN_MS = 5_000
 
 
 def cpu_quota_us(memory_mb: int) -> int:
@@ -37,7 +47,8 @@ def cpu_shares(memory_mb: int) -> int:
 
 @dataclass(slots=True)
 class Parts:
-    """The descriptors and the leaf of one sandbox. Whoever holds it calls `release` once the process is reaped."""
+    """The descriptors and the leaf of one sandbox. Whoever holds it hands `removal` to a janitor once the process is
+    reaped, or `burial` where it is not."""
 
     pid: int
     pidfd: int
@@ -45,31 +56,127 @@ class Parts:
     control: socket.socket
     log: int
     report: int
-    tmp: int
+    tmp: Tmp
+    network: SandboxNetwork
+    counts: Counts
 
-    def release(self) -> None:
-        """Give everything back; milliseconds, for the unmount. Raises SandboxFault if the leaf cannot be removed."""
-        for fd in (self.pidfd, self.log, self.report, self.tmp):
-            os.close(fd)
+    def removal(self) -> list[Step]:
+        """How to give everything back, in order; milliseconds, for the unmount."""
+        return [
+            self._close,
+            self.network.release,
+            self.tmp.close,
+            partial(_remove_leaf, self.leaf, self.counts),
+        ]
+
+    def burial(self) -> list[Step]:
+        """The same for one that may be alive."""
+        return [self._end, *self.removal()]
+
+    def _close(self) -> None:
+        fds = (self.pidfd, self.log, self.report)
+        self.pidfd = self.log = self.report = -1
+        close_all(fds)
         self.control.close()
-        self.leaf.remove()
+
+    def _end(self) -> None:
+        box.kill(self.pidfd)
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        poller.poll(_DEAD_WITHIN_MS)
+        if box.reap(self.pidfd) is None:
+            raise SandboxFault("kill", 0, f"process {self.pid} does not die")
 
 
-@contextlib.contextmanager
-def _closing_fds() -> Iterator[list[int]]:
-    """Descriptors that are closed at the end, whatever happens."""
-    fds: list[int] = []
-    try:
-        yield fds
-    finally:
-        for fd in fds:
-            os.close(fd)
+def _remove_leaf(leaf: box.Leaf, counts: Counts) -> None:
+    leaf.remove()
+    counts.removed(Resource.LEAVES)
+
+
+def close_all(fds: Iterable[int]) -> None:
+    """Close each. The kernel frees a descriptor also where close(2) fails: a second try could hit somebody else's."""
+    for fd in fds:
+        try:
+            if fd >= 0:
+                os.close(fd)
+        except OSError:
+            pass
+
+
+class _Making:
+    """What was made so far of a sandbox, to be taken back if the rest fails."""
+
+    def __init__(self, janitor: Janitor) -> None:
+        self._janitor = janitor
+        self._undo: list[Step] = []
+        self._theirs: list[int] = []
+
+    def made(self, undo: Step) -> None:
+        """One more thing."""
+        self._undo.append(undo)
+
+    def pair(self, ours: int, theirs: int) -> None:
+        """Two ends: `theirs` goes to the sandbox and is closed here in any case."""
+        self._theirs.append(theirs)
+        self._undo.append(partial(close_all, (ours,)))
+
+    def send(self, fd: int) -> int:
+        """A descriptor that goes to the sandbox."""
+        self._theirs.append(fd)
+        return fd
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        close_all(self._theirs)
+        if kind is None:
+            return
+        failed = []
+        for step in reversed(self._undo):
+            try:
+                step()
+            except (OSError, EngineError):
+                failed.append(step)
+        # A leaf whose process is not gone yet must not hide why the start failed.
+        if failed:
+            self._janitor.take_away(failed, lambda: None)
 
 
 def build(
-    spec: SandboxSpec, name: str, uid: int, *, host: box.Host, zygote: Zygote, scratch: ScratchPool, init_full_cpu: bool
+    spec: SandboxSpec,
+    name: str,
+    uid: int,
+    *,
+    host: box.Host,
+    zygote: Zygote,
+    scratch: ScratchPool,
+    network: Network,
+    janitor: Janitor,
+    counts: Counts,
+    init_full_cpu: bool,
 ) -> Parts:
     """Start a sandbox. Raises SandboxFault with the step, HostUnfit for a limit that the host cannot enforce."""
+    try:
+        with _Making(janitor) as making:
+            return _build(making, spec, name, uid, host, zygote, scratch, network, counts, init_full_cpu)
+    except OSError as error:
+        fix = "raise the engine's limit of open files" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
+        raise SandboxFault("descriptors", error.errno or 0, f"cannot make them: {error.strerror}", fix=fix) from error
+
+
+def _build(
+    making: _Making,
+    spec: SandboxSpec,
+    name: str,
+    uid: int,
+    host: box.Host,
+    zygote: Zygote,
+    scratch: ScratchPool,
+    network: Network,
+    counts: Counts,
+    init_full_cpu: bool,
+) -> Parts:
     quota = cpu_quota_us(spec.memory_mb)
     leaf = host.leaf(
         name,
@@ -78,23 +185,26 @@ def build(
         cpu_shares=cpu_shares(spec.memory_mb),
         pids=PIDS,
     )
-    # Two groups: what goes to the sandbox is closed here in any case, what stays is closed if anything fails.
-    with _closing_fds() as theirs, contextlib.ExitStack() as undo:
-        undo.callback(leaf.remove)
-        tmp = scratch.take(spec.tmp_mb)
-        undo.callback(os.close, tmp)
-        code = box.code_mount(os.fsencode(spec.code_path))
-        theirs.append(code)
-        control, guest = socket.socketpair()
-        theirs.append(guest.detach())
-        undo.callback(control.close)
-        log_read, log_write = os.pipe2(os.O_CLOEXEC)
-        theirs.append(log_write)
-        undo.callback(os.close, log_read)
-        report_read, report_write = os.pipe2(os.O_CLOEXEC)
-        theirs.append(report_write)
-        undo.callback(os.close, report_read)
-        with zygote.lock:
+    counts.made(Resource.LEAVES)
+    making.made(partial(_remove_leaf, leaf, counts))
+    tmp = scratch.take(spec.tmp_mb)
+    making.made(tmp.discard)
+    own_network = network.take(spec.egress)
+    making.made(own_network.release)
+    code = making.send(box.code_mount(os.fsencode(spec.code_path)))
+    control, guest = socket.socketpair()
+    making.made(control.close)
+    guest_fd = making.send(guest.detach())
+    log, log_write = os.pipe2(os.O_CLOEXEC)
+    making.pair(log, log_write)
+    report, report_write = os.pipe2(os.O_CLOEXEC)
+    making.pair(report, report_write)
+    os.set_blocking(log, False)
+    os.set_blocking(report, False)
+    with zygote.lock:
+        if not zygote.alive:
+            raise SandboxFault(ZYGOTE_STAGE, 0, "it is gone")
+        try:
             pidfd, pid = box.fork(
                 zygote.fileno(),
                 leaf,
@@ -102,17 +212,21 @@ def build(
                 pids=PIDS,
                 nofile=OPEN_FILES,
                 hostname="sandbox",
-                control=theirs[1],
+                control=guest_fd,
                 log=log_write,
                 report=report_write,
-                tmp=tmp,
+                tmp=tmp.fileno(),
                 code=code,
+                net=own_network.ns,
                 timeout_ms=_FORK_WITHIN_MS,
             )
-        undo.pop_all()
-    os.set_blocking(log_read, False)
-    os.set_blocking(report_read, False)
-    return Parts(pid, pidfd, leaf, control, log_read, report_read, tmp)
+        except SandboxFault as fault:
+            if fault.stage == ZYGOTE_STAGE:
+                # It may have forked all the same, and have died before it could say so.
+                zygote.end()
+                bury_strays(host, leaf)
+            raise
+    return Parts(pid, pidfd, leaf, control, log, report, tmp, own_network, counts)
 
 
 def exit_status(status: int) -> str:

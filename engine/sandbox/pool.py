@@ -10,20 +10,28 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from engine.errors import HostUnfit, InvalidArgument, SandboxFault, Unavailable
+from engine.model.function import Egress
 from engine.runtimes.interpreters import Interpreter
 from engine.sandbox import box, parts
 from engine.sandbox.api import SandboxSpec
-from engine.sandbox.linux import LinuxSandbox
+from engine.sandbox.counts import Counts, Happening, Resource
+from engine.sandbox.janitor import Janitor
+from engine.sandbox.linux import LinuxSandbox, tell
+from engine.sandbox.network import Network, NetworkSettings
+from engine.sandbox.network_pool import NetworkCounts
 from engine.sandbox.scratch import ScratchPool
+from engine.sandbox.scratch_backends import choose
 from engine.zygote.host import Zygote
 
 _COMMON_TMP_MB = 512
+_ZYGOTE_TRIES = 3
+_TAKEN_AWAY_WITHIN_S = 5.0
 
 
 class LinuxPool:
@@ -37,9 +45,13 @@ class LinuxPool:
         interpreters: Mapping[str, Interpreter],
         uid_base: int,
         uid_count: int = 4_096,
-        tmp_pool_size: int = 4,
-        tmpfs: bool = False,
+        tmp_pool_size: int = 8,
+        tmp_encryption: bool = True,
+        tmp_reserve: bool = False,
+        accept_weaker: Collection[str] = (),
+        janitors: int = 4,
         init_full_cpu: bool = True,
+        network: NetworkSettings | None = None,
     ) -> None:
         self._host = box.Host(f"cleave-{instance_id}")
         self._interpreters = interpreters
@@ -50,18 +62,23 @@ class LinuxPool:
         self._init_full_cpu = init_full_cpu
         self._names = itertools.count(1)
         self._zygotes: dict[str, Zygote] = {}
+        self._starting: set[Zygote] = set()
         self._zygote_locks: dict[str, asyncio.Lock] = {}
         # Few threads: building is a chain of short kernel calls, and one zygote forks one at a time anyway.
         self._builders = ThreadPoolExecutor(2, thread_name_prefix="cleave-build")
-        self._janitor = ThreadPoolExecutor(2, thread_name_prefix="cleave-janitor")
+        self._refill = ThreadPoolExecutor(1, thread_name_prefix="cleave-refill")
+        self._counts = Counts()
+        self._janitor = Janitor(self._counts, threads=janitors)
         self._tmp_pool_size = tmp_pool_size
-        self._scratch = ScratchPool(scratch_dir, target=tmp_pool_size, submit=self._janitor.submit, tmpfs=tmpfs)
-        self._alive = 0
+        self._choose_tmp = partial(choose, scratch_dir, accept_weaker, encrypt=tmp_encryption, reserve=tmp_reserve)
+        self._scratch: ScratchPool | None = None
+        self._starts: set[asyncio.Future[parts.Parts]] = set()
+        self._network = Network(instance_id, network or NetworkSettings(), self._counts)
         self._closed = False
 
     async def open(self, runtime: str | None = None) -> int:
         """Remove what a dead predecessor left, make the engine's cgroups, start `runtime`'s zygote. Returns how many
-        sandboxes were left over. Raises HostUnfit where limits cannot be written."""
+        sandboxes were left over. Raises HostUnfit where limits cannot be written, SandboxFault for a full disk."""
         loop = asyncio.get_running_loop()
         if self._host.kind == "none":
             raise HostUnfit(
@@ -75,20 +92,39 @@ class LinuxPool:
             raise HostUnfit(
                 f"the cgroups of this host cannot be used: {fault.message}", fix="run as root, see `cleave doctor`"
             ) from fault
+        backend = await loop.run_in_executor(self._builders, self._choose_tmp)
+        size = self._tmp_pool_size
+        self._scratch = ScratchPool(backend, target=size, submit=self._refill.submit)
+        opening = loop.run_in_executor(self._builders, self._network.open)
         if runtime is not None:
             await self._zygote(runtime)
-        self._janitor.submit(self._scratch.fill, _COMMON_TMP_MB, self._tmp_pool_size)
+        await opening
+        self._refill.submit(self._scratch.fill, _COMMON_TMP_MB, size)
         return left
 
     @property
     def alive(self) -> int:
         """Sandboxes that are not wholly gone yet."""
-        return self._alive
+        return self._counts.alive(Resource.SANDBOXES)
+
+    @property
+    def counts(self) -> Counts:
+        """What was made and removed, and what befell the sandboxes."""
+        return self._counts
 
     @property
     def cgroup_directories(self) -> Mapping[str, str]:
         """The engine's directory in each cgroup hierarchy; a sandbox's leaf in it is called by its id."""
         return self._host.directories
+
+    @property
+    def network_counts(self) -> Mapping[Egress, NetworkCounts]:
+        """How many network namespaces were made and removed, by kind."""
+        return self._network.counts()
+
+    def refuse(self, egress: Egress) -> None:
+        """Raise HostUnfit if sandboxes cannot have this egress here."""
+        self._network.refuse(egress)
 
     @property
     def zygote_pids(self) -> Mapping[str, int]:
@@ -98,14 +134,16 @@ class LinuxPool:
     async def start(self, spec: SandboxSpec) -> LinuxSandbox:
         """Start one; see the protocol."""
         if self._closed:
-            raise Unavailable("the engine is stopping", fix="try again when it has started")
+            raise _stopping()
         started_ns = time.monotonic_ns()
         slot = heapq.heappop(self._free_uids) if self._free_uids else next(self._next_uid)
         if slot >= self._uid_count:
             raise SandboxFault("user ids", 0, f"all {self._uid_count} are in use", fix="lower max_sandboxes")
-        self._alive += 1
+        self._counts.made(Resource.SANDBOXES)
         name = f"{next(self._names)}"
         building = asyncio.ensure_future(self._build(spec, name, self._uid_base + slot))
+        self._starts.add(building)
+        building.add_done_callback(self._starts.discard)
         try:
             made = await asyncio.shield(building)
         except asyncio.CancelledError:
@@ -113,49 +151,74 @@ class LinuxPool:
             building.add_done_callback(partial(self._abandon, slot))
             raise
         except BaseException:
+            self._counts.happened(Happening.START_FAILED)
             self._give_back(slot)
             raise
-        return LinuxSandbox(
-            name,
-            spec,
-            made,
-            started_ns=started_ns,
-            init_full_cpu=self._init_full_cpu,
-            janitor=self._janitor,
-            on_closed=partial(self._give_back, slot),
-        )
+        try:
+            return LinuxSandbox(
+                name,
+                spec,
+                made,
+                started_ns=started_ns,
+                init_full_cpu=self._init_full_cpu,
+                janitor=self._janitor,
+                counts=self._counts,
+                on_closed=partial(self._give_back, slot),
+            )
+        except BaseException as error:
+            self._counts.happened(Happening.START_FAILED)
+            self._bury(slot, made)
+            if isinstance(error, OSError):
+                raise SandboxFault("descriptors", error.errno or 0, f"cannot watch them: {error.strerror}") from error
+            raise
 
     async def close(self) -> None:
-        """End the zygotes, give back the mounts, remove the engine's cgroups."""
+        """End the zygotes, give back the mounts, remove the engine's cgroups. Starts under way fail, and are waited
+        for. What the kernel does not let go of within 5 s is left to the next start."""
         self._closed = True
         loop = asyncio.get_running_loop()
+        for starting in self._starting:
+            starting.kill()
         for zygote in self._zygotes.values():
             await loop.run_in_executor(None, zygote.close)
+        while self._starts:
+            await asyncio.wait(self._starts)
         await loop.run_in_executor(None, partial(self._builders.shutdown, wait=True))
-        await loop.run_in_executor(None, partial(self._janitor.shutdown, wait=True))
-        self._scratch.close()
+        await loop.run_in_executor(None, partial(self._refill.shutdown, wait=True, cancel_futures=True))
+        if self._scratch is not None:
+            await loop.run_in_executor(None, self._scratch.close)
+        await loop.run_in_executor(None, self._janitor.close, _TAKEN_AWAY_WITHIN_S)
+        await loop.run_in_executor(None, self._network.close)
         await loop.run_in_executor(None, partial(self._host.sweep, True))
 
     async def _build(self, spec: SandboxSpec, name: str, uid: int) -> parts.Parts:
-        for attempt in (1, 2):
-            zygote = await self._zygote(spec.runtime)
-            make = partial(
-                parts.build,
-                spec,
-                name,
-                uid,
-                host=self._host,
-                zygote=zygote,
-                scratch=self._scratch,
-                init_full_cpu=self._init_full_cpu,
-            )
+        if self._scratch is None:
+            raise Unavailable("the sandboxes' host side is not open", fix="wait until the engine has started")
+        for tries_left in range(_ZYGOTE_TRIES - 1, -1, -1):
+            zygote = None
             try:
+                zygote = await self._zygote(spec.runtime)
+                make = partial(
+                    parts.build,
+                    spec,
+                    name,
+                    uid,
+                    host=self._host,
+                    zygote=zygote,
+                    scratch=self._scratch,
+                    network=self._network,
+                    janitor=self._janitor,
+                    counts=self._counts,
+                    init_full_cpu=self._init_full_cpu,
+                )
                 return await asyncio.get_running_loop().run_in_executor(self._builders, make)
             except SandboxFault as fault:
-                # A zygote that died is replaced, once: the fork it was asked for never happened.
-                if fault.stage != "zygote" or attempt == 2:
+                # A zygote that died is replaced, also one that died before it served: what it was asked for either
+                # never happened or was buried.
+                if fault.stage != parts.ZYGOTE_STAGE or not tries_left:
                     raise
-                await self._drop(spec.runtime, zygote)
+                if zygote is not None:
+                    await self._drop(spec.runtime, zygote)
         raise AssertionError("unreachable")
 
     async def _zygote(self, runtime: str) -> Zygote:
@@ -168,34 +231,44 @@ class LinuxPool:
                 f"there is no {runtime} on this host", fix=f"use one of {', '.join(sorted(self._interpreters))}"
             )
         async with self._zygote_locks.setdefault(runtime, asyncio.Lock()):
+            if self._closed:
+                raise _stopping()
             if runtime not in self._zygotes:
-                zygote = Zygote(interpreter, uid_base=self._uid_base, uid_count=self._uid_count)
+                zygote = Zygote(interpreter, uid_base=self._uid_base, uid_count=self._uid_count, counts=self._counts)
                 # On this thread, which outlives it: see Zygote on the parent-death signal.
                 zygote.spawn()
-                await asyncio.get_running_loop().run_in_executor(None, zygote.wait_ready)
+                self._starting.add(zygote)
+                try:
+                    await asyncio.get_running_loop().run_in_executor(None, zygote.wait_ready)
+                except asyncio.CancelledError:
+                    zygote.kill()  # the thread that waits for it sees that, and closes it
+                    raise
+                finally:
+                    self._starting.discard(zygote)
                 self._zygotes[runtime] = zygote
-        return self._zygotes[runtime]
+            return self._zygotes[runtime]
 
     async def _drop(self, runtime: str, zygote: Zygote) -> None:
         if self._zygotes.get(runtime) is zygote:
             del self._zygotes[runtime]
+            self._counts.happened(Happening.ZYGOTE_LOST)
             await asyncio.get_running_loop().run_in_executor(None, zygote.close)
 
     def _give_back(self, slot: int) -> None:
         heapq.heappush(self._free_uids, slot)
-        self._alive -= 1
+        self._counts.removed(Resource.SANDBOXES)
 
     def _abandon(self, slot: int, building: asyncio.Future[parts.Parts]) -> None:
         if building.cancelled() or building.exception() is not None:
             self._give_back(slot)
-            return
-        made = building.result()
+        else:
+            self._bury(slot, building.result())
 
-        def bury() -> None:
-            box.kill(made.pidfd)
-            while box.reap(made.pidfd) is None:
-                time.sleep(0.001)
-            made.release()
+    def _bury(self, slot: int, made: parts.Parts) -> None:
+        removed = asyncio.get_running_loop().create_future()
+        removed.add_done_callback(lambda _: self._give_back(slot))
+        self._janitor.take_away(made.burial(), partial(tell, asyncio.get_running_loop(), removed))
 
-        done = asyncio.get_running_loop().run_in_executor(self._janitor, bury)
-        done.add_done_callback(lambda _: self._give_back(slot))
+
+def _stopping() -> Unavailable:
+    return Unavailable("the engine is stopping", fix="try again when it has started")

@@ -6,30 +6,36 @@ Leaves to others what to do about the answers: the pool refuses to start without
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from engine.errors import EngineError
 from engine.model.host import Check
 from engine.runtimes.interpreters import Interpreter
-from engine.sandbox import box, parts
-from engine.sandbox.scratch import make_template
+from engine.sandbox import box, network_host, parts
+from engine.sandbox.network import NetworkSettings
+from engine.sandbox.scratch_probe import probe_tmp
 
 _PROBE_MEMORY_MB = 128
-_PROBE_TMP_MB = 512
 _AS_ROOT = "run the engine as root"
 
 
-def probe_host(interpreters: Mapping[str, Interpreter], folder: Path, *, tmpfs: bool = False) -> tuple[Check, ...]:
-    """One check a limit. `folder` is where images for /tmp may be made; `tmpfs` says that the operator accepts the
-    weaker /tmp. Blocks for some 100 ms; leaves nothing."""
+def probe_host(
+    interpreters: Mapping[str, Interpreter],
+    folder: Path,
+    *,
+    accept_weaker: Collection[str] = (),
+    tmp_encryption: bool = True,
+    max_sandboxes: int = 0,
+    network: NetworkSettings | None = None,
+) -> tuple[Check, ...]:
+    """One check a limit. `folder` is where images for /tmp may be made; `accept_weaker` names the limits whose weaker
+    form the operator accepts. Blocks for some 100 ms; leaves nothing."""
     return (
         *_cgroups(),
-        _tmp(folder, tmpfs=tmpfs),
+        *probe_tmp(folder, accept_weaker, encrypt=tmp_encryption, max_sandboxes=max_sandboxes),
         _root("isolation", "namespaces: pid, mount, ipc, uts, network, cgroup", _namespaces),
-        _root("network", "a network namespace of its own, loopback up (egress: none)", _namespaces),
+        _network(network or NetworkSettings()),
         _root("privileges", "unprivileged user, no capabilities, no_new_privs", lambda: None),
         _seccomp(),
         _timeout(),
@@ -66,27 +72,32 @@ def _cgroups() -> list[Check]:
     ]
 
 
-def _tmp(folder: Path, *, tmpfs: bool) -> Check:
-    mechanism = "ext4 image on a loop device"
-    fix = 'install e2fsprogs and load the loop module, or accept the weaker form: accept_weaker = ["tmp"]'
-    if tmpfs:
-        return Check("tmp", True, "tmpfs (counts as memory)", "the weaker form, accepted by the settings")
-    if shutil.which("mkfs.ext4", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is None:
-        return Check("tmp", False, mechanism, "mkfs.ext4 is missing", "apt-get install e2fsprogs")
-    try:
-        with tempfile.TemporaryDirectory(dir=folder if folder.is_dir() else None, prefix="cleave-probe-") as made:
-            template = make_template(Path(made), _PROBE_TMP_MB)
-            os.close(box.scratch_mount(os.fsencode(template), os.fsencode(made)))
-    except (EngineError, OSError) as error:
-        return Check("tmp", False, mechanism, str(error), fix)
-    return Check("tmp", True, mechanism, "its own quota; does not count as memory")
-
-
 def _root(limit: str, mechanism: str, check: Callable[[], str | None]) -> Check:
     if os.geteuid() != 0:
         return Check(limit, False, mechanism, "the engine does not run as root", _AS_ROOT)
     problem = check()
     return Check(limit, problem is None, mechanism, problem or "", "" if problem is None else "use another kernel")
+
+
+def _network(settings: NetworkSettings) -> Check:
+    """Whether a sandbox is alone in its network. That the host has no way out is no limit that fails: it is said."""
+    mechanism = "a network namespace of its own, loopback up (egress: none)"
+    if os.geteuid() != 0:
+        return Check("network", False, mechanism, "the engine does not run as root", _AS_ROOT)
+    try:
+        os.close(box.net_make()[0])
+    except EngineError as error:
+        return Check("network", False, mechanism, error.message, "use a kernel with CONFIG_NET_NS")
+    problem = network_host.unfit(settings.subnet, settings.resolvers)
+    if problem is not None:
+        return Check("network", True, mechanism, f"egress: internet is refused: {problem.message}", problem.fix)
+    mechanism = "a network namespace of its own, loopback up (egress: none); veth and nftables (egress: internet)"
+    dropping = network_host.dropping_chains()
+    if dropping:
+        named = f"{network_host.UPLINK_PREFIX}*"
+        detail = f"{', '.join(dropping)} drops what is forwarded: without a rule there, egress ends there"
+        return Check("network", True, mechanism, detail, f"let that chain accept what comes from and goes to {named}")
+    return Check("network", True, mechanism, "internet reaches public addresses only, never the host or a neighbour")
 
 
 def _namespaces() -> str | None:

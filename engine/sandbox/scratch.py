@@ -1,111 +1,144 @@
-"""/tmp for sandboxes: ext4 images of the quota's size, mounted ahead of need and handed out as detached mounts.
+"""The pool of /tmp: made ahead of need, handed out, and emptied for the next when a sandbox is gone.
 
-How an image becomes a mount, and why nothing of it outlives its descriptors, is native/box/scratch.c's. Taking one off
-the pool costs nothing; the pool refills in the background. Where the host has no loop devices or no mkfs.ext4, and the
-operator accepted the weaker form, /tmp is a tmpfs instead, whose pages count as the sandbox's memory.
+What they are made of is a backend's (engine.sandbox.scratch_backends). Guarantees: taking one that is ready costs
+nothing; what is handed out is empty and no living sandbox has it; `target` of a size are ready at most, and four times
+as many of all sizes.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from pathlib import Path
 
-from engine.errors import CodeStorageExceeded, HostUnfit, SandboxFault
+from engine.errors import EngineError
 from engine.sandbox import box
+from engine.sandbox.scratch_backends import Backend
+
+_SIZES = 4
+"""Of how many sizes as many as wanted may wait."""
 
 Submit = Callable[[Callable[[], None]], object]
 """Run something later, in another thread."""
 
 
-def make_template(folder: Path, size_mb: int) -> Path:
-    """The formatted image that others are copied from, made if it is not there. Sparse: some 100 KB on disk."""
-    path = folder / f"{size_mb}.ext4"
-    if path.exists():
-        return path
-    mkfs = shutil.which("mkfs.ext4", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if mkfs is None:
-        raise HostUnfit("mkfs.ext4 is missing, which /tmp needs", fix="apt-get install e2fsprogs")
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    making = folder / f"{size_mb}.making.{os.getpid()}.{threading.get_ident()}"
-    try:
-        with open(making, "wb") as image:
-            image.truncate(size_mb << 20)
-        # No journal: what it would recover nobody will read. No reserved blocks: the quota is all the function's.
-        formatted = subprocess.run(
-            [mkfs, "-q", "-F", "-O", "^has_journal", "-m", "0", "-E", "lazy_itable_init=1,nodiscard", str(making)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=60,
-        )
-        if formatted.returncode != 0:
-            raise SandboxFault("tmp image", 0, f"mkfs.ext4 failed: {formatted.stderr.decode(errors='replace')[-200:]}")
-        os.replace(making, path)
-    except OSError as error:
-        raise CodeStorageExceeded(f"cannot make an image for /tmp: {error}", fix=f"free space for {folder}") from error
-    finally:
-        making.unlink(missing_ok=True)
-    return path
+class Tmp:
+    """One sandbox's /tmp. Ended by `close` once every process of the sandbox is reaped, or by `discard` where that is
+    not certain. Both take up to some milliseconds; a second call does nothing."""
+
+    __slots__ = ("_give_back", "_scratch", "size_mb")
+
+    def __init__(self, scratch: box.Scratch, size_mb: int, give_back: Callable[[box.Scratch, int], None]) -> None:
+        self._scratch = scratch
+        self._give_back: Callable[[box.Scratch, int], None] | None = give_back
+        self.size_mb = size_mb
+
+    def fileno(self) -> int:
+        """The detached mount, for one sandbox."""
+        return self._scratch.fileno()
+
+    @property
+    def device(self) -> str:
+        """The loop device under it."""
+        return self._scratch.device
+
+    def close(self) -> None:
+        """Empty it for the next, or take it away."""
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back(self._scratch, self.size_mb)
+
+    def discard(self) -> None:
+        """Take it away."""
+        self._give_back = None
+        self._scratch.close()
 
 
 class ScratchPool:
-    """Mounts for /tmp. Thread-safe."""
+    """Makes and keeps them. Thread-safe."""
 
-    def __init__(self, folder: Path, *, target: int, submit: Submit, tmpfs: bool = False) -> None:
-        self._folder = folder
-        self._target = target  # mounts kept ready for each size in use
+    def __init__(self, backend: Backend, *, target: int, submit: Submit) -> None:
+        self._backend = backend
+        self._target = target  # kept ready of each size in use
+        # What is given back is cheaper than what is made: half of them are left for that.
+        self._low = (target + 1) // 2
         self._submit = submit
-        self._tmpfs = tmpfs
         self._lock = threading.Lock()
-        self._ready: dict[int, deque[int]] = {}
+        self._ready: OrderedDict[int, deque[box.Scratch]] = OrderedDict()  # the size taken last is the last
         self._closed = False
 
     @property
-    def mechanism(self) -> str:
-        """How the quota is enforced."""
-        return "tmpfs (counts as memory)" if self._tmpfs else "ext4 image on a loop device"
+    def backend(self) -> Backend:
+        """What makes them."""
+        return self._backend
 
-    def take(self, size_mb: int) -> int:
-        """A fresh, empty /tmp of `size_mb`: the descriptor of a detached mount, the caller's to close."""
+    @property
+    def ready(self) -> int:
+        """How many wait."""
         with self._lock:
-            ready = self._ready.setdefault(size_mb, deque())
-            fd = ready.popleft() if ready else -1
-            short = self._target - len(ready)
-        if short > 0 and not self._tmpfs:
+            return self._count()
+
+    def take(self, size_mb: int) -> Tmp:
+        """A fresh, empty /tmp. Raises SandboxFault, such as for a full disk."""
+        self._backend.admit(size_mb)
+        with self._lock:
+            waiting = self._ready.setdefault(size_mb, deque())
+            self._ready.move_to_end(size_mb)
+            scratch = waiting.pop() if waiting else None  # the one used last: the kernel has it at hand
+            short = len(waiting) < self._low
+        if short and self._backend.costs:
             self._submit(lambda: self.fill(size_mb, 1))
-        return fd if fd >= 0 else self._make(size_mb)
+        return Tmp(scratch or self._backend.make(size_mb), size_mb, self._give_back)
 
     def fill(self, size_mb: int, count: int) -> None:
         """Make up to `count` more ahead of need; what cannot be made is left for `take` to complain of."""
         for _ in range(count):
             with self._lock:
-                if self._closed or len(self._ready.setdefault(size_mb, deque())) >= self._target:
+                if self._closed or len(self._ready.get(size_mb, ())) >= self._target:
                     return
             try:
-                fd = self._make(size_mb)
-            except (SandboxFault, HostUnfit, CodeStorageExceeded):
+                scratch = self._backend.make(size_mb)
+            except EngineError:
                 return
-            with self._lock:
-                if not self._closed:
-                    self._ready[size_mb].append(fd)
-                    continue
-            os.close(fd)
+            self._put(scratch, size_mb)
 
     def close(self) -> None:
-        """Give back what is ready."""
+        """Take away what is ready; what is given back later is taken away then."""
         with self._lock:
             self._closed = True
-            fds = [fd for ready in self._ready.values() for fd in ready]
+            waiting = [scratch for ready in self._ready.values() for scratch in ready]
             self._ready.clear()
-        for fd in fds:
-            os.close(fd)
+        for scratch in waiting:
+            scratch.close()
 
-    def _make(self, size_mb: int) -> int:
-        if self._tmpfs:
-            return box.scratch_tmpfs(size_mb << 20)
-        template = make_template(self._folder, size_mb)
-        return box.scratch_mount(os.fsencode(template), os.fsencode(self._folder))
+    def _give_back(self, scratch: box.Scratch, size_mb: int) -> None:
+        with self._lock:
+            wanted = not self._closed and len(self._ready.get(size_mb, ())) < self._target
+        if wanted and scratch.renew():
+            self._put(scratch, size_mb)
+        else:
+            scratch.close()
+
+    def _put(self, scratch: box.Scratch, size_mb: int) -> None:
+        surplus = []
+        with self._lock:
+            waiting = self._ready.setdefault(size_mb, deque())
+            if self._closed or len(waiting) >= self._target:
+                surplus.append(scratch)
+            else:
+                waiting.append(scratch)
+                while self._count() > _SIZES * self._target:
+                    surplus.append(self._take_oldest())
+        for one in surplus:
+            one.close()
+
+    def _count(self) -> int:
+        return sum(len(waiting) for waiting in self._ready.values())
+
+    def _take_oldest(self) -> box.Scratch:
+        """One of the size that was asked for the longest ago."""
+        for size_mb, waiting in list(self._ready.items()):
+            if waiting:
+                return waiting.popleft()
+            del self._ready[size_mb]
+        raise AssertionError("unreachable: there are too many")

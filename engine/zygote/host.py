@@ -19,6 +19,7 @@ from pathlib import Path
 
 from engine.errors import SandboxFault
 from engine.runtimes.interpreters import Interpreter
+from engine.sandbox.counts import Counts, Resource
 
 _ENGINE = Path(__file__).resolve().parent.parent
 _READY_WITHIN_S = 30
@@ -36,20 +37,31 @@ def fork_module_path() -> Path:
 class Zygote:
     """One warm interpreter to fork from."""
 
-    def __init__(self, interpreter: Interpreter, *, uid_base: int, uid_count: int) -> None:
+    def __init__(self, interpreter: Interpreter, *, uid_base: int, uid_count: int, counts: Counts) -> None:
         self.interpreter = interpreter
         self.lock = threading.Lock()
         self._uid_base = uid_base
         self._uid_count = uid_count
+        self._counts = counts
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._said = -1  # a memory file with what it printed before it served
 
     def spawn(self) -> None:
-        """Start its process; `wait_ready` has to follow. On a thread that lives as long as the engine."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._said = os.memfd_create("zygote")
+        """Start its process; `wait_ready` has to follow. On a thread that lives as long as the engine. Raises
+        SandboxFault, leaving nothing."""
+        try:
+            self._spawn()
+        except OSError as error:
+            self.close()
+            raise SandboxFault(
+                "zygote start", error.errno or 0, f"cannot start {self.interpreter.path}: {error}"
+            ) from error
+
+    def _spawn(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
+            self._said = os.memfd_create("zygote")
             self._process = subprocess.Popen(
                 [
                     self.interpreter.path,
@@ -70,7 +82,7 @@ class Zygote:
                 env={"MALLOC_ARENA_MAX": "1", "LC_CTYPE": "C.UTF-8"},
                 start_new_session=True,  # a Ctrl-C in the engine's terminal is the engine's to answer
             )
-        self._socket = ours
+        self._counts.made(Resource.ZYGOTES)
 
     def wait_ready(self) -> None:
         """Wait until it serves, some 40 ms. Raises SandboxFault with what it printed."""
@@ -108,17 +120,30 @@ class Zygote:
             raise SandboxFault("zygote", 0, "it is not running")
         return self._socket.fileno()
 
-    def close(self) -> None:
-        """End it and wait for that. Safe to call again."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+    def kill(self) -> None:
+        """Kill it. Whoever waits for it or for an answer of it learns so."""
         if self._process is not None:
-            try:
-                self._process.wait(1)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        if self._said >= 0:
-            os.close(self._said)
-            self._said = -1
+            self._process.kill()
+
+    def end(self) -> None:
+        """Kill it and wait for that. The socket stays open until `close`."""
+        self.kill()
+        if self._process is not None:
+            self._process.wait()
+
+    def close(self) -> None:
+        """End it and wait for that; waits for a fork under way, which uses the socket. Safe to call again."""
+        with self.lock:
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+            if self._process is not None:
+                try:
+                    self._process.wait(1)
+                except subprocess.TimeoutExpired:
+                    self.end()
+                self._process = None
+                self._counts.removed(Resource.ZYGOTES)
+            if self._said >= 0:
+                os.close(self._said)
+                self._said = -1

@@ -4,11 +4,12 @@
  *
  *   error        the error every function fills
  *   cgroup       leaves: limits written, read back, measured, removed (cgroup_v1, cgroup_v2)
- *   scratch      /tmp on pooled ext4 images, as detached mounts
+ *   delegation   where on a v2 tree the engine's directory goes
+ *   scratch      /tmp on ext4 images, as detached mounts: made, emptied and used again (scratch_crypt, scratch_empty)
  *   mounts       the minimal root of a zygote; detached code mounts; what a sandbox mounts itself
- *   net          loopback
+ *   net          network namespaces: made ahead of need, joined (net_links: pairs between them; netlink)
  *   rlimits      resource limits
- *   privs        user, groups, capabilities
+ *   privs        user, groups, capabilities; what a zygote sheds of its engine
  *   seccomp      the system call filter, as a commented table
  *   spawn        THE ordered list of a sandbox's set-up
  *   init         process 1 of a sandbox
@@ -53,6 +54,8 @@ enum box_hierarchy { BOX_MEMORY, BOX_CPU, BOX_CPUACCT, BOX_PIDS, BOX_UNIFIED, BO
 struct box_host {
     enum box_cgroup_kind kind;
     char dir[BOX_HIERARCHIES][256];
+    char tree[256]; /* v2: where the tree is mounted */
+    char home[256]; /* v2: the cgroup that the engine's directory is made in: the root, or one that it was given */
 };
 
 struct box_limits {
@@ -65,18 +68,20 @@ struct box_limits {
 /* A sandbox's leaf: its name is the same in each hierarchy. */
 struct box_leaf {
     char name[64];
-    int peak_fd;  /* most memory used */
-    int usage_fd; /* CPU time */
+    int peak_fd;      /* most memory used */
+    int peak_sampled; /* the kernel keeps no peak: peak_fd is the use of the moment */
+    int usage_fd;     /* CPU time */
 };
 
 struct box_usage {
-    uint64_t peak_bytes; /* most memory used, reclaimable page cache counted */
+    uint64_t peak_bytes; /* most memory used, reclaimable page cache counted; what was seen of it where peak_sampled */
     uint64_t cpu_us;     /* CPU time of all its processes */
 };
 
 /* Find where limits can be written for an engine called `slice`. kind stays BOX_CGROUP_NONE where they cannot. */
 int box_host_probe(struct box_host *host, const char *slice, struct box_error *err);
-/* Make the engine's own directories. Call once, before the first leaf. */
+/* Make the engine's own directories. Call once, before the first leaf and before any child process: where a v2 cgroup was
+ * given to the engine, the calling process is moved into a leaf of its own below it. */
 int box_host_open(const struct box_host *host, struct box_error *err);
 /* Kill and remove every leaf under the engine's directories, and with `all` those too. Returns how many leaves were
  * there, -1 if some could not be removed. */
@@ -103,22 +108,99 @@ int box_leaf_oom_kills(const struct box_host *host, const struct box_leaf *leaf,
 /* Remove an empty leaf and close its descriptors. Safe to call again. */
 int box_leaf_remove(const struct box_host *host, struct box_leaf *leaf, struct box_error *err);
 
-/* ---- scratch and mounts: detached mounts, returned as descriptors ---- */
+/* ---- scratch: /tmp, as detached mounts ---- */
+
+enum {
+    BOX_SCRATCH_ENCRYPT = 1, /* with a random key, which dies with the file system */
+    BOX_SCRATCH_RESERVE = 2, /* take the whole quota of the disk from the start: a full disk fails no write in it */
+    BOX_KEY_ID = 16,
+};
+/* The folder of an image that a sandbox sees as its /tmp. A tmpfs has none: its root is /tmp. */
+#define BOX_SCRATCH_FOLDER "tmp"
+
+/* One /tmp. Only `mount` is for a sandbox, and only once. */
+struct box_scratch {
+    int mount; /* of the whole image, or of a tmpfs */
+    int root;  /* of the image, for the engine; -1 for a tmpfs */
+    int image; /* the file; -1 for a tmpfs */
+    unsigned loop;
+    unsigned flags;
+    unsigned renewals;
+    uint8_t key_id[BOX_KEY_ID];
+    uint64_t base_bytes, base_files, base_disk; /* what an empty one takes, in itself and of the disk */
+};
 
 /* A fresh copy of the ext4 image at `template_path`, in a nameless file in `dir`, on a loop device, mounted nowhere.
- * Closing the last descriptor (or the last mount) of it takes everything away, also after a kill. */
-int box_scratch_mount(const char *template_path, const char *dir, struct box_error *err);
-/* A tmpfs of so many bytes, mounted nowhere. Its pages count as the sandbox's memory: the weaker form. */
-int box_scratch_tmpfs(uint64_t size_bytes, struct box_error *err);
+ * Closing it takes everything away; so does the end of the process. */
+int box_scratch_open(struct box_scratch *scratch, const char *template_path, const char *dir, unsigned flags,
+                     struct box_error *err);
+/* A tmpfs of so many bytes and files, mounted nowhere. Its pages count as the sandbox's memory: the weaker form. */
+int box_scratch_tmpfs(struct box_scratch *scratch, uint64_t size_bytes, uint64_t files, struct box_error *err);
+/* Once the sandbox that had it is gone: make it empty, with another key and a new `mount`. Returns 1 if it is as good
+ * as new, 0 if it can only be closed. */
+int box_scratch_renew(struct box_scratch *scratch);
+/* Safe to call again. */
+void box_scratch_close(struct box_scratch *scratch);
 /* Bytes stored in a mount. */
 int box_mount_used(int mount_fd, uint64_t *bytes, struct box_error *err);
+
+/* ---- mounts: detached mounts, returned as descriptors ---- */
+
 /* The folder `path`, read-only, nosuid, nodev, mounted nowhere. */
 int box_code_mount(const char *path, struct box_error *err);
+
+/* Shed what a zygote inherits of its engine and its sandboxes must not: keys, protection from the out-of-memory killer,
+ * and find its command line, which they do not show. Call in a zygote, once, while /proc is there. */
+int box_zygote_shed(struct box_error *err);
 
 /* Leave the host's file system for a minimal read-only root: the host's /usr, each of `prefixes`, a small /dev, a small
  * /etc with `uid_count` users from `uid_base`, and mount points. Call in a zygote, once, single-threaded. */
 int box_root_enter(const char *const *prefixes, size_t n_prefixes, uint32_t uid_base, uint32_t uid_count,
                    struct box_error *err);
+
+/* ---- net ---- */
+
+/* The name servers that every sandbox is told of (the first is where AWS has its own). They are no machines: the router
+ * namespace passes what is sent there on to the engine's resolvers. */
+#define BOX_RESOLVER "169.254.169.253"
+#define BOX_RESOLVER_ELSE "169.254.169.252"
+
+/* The namespace of a sandbox, held by its descriptor: the kernel frees it when nobody holds it and nobody is in it. */
+struct box_net {
+    int ns;
+    int counters; /* its /proc/net/dev, to read again and again; -1 without a link. Holds the namespace too */
+};
+
+/* What ties a sandbox to the engine's router namespace. Addresses are IPv4, in the host's order of bytes. */
+struct box_net_link {
+    int router_sock; /* rtnetlink of the router namespace; one caller at a time */
+    uint32_t index;  /* of the interface there, its own among those alive */
+    uint32_t outer;  /* address of the router's end; the sandbox's gateway */
+    uint32_t inner;  /* address of the sandbox's end: the other one of a /31 */
+    uint32_t mtu;
+};
+
+struct box_link_end {
+    char name[16];
+    uint32_t index; /* 0: the kernel chooses */
+};
+
+/* A namespace with loopback up, and with `link` (or NULL) an interface eth0 and a default route. 0.3 to 0.5 ms without
+ * a link: ahead of need. If the calling thread cannot go back to its own namespace, the error says so: end it. */
+int box_net_make(const struct box_net_link *link, struct box_net *made, struct box_error *err);
+/* The calling thread joins a namespace. */
+int box_net_enter(int ns, struct box_error *err);
+/* A socket that speaks rtnetlink for the namespace of the calling thread, wherever it is used from. */
+int box_rtnl_open(struct box_error *err);
+/* A pair of virtual Ethernet devices: `near` where `sock` is, up, and `far` in `far_ns`, down (the kernel can bring it
+ * up only once the pair is whole). */
+int box_link_pair(int sock, const struct box_link_end *near, const struct box_link_end *far, int far_ns, uint32_t mtu,
+                  struct box_error *err);
+int box_link_up(int sock, const char *name, struct box_error *err);
+/* Returns 1 if it was there, 0 if it was not. Takes its other end along. */
+int box_link_remove(int sock, const char *name, struct box_error *err);
+int box_address_add(int sock, uint32_t index, uint32_t address, uint8_t prefix, struct box_error *err);
+int box_route_default(int sock, uint32_t via, struct box_error *err);
 
 /* ---- spawn ---- */
 
@@ -131,10 +213,11 @@ struct box_fork_request {
     uint32_t n_join;  /* files to write "0" to */
     uint32_t n_opt;   /* layer mounts, lowest first */
     uint32_t into;    /* whether a v2 directory comes along */
+    uint32_t net;     /* whether a network namespace comes along; else the clone makes one, with loopback alone */
     char hostname[64];
 };
 
-enum { BOX_WIRE_VERSION = 1, BOX_MAX_LAYERS = 5 };
+enum { BOX_WIRE_VERSION = 2, BOX_MAX_LAYERS = 5 };
 
 /* The descriptors of a request, in the order they travel; -1 where absent. */
 struct box_fork_fds {
@@ -143,6 +226,7 @@ struct box_fork_fds {
     int report;  /* where set-up failures and the exit status are told */
     int tmp;     /* detached mount for /tmp */
     int code;    /* detached mount for /var/task */
+    int net;     /* network namespace */
     int into;    /* v2 cgroup directory */
     int join[BOX_HIERARCHIES];
 };

@@ -62,6 +62,7 @@ int box_knob_write(const struct box_host *host, const struct box_leaf *leaf, enu
         return -1;
     if (write(fd, value, strlen(value)) < 0)
         return box_fail(err, STAGE[hierarchy], "cannot write %s to %s", value, file);
+    BOX_STEP("cgroup: limit written");
     return 0;
 }
 
@@ -94,6 +95,18 @@ int box_knob_set(const struct box_host *host, const struct box_leaf *leaf, enum 
     return 0;
 }
 
+int box_number(int fd, uint64_t *number)
+{
+    char text[32];
+    ssize_t got = pread(fd, text, sizeof text - 1, 0);
+
+    if (got < 0)
+        return -1;
+    text[got] = '\0';
+    *number = strtoull(text, NULL, 10);
+    return 0;
+}
+
 uint64_t box_keyed(const char *text, const char *key)
 {
     size_t length = strlen(key);
@@ -122,8 +135,10 @@ int box_host_probe(struct box_host *host, const char *slice, struct box_error *e
     while (getmntent_r(mounts, &entry, buffer, sizeof buffer) != NULL) {
         if (strlen(entry.mnt_dir) + strlen(slice) + 2 > sizeof host->dir[0])
             continue;
-        if (strcmp(entry.mnt_type, "cgroup2") == 0 && host->dir[BOX_UNIFIED][0] == '\0')
+        if (strcmp(entry.mnt_type, "cgroup2") == 0 && host->dir[BOX_UNIFIED][0] == '\0') {
             snprintf(host->dir[BOX_UNIFIED], sizeof host->dir[0], "%s/%s", entry.mnt_dir, slice);
+            snprintf(host->tree, sizeof host->tree, "%s", entry.mnt_dir);
+        }
         if (strcmp(entry.mnt_type, "cgroup") != 0)
             continue;
         for (int which = BOX_MEMORY; which <= BOX_PIDS; which++)
@@ -139,35 +154,28 @@ int box_host_probe(struct box_host *host, const char *slice, struct box_error *e
         host->kind = BOX_CGROUP_V1;
     } else if (v1 == 0 && host->dir[BOX_UNIFIED][0] != '\0') {
         host->kind = BOX_CGROUP_V2;
-        for (int which = BOX_MEMORY; which <= BOX_PIDS; which++)
-            memcpy(host->dir[which], host->dir[BOX_UNIFIED], sizeof host->dir[0]);
-    }
-    return 0;
-}
-
-static int enable_controllers(const struct box_host *host, struct box_error *err)
-{
-    char parent[256], path[300];
-
-    /* A controller reaches a leaf only if every directory above hands it down. */
-    snprintf(parent, sizeof parent, "%s", host->dir[BOX_UNIFIED]);
-    *strrchr(parent, '/') = '\0';
-    const char *const directories[] = {parent, host->dir[BOX_UNIFIED]};
-    for (size_t which = 0; which < 2; which++) {
-        snprintf(path, sizeof path, "%s/cgroup.subtree_control", directories[which]);
-        cleanup_close int fd = open(path, O_WRONLY | O_CLOEXEC);
-        if (fd < 0 || write(fd, "+memory +cpu +pids", 18) < 0)
-            return box_fail(err, "cgroup controllers", "cannot hand memory, cpu and pids down by %s", path);
+        return box_home_find(host, slice, err);
     }
     return 0;
 }
 
 int box_host_open(const struct box_host *host, struct box_error *err)
 {
+    /* An engine of this name that ran elsewhere on the tree: under systemd before, by hand this time. */
+    if (host->kind == BOX_CGROUP_V2 && strcmp(host->home, host->tree) != 0) {
+        struct box_host elsewhere = *host;
+        const char *slice = strrchr(host->dir[BOX_UNIFIED], '/');
+        for (int which = 0; which < BOX_HIERARCHIES; which++)
+            snprintf(elsewhere.dir[which], sizeof elsewhere.dir[0], "%s%s", host->tree, slice);
+        if (access(elsewhere.dir[BOX_UNIFIED], F_OK) == 0 && box_host_sweep(&elsewhere, 1, err) < 0)
+            return -1;
+    }
+    if (host->kind == BOX_CGROUP_V2 && box_home_open(host, err) < 0)
+        return -1;
     for (int which = 0; which < BOX_HIERARCHIES; which++)
         if (first_of_its_kind(host, which) && mkdir(host->dir[which], 0755) < 0 && errno != EEXIST)
             return box_fail(err, STAGE[which], "cannot make %s", host->dir[which]);
-    return host->kind == BOX_CGROUP_V2 ? enable_controllers(host, err) : 0;
+    return host->kind == BOX_CGROUP_V2 ? box_controllers_enable(host->dir[BOX_UNIFIED], err) : 0;
 }
 
 int box_leaf_create(const struct box_host *host, struct box_leaf *leaf, const char *name,
@@ -177,6 +185,7 @@ int box_leaf_create(const struct box_host *host, struct box_leaf *leaf, const ch
     char path[512];
 
     leaf->peak_fd = leaf->usage_fd = -1;
+    leaf->peak_sampled = 0;
     snprintf(leaf->name, sizeof leaf->name, "%s", name);
     for (int which = 0; which < BOX_HIERARCHIES; which++) {
         if (!first_of_its_kind(host, which))
@@ -186,9 +195,9 @@ int box_leaf_create(const struct box_host *host, struct box_leaf *leaf, const ch
             box_leaf_remove(host, leaf, &ignored);
             return -1;
         }
+        BOX_STEP("leaf: directory made");
     }
-    if (ops(host)->write_limits(host, leaf, limits, err) == 0 &&
-        (leaf->peak_fd = box_knob_open(host, leaf, BOX_MEMORY, ops(host)->peak_file, O_RDONLY, err)) >= 0 &&
+    if (ops(host)->write_limits(host, leaf, limits, err) == 0 && ops(host)->open_peak(host, leaf, err) == 0 &&
         (leaf->usage_fd = ops(host)->open_usage(host, leaf, err)) >= 0)
         return 0;
     box_leaf_remove(host, leaf, &ignored);
@@ -233,13 +242,8 @@ int box_leaf_set_cpu(const struct box_host *host, const struct box_leaf *leaf, u
 int box_leaf_usage(const struct box_host *host, const struct box_leaf *leaf, struct box_usage *usage,
                    struct box_error *err)
 {
-    char text[32];
-    ssize_t got = pread(leaf->peak_fd, text, sizeof text - 1, 0);
-
-    if (got < 0)
-        return box_fail(err, STAGE[BOX_MEMORY], "cannot read the peak of %s", leaf->name);
-    text[got] = '\0';
-    usage->peak_bytes = strtoull(text, NULL, 10);
+    if (ops(host)->read_peak(host, leaf, &usage->peak_bytes, err) < 0)
+        return -1;
     return ops(host)->cpu_us(leaf->usage_fd, &usage->cpu_us, err);
 }
 
@@ -265,8 +269,10 @@ static int remove_directory(const char *path)
     const struct timespec pause = {.tv_nsec = 1000000};
 
     for (int tries = 0; tries < 200; tries++) {
-        if (rmdir(path) == 0 || errno == ENOENT)
+        if (rmdir(path) == 0 || errno == ENOENT) {
+            BOX_STEP("leaf: directory removed");
             return 0;
+        }
         if (errno != EBUSY)
             return -1;
         nanosleep(&pause, NULL);
@@ -290,11 +296,16 @@ int box_leaf_remove(const struct box_host *host, struct box_leaf *leaf, struct b
     return failed;
 }
 
-/* Kill what is in a leaf, one process after the other: v1 has no cgroup.kill. */
+/* Kill what is in a leaf. One process after the other where there is no cgroup.kill, which v1 has not, nor v2 before
+ * Linux 5.14: what they fork meanwhile dies with process 1 of its namespace. */
 static void kill_members(const char *directory)
 {
     char path[512], line[32];
 
+    snprintf(path, sizeof path, "%s/cgroup.kill", directory);
+    cleanup_close int all = open(path, O_WRONLY | O_CLOEXEC);
+    if (all >= 0 && write(all, "1", 1) == 1)
+        return;
     snprintf(path, sizeof path, "%s/cgroup.procs", directory);
     FILE *members = fopen(path, "re");
     if (members == NULL)

@@ -48,6 +48,20 @@ static int write_limits(const struct box_host *host, const struct box_leaf *leaf
     return limits->cpu_quota_us == 0 ? 0 : set_cpu(host, leaf, limits->cpu_quota_us, err);
 }
 
+static int open_peak(const struct box_host *host, struct box_leaf *leaf, struct box_error *err)
+{
+    leaf->peak_fd = box_knob_open(host, leaf, BOX_MEMORY, "memory.max_usage_in_bytes", O_RDONLY, err);
+    return leaf->peak_fd < 0 ? -1 : 0;
+}
+
+static int read_peak(const struct box_host *host, const struct box_leaf *leaf, uint64_t *bytes, struct box_error *err)
+{
+    (void)host;
+    if (box_number(leaf->peak_fd, bytes) < 0)
+        return box_fail(err, "cgroup memory", "cannot read the peak of %s", leaf->name);
+    return 0;
+}
+
 static int open_usage(const struct box_host *host, const struct box_leaf *leaf, struct box_error *err)
 {
     return box_knob_open(host, leaf, BOX_CPUACCT, "cpuacct.usage", O_RDONLY, err);
@@ -55,13 +69,11 @@ static int open_usage(const struct box_host *host, const struct box_leaf *leaf, 
 
 static int cpu_us(int usage_fd, uint64_t *us, struct box_error *err)
 {
-    char text[32];
-    ssize_t got = pread(usage_fd, text, sizeof text - 1, 0);
+    uint64_t ns;
 
-    if (got < 0)
+    if (box_number(usage_fd, &ns) < 0)
         return box_fail(err, "cgroup cpuacct", "cannot read the CPU time used");
-    text[got] = '\0';
-    *us = strtoull(text, NULL, 10) / 1000;
+    *us = ns / 1000;
     return 0;
 }
 
@@ -76,7 +88,8 @@ static int oom_kills(const struct box_host *host, const struct box_leaf *leaf, u
 }
 
 const struct box_cgroup_ops box_cgroup_v1 = {
-    .peak_file = "memory.max_usage_in_bytes",
+    .open_peak = open_peak,
+    .read_peak = read_peak,
     .write_limits = write_limits,
     .set_cpu = set_cpu,
     .open_usage = open_usage,

@@ -24,13 +24,13 @@ struct clone3_args { /* linux/sched.h before 5.7 has no cgroup */
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #endif
 
-static pid_t clone_sandbox(int into_fd, int *pidfd)
+static pid_t clone_sandbox(int into_fd, int with_net, int *pidfd)
 {
     int *tid = box_tid_address();
     void *robust_head = NULL;
     size_t robust_size = 0;
     struct clone3_args args = {
-        .flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_PARENT | CLONE_PIDFD,
+        .flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PARENT | CLONE_PIDFD,
         .pidfd = (uintptr_t)pidfd,
     };
 
@@ -38,12 +38,17 @@ static pid_t clone_sandbox(int into_fd, int *pidfd)
         args.flags |= CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
         args.child_tid = (uintptr_t)tid;
     }
+    /* Without one that was made ahead of need, the clone makes it: 0.3 to 0.5 ms. */
+    if (!with_net)
+        args.flags |= CLONE_NEWNET;
     if (into_fd >= 0) {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = (uint64_t)into_fd;
     }
     syscall(SYS_get_robust_list, 0, &robust_head, &robust_size);
     pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
+    if (pid < 0)
+        *pidfd = -1; /* the kernel writes it early, and leaves the number there when it fails later */
     /* The kernel clears the list of robust futexes in a child; the C library relies on it. */
     if (pid == 0 && robust_head != NULL)
         syscall(SYS_set_robust_list, robust_head, robust_size);
@@ -55,21 +60,27 @@ static int unpack(const struct box_fork_request *request, ssize_t size, const in
                   struct box_fork_fds *fds)
 {
     if (size != sizeof *request || request->version != BOX_WIRE_VERSION || request->n_join > BOX_HIERARCHIES ||
-        count != 5 + (request->into != 0) + request->n_join)
+        count != 5 + (request->net != 0) + (request->into != 0) + request->n_join)
         return -1;
+    size_t next = 5;
     fds->control = flat[0];
     fds->log = flat[1];
     fds->report = flat[2];
     fds->tmp = flat[3];
     fds->code = flat[4];
-    fds->into = request->into ? flat[5] : -1;
+    fds->net = request->net ? flat[next++] : -1;
+    fds->into = request->into ? flat[next++] : -1;
     for (uint32_t which = 0; which < request->n_join; which++)
-        fds->join[which] = flat[5 + (request->into != 0) + which];
+        fds->join[which] = flat[next++];
     return 0;
 }
 
 int box_forkserver(int sock, const struct box_fork_hooks *hooks, struct box_error *err)
 {
+    /* A zygote talks to nobody: what is cloned from it is never in the host's network, not even before its first step.
+     */
+    if (unshare(CLONE_NEWNET) < 0)
+        return box_fail(err, "zygote", "cannot leave the host's network");
     for (;;) {
         struct box_fork_request request;
         struct box_fork_reply reply = {.pid = -1};
@@ -80,6 +91,7 @@ int box_forkserver(int sock, const struct box_fork_hooks *hooks, struct box_erro
         ssize_t size = box_wire_receive(sock, &request, sizeof request, flat, &count);
         if (size == 0)
             return 0;
+        BOX_STEP("zygote: asked");
         if (size < 0)
             return box_fail(err, "zygote", "cannot receive a request");
         if (unpack(&request, size, flat, count, &fds) < 0) {
@@ -87,8 +99,9 @@ int box_forkserver(int sock, const struct box_fork_hooks *hooks, struct box_erro
             box_fail(&reply.error, "zygote", "the request is not of this version");
         } else {
             hooks->before();
-            reply.pid = clone_sandbox(fds.into, &pidfd);
+            reply.pid = clone_sandbox(fds.into, fds.net >= 0, &pidfd);
             if (reply.pid == 0) {
+                BOX_STEP("sandbox: cloned");
                 if (box_spawn_setup(&request, &fds, err) < 0)
                     _exit(125);
                 hooks->child();
@@ -97,10 +110,13 @@ int box_forkserver(int sock, const struct box_fork_hooks *hooks, struct box_erro
             if (reply.pid < 0)
                 box_fail(&reply.error, STAGE, "cannot clone a sandbox");
             hooks->parent();
+            BOX_STEP("zygote: cloned");
         }
         for (size_t which = 0; which < count; which++)
             close(flat[which]);
+        BOX_STEP("zygote: let go");
         int sent = box_wire_send(sock, &reply, sizeof reply, &pidfd, pidfd >= 0);
+        BOX_STEP("zygote: answered");
         if (pidfd >= 0)
             close(pidfd);
         if (sent < 0)

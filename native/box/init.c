@@ -69,6 +69,7 @@ __attribute__((noreturn, noinline, used)) static void wait_for_guest(long guest)
     if (report_descriptor > 0)
         raw(SYS_close_range, 0, report_descriptor - 1, 0, 0);
     raw(SYS_close_range, report_descriptor + 1, ~0u, 0, 0);
+    BOX_STEP("process 1: waits");
     for (;;) {
         long ended = raw(SYS_wait4, -1, (long)&status, __WALL, 0);
         if (ended == -EINTR)
@@ -76,8 +77,10 @@ __attribute__((noreturn, noinline, used)) static void wait_for_guest(long guest)
         if (ended == guest || ended < 0)
             break;
     }
+    BOX_STEP("process 1: reaped the guest");
     report.status = status;
     raw(SYS_write, report_descriptor, (long)&report, sizeof report, 0);
+    BOX_STEP("process 1: reported");
     for (;;)
         raw(SYS_exit_group, 0, 0, 0, 0);
 }
@@ -124,6 +127,7 @@ int box_init_split(int report_fd, struct box_error *err)
         syscall(SYS_set_robust_list, robust_head, robust_size);
     sigprocmask(SIG_SETMASK, &before, NULL);
     close(report_fd);
+    BOX_STEP("guest: split off");
     return 0;
 }
 

@@ -3,6 +3,7 @@
 #define BOX_INTERNAL_H
 
 #include "box.h"
+#include "steps.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -31,7 +32,9 @@ static inline int box_take(int *fd)
 
 /* cgroup: how each kind of host names and formats things. */
 struct box_cgroup_ops {
-    const char *peak_file;
+    /* Sets peak_fd, and peak_sampled where the kernel keeps no peak. */
+    int (*open_peak)(const struct box_host *host, struct box_leaf *leaf, struct box_error *err);
+    int (*read_peak)(const struct box_host *host, const struct box_leaf *leaf, uint64_t *bytes, struct box_error *err);
     int (*write_limits)(const struct box_host *host, const struct box_leaf *leaf, const struct box_limits *limits,
                         struct box_error *err);
     int (*set_cpu)(const struct box_host *host, const struct box_leaf *leaf, uint32_t quota_us, struct box_error *err);
@@ -53,12 +56,23 @@ int box_knob_set(const struct box_host *host, const struct box_leaf *leaf, enum 
                  const char *file, const char *value, struct box_error *err);
 int box_knob_read(const struct box_host *host, const struct box_leaf *leaf, enum box_hierarchy hierarchy,
                   const char *file, char *buffer, size_t size, struct box_error *err);
+/* The number that an open file holds. */
+int box_number(int fd, uint64_t *number);
 /* The number after `key` in the text of a flat keyed file; 0 where it is absent. */
 uint64_t box_keyed(const char *text, const char *key);
+
+/* delegation: choose host->home for an engine called `slice`, and with it every host->dir; host->tree is set. */
+int box_home_find(struct box_host *host, const char *slice, struct box_error *err);
+/* Get the engine's process out of its home where it has to, and hand the controllers down there. */
+int box_home_open(const struct box_host *host, struct box_error *err);
+/* Hand memory, cpu and pids down from a directory to those in it. */
+int box_controllers_enable(const char *directory, struct box_error *err);
 
 /* A sandbox's own mounts: /proc, /tmp, /var/task. */
 int box_mounts_enter(int tmp_fd, int code_fd, struct box_error *err);
 int box_net_loopback_up(struct box_error *err);
+/* In the namespace `own_ns`, which has just been made: tie it to the router. */
+int box_net_join_router(int own_ns, const struct box_net_link *link, struct box_error *err);
 int box_rlimits_set(const struct box_fork_request *request, struct box_error *err);
 int box_privs_drop(uint32_t uid, struct box_error *err);
 int box_seccomp_load(struct box_error *err);

@@ -13,8 +13,10 @@
 
 int box_kill(int pidfd, struct box_error *err)
 {
+    BOX_STEP("kill");
     if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
         return box_fail(err, "kill", "cannot kill the sandbox");
+    BOX_STEP("killed");
     return 0;
 }
 
@@ -30,6 +32,7 @@ int box_reap(int pidfd, int *status, struct box_error *err)
     }
     if (info.si_pid == 0)
         return 0;
+    BOX_STEP("reaped");
     *status = info.si_code == CLD_EXITED ? (info.si_status & 0xff) << 8 : info.si_status & 0x7f;
     return 1;
 }

@@ -2,19 +2,40 @@
  *
  * A tmpfs would be simpler, and its pages would be charged to the memory tier (moby#47967). Here the pages are
  * reclaimable cache. Nothing of it has a name: the file is unlinked from birth, the loop device clears itself, the
- * mount hangs on its descriptor. Whatever is killed, the kernel takes all of it away. */
+ * mount hangs on its descriptor. Whatever is killed, the kernel takes all of it away.
+ *
+ * What becomes /tmp is a folder in the image, since fscrypt takes no policy on a root. The mount that a sandbox gets is
+ * of the whole image; the sandbox covers it with that folder (box_mounts_enter). A detached mount of the folder alone
+ * could be made here from Linux 6.15 on only.
+ *
+ * An image costs some 2 ms to make and 2 ms to take away, so one that was used is emptied and handed out again under
+ * another key, in a tenth of that: only where it is encrypted, because removing the key proves that nobody has a file
+ * of it open, and only if it is then exactly as it was. */
+#include "scratch.h"
 #include "internal.h"
 #include "mountapi.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/loop.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 
 static const char STAGE[] = "tmp image";
+static const char MOUNT_STAGE[] = "tmp mount";
+
+enum {
+    WIPE_MAX = 1000,       /* files that are removed one by one; more go with the file system */
+    RENEWALS_MAX = 64,     /* what a sandbox may leave in the kernel's structures does not add up */
+    KEPT_BYTES = 4 << 20,  /* what an image may take of the disk beyond a fresh one before that is given back */
+    DIRTY_BYTES = 1 << 20, /* not worth the trouble of dropping */
+    SHUTDOWN_NO_FLUSH = 2, /* EXT4_GOING_FLAGS_NOLOGFLUSH */
+};
+#define EXT4_SHUTDOWN _IOR('X', 125, uint32_t)
 
 /* Copy the parts of a sparse file that hold data. */
 static int copy_extents(int from, int to, struct box_error *err)
@@ -38,10 +59,35 @@ static int copy_extents(int from, int to, struct box_error *err)
     return errno == ENXIO ? 0 : box_fail(err, STAGE, "cannot find the next extent");
 }
 
-/* Bind `image` to a free loop device that clears itself; returns the device and writes its path. */
-static int attach_loop(int image, char *path, size_t size, struct box_error *err)
+static int make_image(const char *template_path, const char *dir, unsigned flags, struct box_error *err)
+{
+    struct stat status;
+
+    cleanup_close int template = open(template_path, O_RDONLY | O_CLOEXEC);
+    if (template <0)
+        return box_fail(err, STAGE, "cannot open the template %s", template_path);
+    cleanup_close int image = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (image < 0)
+        return box_fail(err, STAGE, "cannot make a nameless file in %s", dir);
+    BOX_STEP("tmp: image made");
+    if (flags & BOX_SCRATCH_RESERVE && (fstat(template, &status) < 0 || fallocate(image, 0, 0, status.st_size) < 0))
+        return box_fail(err, STAGE, "cannot set %lld MB aside in %s", (long long)status.st_size >> 20, dir);
+    if (copy_extents(template, image, err) < 0)
+        return -1;
+    BOX_STEP("tmp: image filled");
+    return box_take(&image);
+}
+
+static void loop_path(unsigned loop, char *path, size_t size)
+{
+    snprintf(path, size, "/dev/loop%u", loop);
+}
+
+/* Bind `image` to a free loop device that clears itself; returns the device and its number. */
+static int attach_loop(int image, unsigned *loop, struct box_error *err)
 {
     cleanup_close int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+    char path[32];
 
     if (control < 0)
         return box_fail(err, "tmp loop device", "cannot open /dev/loop-control");
@@ -49,11 +95,12 @@ static int attach_loop(int image, char *path, size_t size, struct box_error *err
         int number = ioctl(control, LOOP_CTL_GET_FREE);
         if (number < 0)
             return box_fail(err, "tmp loop device", "no free loop device");
-        snprintf(path, size, "/dev/loop%d", number);
+        loop_path(*loop = (unsigned)number, path, sizeof path);
         cleanup_close int device = open(path, O_RDWR | O_CLOEXEC);
         if (device < 0)
             return box_fail(err, "tmp loop device", "cannot open %s", path);
         struct loop_config config = {.fd = (unsigned)image, .info.lo_flags = LO_FLAGS_AUTOCLEAR};
+        BOX_STEP("tmp: loop device opened");
         if (ioctl(device, LOOP_CONFIGURE, &config) == 0)
             return box_take(&device);
         if (errno != EBUSY) /* EBUSY: somebody else took that number in between */
@@ -62,57 +109,205 @@ static int attach_loop(int image, char *path, size_t size, struct box_error *err
     return box_fail(err, "tmp loop device", "every free loop device was taken by others");
 }
 
-int box_scratch_mount(const char *template_path, const char *dir, struct box_error *err)
+/* A detached mount of the image: its file system is opened by the first, and the same one for those after. */
+static int mount_image(unsigned loop, struct box_error *err)
 {
-    char device_path[32];
+    char path[32];
 
-    cleanup_close int template = open(template_path, O_RDONLY | O_CLOEXEC);
-    if (template <0)
-        return box_fail(err, STAGE, "cannot open the template %s", template_path);
-    cleanup_close int image = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (image < 0)
-        return box_fail(err, STAGE, "cannot make a nameless file in %s", dir);
-    if (copy_extents(template, image, err) < 0)
-        return -1;
-    cleanup_close int device = attach_loop(image, device_path, sizeof device_path, err);
-    if (device < 0)
-        return -1;
+    loop_path(loop, path, sizeof path);
     cleanup_close int fs = box_fsopen("ext4");
     if (fs < 0)
-        return box_fail(err, "tmp mount", "this kernel has no ext4");
-    /* noinit_itable: no kernel thread that writes inode tables nobody will use. */
-    if (box_fsconfig(fs, FSCONFIG_SET_STRING, "source", device_path) < 0 ||
+        return box_fail(err, MOUNT_STAGE, "this kernel has no ext4");
+    /* noinit_itable: no kernel thread that writes inode tables nobody will use. nobarrier: nobody reads the image after
+     * a crash, so that no fsync in a sandbox has to wait for the host's disk. remount-ro: when a full disk has cost the
+     * file system a part of itself, writes fail from there on. */
+    if (box_fsconfig(fs, FSCONFIG_SET_STRING, "source", path) < 0 ||
         box_fsconfig(fs, FSCONFIG_SET_FLAG, "noinit_itable", NULL) < 0 ||
+        box_fsconfig(fs, FSCONFIG_SET_FLAG, "nobarrier", NULL) < 0 ||
+        box_fsconfig(fs, FSCONFIG_SET_STRING, "errors", "remount-ro") < 0 ||
         box_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) < 0)
-        return box_fail(err, "tmp mount", "cannot mount %s", device_path);
-    cleanup_close int mount = box_fsmount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME);
-    if (mount < 0)
-        return box_fail(err, "tmp mount", "cannot mount %s", device_path);
-    if (fchmodat(mount, ".", 01777, 0) < 0 || (unlinkat(mount, "lost+found", AT_REMOVEDIR) < 0 && errno != ENOENT))
-        return box_fail(err, "tmp mount", "cannot prepare /tmp");
-    return box_take(&mount);
+        return box_fail(err, MOUNT_STAGE, "cannot mount %s", path);
+    BOX_STEP("tmp: file system open");
+    int mount = box_fsmount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME);
+    return mount >= 0 ? mount : box_fail(err, MOUNT_STAGE, "cannot mount %s", path);
 }
 
-int box_scratch_tmpfs(uint64_t size_bytes, struct box_error *err)
+/* How full the file system is. */
+static int count_used(int fd, uint64_t *bytes, uint64_t *files)
 {
-    char size[24];
+    struct statfs status;
 
+    if (fstatfs(fd, &status) < 0)
+        return -1;
+    *bytes = (uint64_t)(status.f_blocks - status.f_bfree) * (uint64_t)status.f_bsize;
+    *files = (uint64_t)(status.f_files - status.f_ffree);
+    return 0;
+}
+
+/* Bytes of the disk that an image takes. */
+static int count_disk(int image, uint64_t *bytes)
+{
+    struct stat status;
+
+    if (fstat(image, &status) < 0)
+        return -1;
+    *bytes = (uint64_t)status.st_blocks * 512;
+    return 0;
+}
+
+static int make_folder(struct box_scratch *scratch, struct box_error *err)
+{
+    if (mkdirat(scratch->root, BOX_SCRATCH_FOLDER, 0700) < 0)
+        return box_fail(err, MOUNT_STAGE, "cannot make the folder for /tmp");
+    if (scratch->flags & BOX_SCRATCH_ENCRYPT &&
+        box_crypt_lock(scratch->root, BOX_SCRATCH_FOLDER, scratch->key_id, err) < 0)
+        return -1;
+    if (fchmodat(scratch->root, BOX_SCRATCH_FOLDER, 01777, 0) < 0)
+        return box_fail(err, MOUNT_STAGE, "cannot open the folder for /tmp to all");
+    return 0;
+}
+
+static int fill_scratch(struct box_scratch *scratch, const char *template_path, const char *dir, struct box_error *err)
+{
+    scratch->image = make_image(template_path, dir, scratch->flags, err);
+    if (scratch->image < 0)
+        return -1;
+    cleanup_close int device = attach_loop(scratch->image, &scratch->loop, err);
+    if (device < 0)
+        return -1;
+    BOX_STEP("tmp: loop device bound");
+    scratch->mount = mount_image(scratch->loop, err);
+    if (scratch->mount < 0)
+        return -1;
+    BOX_STEP("tmp: mounted");
+    /* What lies around the folder is the engine's: closed to the sandbox, should it ever see it. */
+    scratch->root = openat(scratch->mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (scratch->root < 0 || fchmod(scratch->root, 0700) < 0 ||
+        (unlinkat(scratch->root, "lost+found", AT_REMOVEDIR) < 0 && errno != ENOENT))
+        return box_fail(err, MOUNT_STAGE, "cannot prepare /tmp");
+    if (make_folder(scratch, err) < 0)
+        return -1;
+    if (count_used(scratch->root, &scratch->base_bytes, &scratch->base_files) < 0 ||
+        count_disk(scratch->image, &scratch->base_disk) < 0)
+        return box_fail(err, MOUNT_STAGE, "cannot ask for what is used");
+    BOX_STEP("tmp: ready");
+    return 0;
+}
+
+int box_scratch_open(struct box_scratch *scratch, const char *template_path, const char *dir, unsigned flags,
+                     struct box_error *err)
+{
+    *scratch = (struct box_scratch){.mount = -1, .root = -1, .image = -1, .flags = flags};
+    if (fill_scratch(scratch, template_path, dir, err) == 0)
+        return 0;
+    box_scratch_close(scratch);
+    return -1;
+}
+
+int box_scratch_tmpfs(struct box_scratch *scratch, uint64_t size_bytes, uint64_t files, struct box_error *err)
+{
+    char size[24], inodes[24];
+
+    *scratch = (struct box_scratch){.mount = -1, .root = -1, .image = -1};
     snprintf(size, sizeof size, "%llu", (unsigned long long)size_bytes);
+    snprintf(inodes, sizeof inodes, "%llu", (unsigned long long)files + 1); /* one is the root's */
     cleanup_close int fs = box_fsopen("tmpfs");
     if (fs < 0 || box_fsconfig(fs, FSCONFIG_SET_STRING, "size", size) < 0 ||
+        box_fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", inodes) < 0 ||
         box_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "1777") < 0 ||
         box_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) < 0)
-        return box_fail(err, "tmp mount", "cannot make a tmpfs of %s bytes", size);
-    int mount = box_fsmount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME);
-    return mount >= 0 ? mount : box_fail(err, "tmp mount", "cannot mount a tmpfs");
+        return box_fail(err, MOUNT_STAGE, "cannot make a tmpfs of %s bytes", size);
+    scratch->mount = box_fsmount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME);
+    if (scratch->mount < 0)
+        return box_fail(err, MOUNT_STAGE, "cannot mount a tmpfs");
+    if (count_used(scratch->mount, &scratch->base_bytes, &scratch->base_files) == 0)
+        return 0;
+    box_fail(err, MOUNT_STAGE, "cannot ask for what is used");
+    box_scratch_close(scratch);
+    return -1;
 }
 
 int box_mount_used(int mount_fd, uint64_t *bytes, struct box_error *err)
 {
-    struct statfs status;
+    uint64_t files;
 
-    if (fstatfs(mount_fd, &status) < 0)
-        return box_fail(err, "tmp mount", "cannot ask for what is used");
-    *bytes = (uint64_t)(status.f_blocks - status.f_bfree) * (uint64_t)status.f_bsize;
+    if (count_used(mount_fd, bytes, &files) < 0)
+        return box_fail(err, MOUNT_STAGE, "cannot ask for what is used");
     return 0;
+}
+
+/* Remove what the sandbox made. Pages that were not written to the disk yet never will be. */
+static int wipe(const struct box_scratch *scratch)
+{
+    uint64_t bytes, files;
+
+    if (count_used(scratch->root, &bytes, &files) < 0 || files > scratch->base_files + WIPE_MAX)
+        return -1;
+    cleanup_close int folder =
+        openat(scratch->root, BOX_SCRATCH_FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return folder < 0 ? -1 : box_folder_empty(folder);
+}
+
+/* Give the disk back what the image took of it, if that is worth it. */
+static int trim(const struct box_scratch *scratch)
+{
+    struct fstrim_range all = {.len = ~0ull};
+    uint64_t bytes;
+
+    if (scratch->flags & BOX_SCRATCH_RESERVE)
+        return 0;
+    if (count_disk(scratch->image, &bytes) < 0)
+        return -1;
+    if (bytes <= scratch->base_disk + KEPT_BYTES)
+        return 0;
+    if (ioctl(scratch->root, FITRIM, &all) < 0 || count_disk(scratch->image, &bytes) < 0)
+        return -1;
+    return bytes <= scratch->base_disk + KEPT_BYTES ? 0 : -1;
+}
+
+int box_scratch_renew(struct box_scratch *scratch)
+{
+    struct box_error ignored;
+    uint64_t bytes, files;
+
+    if (!(scratch->flags & BOX_SCRATCH_ENCRYPT) || scratch->root < 0 || scratch->renewals == RENEWALS_MAX)
+        return 0;
+    box_close_ptr(&scratch->mount);
+    scratch->mount = -1;
+    if (wipe(scratch) < 0 || unlinkat(scratch->root, BOX_SCRATCH_FOLDER, AT_REMOVEDIR) < 0 ||
+        box_crypt_forget(scratch->root, scratch->key_id) < 0 || trim(scratch) < 0)
+        return 0;
+    BOX_STEP("tmp: emptied");
+    if (make_folder(scratch, &ignored) < 0 || count_used(scratch->root, &bytes, &files) < 0 ||
+        bytes != scratch->base_bytes || files != scratch->base_files)
+        return 0;
+    scratch->mount = mount_image(scratch->loop, &ignored);
+    if (scratch->mount < 0)
+        return 0;
+    scratch->renewals++;
+    BOX_STEP("tmp: renewed");
+    return 1;
+}
+
+/* Keep the last unmount from writing what nobody will read: 100 MB of it is a second of encryption. */
+static void drop_unwritten(const struct box_scratch *scratch)
+{
+    uint64_t bytes, files;
+    uint32_t how = SHUTDOWN_NO_FLUSH;
+
+    if (count_used(scratch->root, &bytes, &files) < 0 || bytes < scratch->base_bytes + DIRTY_BYTES)
+        return;
+    /* The kernel logs each shutdown, so that one is only for what would take long to remove. */
+    if (wipe(scratch) < 0 && ioctl(scratch->root, EXT4_SHUTDOWN, &how) < 0)
+        return; /* then it is written, which takes its time */
+}
+
+void box_scratch_close(struct box_scratch *scratch)
+{
+    if (scratch->root >= 0)
+        drop_unwritten(scratch);
+    box_close_ptr(&scratch->mount);
+    box_close_ptr(&scratch->root);
+    box_close_ptr(&scratch->image);
+    scratch->mount = scratch->root = scratch->image = -1;
 }

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 enum { GUEST_CONTROL_FD = 3, GUEST_REPORT_FD = 4 };
@@ -35,11 +36,10 @@ static int name_host(const struct box_fork_request *request, const struct box_fo
     return 0;
 }
 
-static int bring_loopback_up(const struct box_fork_request *request, const struct box_fork_fds *fds,
-                             struct box_error *err)
+static int join_network(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
 {
-    (void)request, (void)fds;
-    return box_net_loopback_up(err);
+    (void)request;
+    return fds->net >= 0 ? box_net_enter(fds->net, err) : box_net_loopback_up(err);
 }
 
 static int enter_mounts(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
@@ -51,6 +51,7 @@ static int enter_mounts(const struct box_fork_request *request, const struct box
 static int leave_terminal(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
 {
     (void)request, (void)fds;
+    umask(022); /* whatever the engine's is */
     if (setsid() < 0)
         return box_fail(err, "session", "cannot leave the zygote's");
     return 0;
@@ -101,7 +102,7 @@ static step *const STEPS[] = {
     join_cgroups,      /* first: what follows is charged to the leaf */
     hide_cgroups,      /* after joining, so that the leaf is the root of what is seen */
     name_host,         /* */
-    bring_loopback_up, /* needs root over the new network namespace */
+    join_network,      /* needs root over the network namespace */
     enter_mounts,      /* /proc shows the new PID namespace; the mounts stay behind when their descriptors close */
     leave_terminal,    /* */
     place_descriptors, /* the last step that uses those of the request */
@@ -121,6 +122,7 @@ int box_spawn_setup(const struct box_fork_request *request, const struct box_for
             box_report_write(report_fd, &report);
             return -1;
         }
+        BOX_STEP("sandbox: set-up step done");
         if (STEPS[which] == place_descriptors)
             report_fd = GUEST_REPORT_FD;
     }

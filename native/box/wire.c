@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 static const char STAGE[] = "zygote";
 
@@ -48,7 +50,8 @@ ssize_t box_wire_receive(int sock, void *body, size_t size, int *fds, size_t *n_
 
     *n_fds = 0;
     do
-        got = recvmsg(sock, &message, MSG_CMSG_CLOEXEC);
+        got = recvmsg(sock, &message,
+                      MSG_CMSG_CLOEXEC | MSG_TRUNC); /* TRUNC: the length of what came, not of what fits */
     while (got < 0 && errno == EINTR);
     if (got < 0)
         return -1;
@@ -74,12 +77,15 @@ int box_fork_send(int sock, const struct box_fork_request *request, const struct
     int flat[BOX_WIRE_FDS] = {fds->control, fds->log, fds->report, fds->tmp, fds->code};
     size_t count = 5;
 
+    if (request->net)
+        flat[count++] = fds->net;
     if (request->into)
         flat[count++] = fds->into;
     for (uint32_t which = 0; which < request->n_join; which++)
         flat[count++] = fds->join[which];
     if (box_wire_send(sock, request, sizeof *request, flat, count) < 0)
         return box_fail(err, STAGE, "it does not take requests");
+    BOX_STEP("fork: asked");
     return 0;
 }
 
@@ -101,15 +107,32 @@ int box_fork_receive(int sock, int timeout_ms, pid_t *pid, struct box_error *err
     ssize_t got = box_wire_receive(sock, &reply, sizeof reply, &pidfd, &n_fds);
     if (got == 0)
         errno = EPIPE;
+    else if (got > 0 && got != sizeof reply)
+        errno = EPROTO;
     if (got != sizeof reply) {
         if (n_fds > 0)
             close(pidfd);
         return box_fail(err, STAGE, "it is gone");
     }
-    if (reply.pid < 0 || n_fds == 0) {
+    if (reply.pid <= 0) {
+        if (n_fds > 0)
+            close(pidfd);
         *err = reply.error;
         return -1;
     }
+    if (n_fds == 0) {
+        /* This process has no descriptor free for it. It is the parent, so the number is the child's until it waits; a
+         * number that is no child's is nobody to kill. */
+        siginfo_t info;
+        if (waitid(P_PID, (id_t)reply.pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0) {
+            kill(reply.pid, SIGKILL);
+            while (waitpid(reply.pid, NULL, __WALL) < 0 && errno == EINTR)
+                ;
+        }
+        errno = EMFILE;
+        return box_fail(err, "descriptors", "no descriptor is free for the sandbox");
+    }
     *pid = reply.pid;
+    BOX_STEP("fork: answered");
     return pidfd;
 }

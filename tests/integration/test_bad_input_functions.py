@@ -7,13 +7,15 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from engine.v1 import reports_pb2 as pb
-from tests.engines import Answer, Engine, engine, zip_of
+from tests.doors import Answer, zip_of
+from tests.engines import Engine, engine
 
 pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
 
@@ -39,7 +41,7 @@ class Row:
     """One way to fail. In `document`, {id} is the request's id."""
 
     body: str  # of the handler; or the whole module, where `module` is set
-    outcome: pb.Outcome
+    outcome: pb.Outcome.ValueType
     document: Mapping[str, Any]
     status: str | None = None  # at the end of the REPORT line
     handler: str = "app.handler"
@@ -260,6 +262,23 @@ def check_report(row: Row, answer: Answer) -> None:
         assert row.timeout_ms * 1000 <= report.handler_us < (row.timeout_ms + 1_000) * 1000
 
 
+async def test_an_init_phase_that_does_not_end_is_stopped_at_its_own_limit(tmp_path: Path) -> None:
+    async with engine(tmp_path / "data", init_timeout_ms=300) as brief:
+        await brief.grpc.create("stuck", zip_of("while True: pass\n"), timeout_ms=60_000)
+        for door in (brief.grpc, brief.http):
+            answer = await door.invoke("stuck")
+            assert answer.json() == {
+                "errorType": "Sandbox.Timedout",
+                "errorMessage": f"RequestId: {answer.request_id} Error: Task timed out after 0.30 seconds",
+            }
+            assert b"Status: timeout" in answer.log
+            assert b"Task timed out after 0.30 seconds" in answer.log
+            if answer.report is not None:
+                assert answer.report.outcome == pb.OUTCOME_TIMEOUT
+                assert answer.report.init_us >= 300_000
+                assert answer.report.handler_us == 0
+
+
 async def test_what_ended_a_function_is_in_its_log_before_its_report(running: Engine, door: str) -> None:
     name = f"told-{door}"
     code = zip_of("import os\ndef handler(event, context):\n    print('about to go', flush=True)\n    os._exit(5)\n")
@@ -286,6 +305,7 @@ async def test_a_result_of_the_limit_comes_out_whole(running: Engine, door: str)
     assert answer.json() == "x" * (6_291_556 - 2)
 
 
+@pytest.mark.time_limit(180)
 async def test_a_flood_of_log_lines_holds_nobody_up_and_ends_in_an_answer(
     running: Engine, door: str, counts: Mapping[str, int]
 ) -> None:

@@ -21,7 +21,8 @@ from google.rpc import error_details_pb2
 
 from engine.v1 import functions_pb2
 from engine.v1 import reports_pb2 as pb
-from tests.engines import ARN, Answer, Engine, Refused, detail, engine, refusal, zip_of
+from tests.doors import ARN, Answer, Refused, detail, refusal, zip_of
+from tests.engines import Engine, engine
 from tests.unit.registry.zips import LINK, Member, hostile, ordinary
 
 pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
@@ -287,6 +288,7 @@ def garbage(chance: random.Random) -> bytes:
     return beginning + noise
 
 
+@pytest.mark.time_limit(300)
 async def test_garbage_on_both_ports_disturbs_nobody(running: Engine, counts: Mapping[str, int]) -> None:
     chance = random.Random(2)
     ports = (running.service.grpc_port, running.service.http_port)

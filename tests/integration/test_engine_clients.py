@@ -17,20 +17,9 @@ import pytest_asyncio
 
 from engine.v1 import invocations_pb2, logs_pb2
 from engine.v1 import reports_pb2 as pb
-from tests.engines import (
-    HOLD,
-    Engine,
-    Refused,
-    engine,
-    held,
-    leaves_of,
-    let_go,
-    members_of,
-    refusal,
-    until,
-    waiting,
-    zip_of,
-)
+from tests.doors import Refused, refusal, zip_of
+from tests.engines import Engine, engine
+from tests.remains import HOLD, held, leaves_of, let_go, members_of, until, waiting
 
 pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
 
@@ -136,7 +125,7 @@ async def test_what_a_function_writes_comes_in_its_order_and_a_large_answer_in_p
     ids=["exception", "exit", "timeout"],
 )
 async def test_a_failure_ends_a_stream_with_one_terminal_frame(
-    running: Engine, body: str, outcome: pb.Outcome, error_type: str
+    running: Engine, body: str, outcome: pb.Outcome.ValueType, error_type: str
 ) -> None:
     source = f"def handler(event, context):\n    print('said')\n    {body}\n"
     await running.grpc.create("failing", zip_of(source), timeout_ms=1_000)
@@ -266,7 +255,7 @@ async def test_an_http_client_that_leaves_does_not_stop_the_function(running: En
 
 async def test_a_follower_of_a_log_sees_each_line_as_it_is_written(running: Engine, function: str) -> None:
     await running.grpc.invoke(function)
-    call = running.grpc.logs.TailLogs(logs_pb2.TailLogsRequest(name="functions/held", follow=True))
+    call: Any = running.grpc.logs.TailLogs(logs_pb2.TailLogsRequest(name="functions/held", follow=True))
     kept = [(await asyncio.wait_for(call.read(), 10)).line.text.split(b" ")[0] for _ in range(3)]
     assert kept == [b"START", b"END", b"REPORT"]
     under_way = asyncio.ensure_future(running.grpc.invoke(function, HELD))

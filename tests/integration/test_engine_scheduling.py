@@ -13,22 +13,9 @@ from botocore.exceptions import ClientError
 from google.rpc import error_details_pb2
 
 from engine.v1 import reports_pb2 as pb
-from tests.engines import (
-    HOLD,
-    Engine,
-    Refused,
-    cgroups_of,
-    detail,
-    engine,
-    held,
-    http_refusal,
-    leaves_of,
-    let_go,
-    loops_of,
-    refusal,
-    until,
-    zip_of,
-)
+from tests.doors import Refused, detail, http_refusal, refusal, zip_of
+from tests.engines import Engine, engine
+from tests.remains import HOLD, cgroups_of, held, leaves_of, let_go, loops_of, until
 
 pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
 

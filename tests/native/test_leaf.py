@@ -70,7 +70,7 @@ def test_a_name_that_is_taken_is_refused_and_the_other_leaf_is_left_alone(host: 
 
 
 def test_a_process_over_its_memory_is_killed_and_counted(host: box.Host) -> None:
-    leaf = make(host)
+    leaf = make(host, cpu_quota_us=0)
     with join(host, leaf, "x = [bytearray(1 << 20) for _ in range(200)]") as process:
         assert process.wait(30) == -9
     assert leaf.oom_kills() == 1

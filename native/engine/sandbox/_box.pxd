@@ -1,5 +1,5 @@
 # The C-visible shape of native/box/box.h, as far as the engine's side uses it.
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "box.h" nogil:
@@ -12,6 +12,8 @@ cdef extern from "box.h" nogil:
     enum: BOX_WIRE_VERSION
     enum: BOX_REPORT_FAILED
     enum: BOX_REPORT_EXITED
+    const char *BOX_RESOLVER
+    const char *BOX_RESOLVER_ELSE
     enum: BOX_CGROUP_NONE
     enum: BOX_CGROUP_V1
     enum: BOX_CGROUP_V2
@@ -40,6 +42,27 @@ cdef extern from "box.h" nogil:
         uint64_t peak_bytes
         uint64_t cpu_us
 
+    enum: BOX_SCRATCH_ENCRYPT
+    enum: BOX_SCRATCH_RESERVE
+
+    struct box_scratch:
+        int mount
+        unsigned loop
+    struct box_net:
+        int ns
+        int counters
+
+    struct box_net_link:
+        int router_sock
+        uint32_t index
+        uint32_t outer
+        uint32_t inner
+        uint32_t mtu
+
+    struct box_link_end:
+        char name[16]
+        uint32_t index
+
     struct box_fork_request:
         uint32_t version
         uint32_t uid
@@ -48,6 +71,7 @@ cdef extern from "box.h" nogil:
         uint32_t n_join
         uint32_t n_opt
         uint32_t into
+        uint32_t net
         char hostname[64]
 
     struct box_fork_fds:
@@ -56,6 +80,7 @@ cdef extern from "box.h" nogil:
         int report
         int tmp
         int code
+        int net
         int into
         int join[5]
 
@@ -75,10 +100,22 @@ cdef extern from "box.h" nogil:
     int box_leaf_reclaimable(const box_host *host, const box_leaf *leaf, uint64_t *count, box_error *err)
     int box_leaf_oom_kills(const box_host *host, const box_leaf *leaf, uint64_t *count, box_error *err)
     int box_leaf_remove(const box_host *host, box_leaf *leaf, box_error *err)
-    int box_scratch_mount(const char *template_path, const char *dir, box_error *err)
-    int box_scratch_tmpfs(uint64_t size_bytes, box_error *err)
+    int box_scratch_open(box_scratch *scratch, const char *template_path, const char *dir, unsigned flags,
+                         box_error *err)
+    int box_scratch_tmpfs(box_scratch *scratch, uint64_t size_bytes, uint64_t files, box_error *err)
     int box_mount_used(int mount_fd, uint64_t *count, box_error *err)
+    int box_scratch_renew(box_scratch *scratch)
+    void box_scratch_close(box_scratch *scratch)
     int box_code_mount(const char *path, box_error *err)
+    int box_net_make(const box_net_link *link, box_net *made, box_error *err)
+    int box_net_enter(int ns, box_error *err)
+    int box_rtnl_open(box_error *err)
+    int box_link_pair(int sock, const box_link_end *near, const box_link_end *far, int far_ns, uint32_t mtu,
+                      box_error *err)
+    int box_link_up(int sock, const char *name, box_error *err)
+    int box_link_remove(int sock, const char *name, box_error *err)
+    int box_address_add(int sock, uint32_t index, uint32_t address, uint8_t prefix, box_error *err)
+    int box_route_default(int sock, uint32_t via, box_error *err)
     int box_fork_send(int sock, const box_fork_request *request, const box_fork_fds *fds, box_error *err)
     int box_fork_receive(int sock, int timeout_ms, int *pid, box_error *err)
     int box_kill(int pidfd, box_error *err)

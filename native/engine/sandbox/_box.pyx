@@ -139,8 +139,9 @@ cdef class Leaf:
 
 
 def fork(int sock, Leaf leaf, *, uid, pids, nofile, str hostname, int control, int log, int report, int tmp, int code,
-         int timeout_ms):
-    """Ask the zygote behind `sock` for a sandbox in `leaf`; returns (pidfd, pid). One caller at a time a socket."""
+         int net, int timeout_ms):
+    """Ask the zygote behind `sock` for a sandbox in `leaf`; returns (pidfd, pid). One caller at a time a socket. `net`
+    is a network namespace, -1 for one that the clone makes."""
     cdef box_error err
     cdef box_fork_request request
     cdef box_fork_fds fds
@@ -153,7 +154,8 @@ def fork(int sock, Leaf leaf, *, uid, pids, nofile, str hostname, int control, i
     request.pids = pids
     request.nofile = nofile
     memcpy(request.hostname, <const char *>name, len(name))
-    fds.control, fds.log, fds.report, fds.tmp, fds.code = control, log, report, tmp, code
+    request.net = net >= 0
+    fds.control, fds.log, fds.report, fds.tmp, fds.code, fds.net = control, log, report, tmp, code, net
     with nogil:
         n_join = box_leaf_join_fds(&leaf.owner.host, &leaf.leaf, &fds.into, fds.join, &err)
         if n_join >= 0:
@@ -189,27 +191,64 @@ def reap(int pidfd):
     return status if ended else None
 
 
-def scratch_mount(bytes template_path, bytes folder):
-    """A fresh /tmp from an image, as the descriptor of a detached mount."""
+cdef class Scratch:
+    """One /tmp. Its descriptor is a detached mount, for one sandbox."""
+
+    cdef box_scratch scratch
+    cdef bint whole
+
+    def __dealloc__(self):
+        if self.whole:
+            box_scratch_close(&self.scratch)
+
+    @property
+    def device(self):
+        return f"/dev/loop{self.scratch.loop}"
+
+    def fileno(self):
+        if not self.whole:
+            raise ValueError("this /tmp is closed")
+        return self.scratch.mount
+
+    def renew(self):
+        cdef int renewed
+        if not self.whole:
+            raise ValueError("this /tmp is closed")
+        with nogil:
+            renewed = box_scratch_renew(&self.scratch)
+        return renewed == 1
+
+    def close(self):
+        if self.whole:
+            self.whole = False
+            with nogil:
+                box_scratch_close(&self.scratch)
+
+
+def scratch_image(bytes template_path, bytes folder, *, bint encrypt, bint reserve):
+    """A fresh /tmp from an image."""
     cdef box_error err
-    cdef int fd
+    cdef int status
     cdef const char *template_text = template_path
     cdef const char *folder_text = folder
+    cdef unsigned flags = (BOX_SCRATCH_ENCRYPT if encrypt else 0) | (BOX_SCRATCH_RESERVE if reserve else 0)
+    cdef Scratch made = Scratch.__new__(Scratch)
     with nogil:
-        fd = box_scratch_mount(template_text, folder_text, &err)
-    if fd < 0:
+        status = box_scratch_open(&made.scratch, template_text, folder_text, flags, &err)
+    if status < 0:
         raise fault(&err)
-    return fd
+    made.whole = True
+    return made
 
 
-def scratch_tmpfs(size_bytes):
-    """A tmpfs as the descriptor of a detached mount."""
+def scratch_tmpfs(size_bytes, files):
+    """A /tmp in memory."""
     cdef box_error err
-    cdef uint64_t size = size_bytes
-    cdef int fd = box_scratch_tmpfs(size, &err)
-    if fd < 0:
+    cdef Scratch made = Scratch.__new__(Scratch)
+    if box_scratch_tmpfs(&made.scratch, size_bytes, files, &err) < 0:
         raise fault(&err)
-    return fd
+    made.whole = True
+    return made
 
 
 def mount_used(int mount_fd):
@@ -230,6 +269,99 @@ def code_mount(bytes path):
     return fd
 
 
+def net_make(link=None):
+    """A network namespace with loopback up: (its descriptor, that of its counters or -1). `link` is (router's
+    rtnetlink, index, outer address, inner address, MTU)."""
+    cdef box_error err
+    cdef box_net made
+    cdef box_net_link tied
+    cdef const box_net_link *chosen = NULL
+    cdef int status
+    if link is not None:
+        tied.router_sock, tied.index, tied.outer, tied.inner, tied.mtu = link
+        chosen = &tied
+    with nogil:
+        status = box_net_make(chosen, &made, &err)
+    if status < 0:
+        raise fault(&err)
+    return made.ns, made.counters
+
+
+def net_enter(int ns):
+    """The calling thread joins a network namespace."""
+    cdef box_error err
+    if box_net_enter(ns, &err) < 0:
+        raise fault(&err)
+
+
+def rtnl_open():
+    """A socket that speaks rtnetlink for the calling thread's namespace."""
+    cdef box_error err
+    cdef int fd = box_rtnl_open(&err)
+    if fd < 0:
+        raise fault(&err)
+    return fd
+
+
+cdef int fill_end(box_link_end *end, bytes name, index) except -1:
+    if len(name) >= <Py_ssize_t>sizeof(end.name):
+        raise ValueError(f"the name of an interface has at most {<Py_ssize_t>sizeof(end.name) - 1} bytes")
+    memset(end, 0, sizeof(end[0]))
+    memcpy(end.name, <const char *>name, len(name))
+    end.index = index
+    return 0
+
+
+def link_pair(int sock, near, far, int far_ns, mtu):
+    """A pair of virtual Ethernet devices: `near` where `sock` is, up, and `far` in `far_ns`, down. Each is (name,
+    index or 0)."""
+    cdef box_error err
+    cdef box_link_end near_end, far_end
+    cdef uint32_t bytes_a_packet = mtu
+    cdef int status
+    fill_end(&near_end, near[0].encode(), near[1])
+    fill_end(&far_end, far[0].encode(), far[1])
+    with nogil:
+        status = box_link_pair(sock, &near_end, &far_end, far_ns, bytes_a_packet, &err)
+    if status < 0:
+        raise fault(&err)
+
+
+def link_up(int sock, str name):
+    """Bring an interface up."""
+    cdef box_error err
+    cdef bytes text = name.encode()
+    if box_link_up(sock, text, &err) < 0:
+        raise fault(&err)
+
+
+def link_remove(int sock, str name):
+    """Remove an interface and its other end; whether it was there."""
+    cdef box_error err
+    cdef bytes encoded = name.encode()
+    cdef const char *text = encoded
+    cdef int status
+    with nogil:
+        status = box_link_remove(sock, text, &err)
+    if status < 0:
+        raise fault(&err)
+    return status == 1
+
+
+def address_add(int sock, index, address, prefix):
+    """Give an interface an IPv4 address."""
+    cdef box_error err
+    if box_address_add(sock, index, address, prefix, &err) < 0:
+        raise fault(&err)
+
+
+def route_default(int sock, via):
+    """Send what has no other route to an IPv4 address."""
+    cdef box_error err
+    if box_route_default(sock, via, &err) < 0:
+        raise fault(&err)
+
+
 def read_report(bytes data):
     """What a sandbox said on its report pipe: (wait status of the guest or None, SandboxFault or None)."""
     cdef box_report report
@@ -244,3 +376,4 @@ def read_report(bytes data):
 
 
 REPORT_BYTES = sizeof(box_report)
+RESOLVERS = ((<bytes>BOX_RESOLVER).decode(), (<bytes>BOX_RESOLVER_ELSE).decode())

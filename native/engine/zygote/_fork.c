@@ -32,6 +32,8 @@ static PyObject *enter_root(PyObject *module, PyObject *args)
             return PyErr_Format(PyExc_TypeError, "prefixes are bytes");
         paths[which] = PyBytes_AsString(encoded);
     }
+    if (box_zygote_shed(&err) < 0)
+        return raise_box_error(&err);
     if (box_root_enter(paths, (size_t)count, uid_base, uid_count, &err) < 0)
         return raise_box_error(&err);
     Py_RETURN_NONE;

@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from engine.errors import AlreadyExists, InvalidArgument, NotFound, NotServed, StaleEtag, StoreUnusable
+from engine.errors import AlreadyExists, HostUnfit, InvalidArgument, NotFound, NotServed, StaleEtag, StoreUnusable
 from engine.fabric.sqlite import Sqlite
 from engine.model.function import Egress, Function, FunctionState
 from engine.model.names import FunctionRef
@@ -111,6 +111,30 @@ async def test_egress_to_the_internet_is_refused_on_create_and_update(registry: 
     await registry.create("thumbs", NOTHING, sha256)
     with pytest.raises(NotServed):
         await registry.update("thumbs", internet)
+
+
+async def test_egress_to_the_internet_is_what_the_host_says_of_it_and_stays_with_a_function_that_has_it(
+    store: Sqlite, code: LocalCodeStore, sha256: str
+) -> None:
+    unfit = [False]
+
+    def refuse(egress: Egress) -> None:
+        if unfit[0] and egress is Egress.INTERNET:
+            raise HostUnfit("no forwarding", fix="turn it on")
+
+    registry = await FunctionRegistry.open(
+        store, code, runtimes=["python3.11"], default_runtime="python3.11", refuse_egress=refuse
+    )
+    internet = ConfigChange(egress=Egress.INTERNET)
+    assert (await registry.create("thumbs", internet, sha256)).config.egress is Egress.INTERNET
+    unfit[0] = True
+    with pytest.raises(HostUnfit):
+        await registry.create("others", internet, sha256)
+    assert (await registry.update("thumbs", ConfigChange(memory_mb=256))).config.egress is Egress.INTERNET
+    assert (await registry.update("thumbs", ConfigChange(egress=Egress.NONE))).config.egress is Egress.NONE
+    with pytest.raises(HostUnfit):
+        await registry.update("thumbs", internet)
+    await registry.close()
 
 
 async def test_an_update_changes_what_it_names_the_etag_and_the_time(

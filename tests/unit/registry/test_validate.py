@@ -100,7 +100,7 @@ def test_everything_wrong_is_said_at_once() -> None:
     assert caught.value.fix
 
 
-def test_egress_to_the_internet_is_refused_by_this_release_and_says_what_is_served() -> None:
+def test_egress_to_the_internet_is_refused_where_nobody_offers_it_and_says_what_is_served() -> None:
     refuse_unserved(GOOD)
     with pytest.raises(NotServed, match=r"only 'none' is") as caught:
         refuse_unserved(replace(GOOD, egress=Egress.INTERNET))

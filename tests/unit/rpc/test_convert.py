@@ -136,3 +136,5 @@ async def test_a_host_report_keeps_everything() -> None:
     assert (made.checks[0].mechanism, made.checks[0].detail) == ("cgroup v1 memory", "found")
     assert made.checks[1].fix == "build the kernel with it"
     assert (made.sandboxes, made.idle_sandboxes, made.concurrency) == (3, 2, 1)
+    assert [(count.kind, count.made, count.removed) for count in made.resources] == [("leaves", 5, 2)]
+    assert [(count.kind, count.count) for count in made.events] == [("timeouts", 1)]

@@ -17,7 +17,7 @@ from grpc_status import rpc_status
 
 from engine.errors import AlreadyExists, InvalidArgument, NotFound, StaleEtag
 from engine.model.function import CodeBlob, Function, FunctionConfig
-from engine.model.host import Check, HostReport
+from engine.model.host import Check, EventCount, HostReport, ResourceCount
 from engine.model.invocation import Completion, InvokeRequest, LogLine, Report, Sink
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
@@ -192,7 +192,8 @@ async def host() -> HostReport:
         Check("memory", True, "cgroup v1 memory", "found"),
         Check("seccomp", False, "", "no filter", "build the kernel with it"),
     )
-    return HostReport(checks, "0.1.0", ("python3.11",), 3, 2, 1)
+    made, befell = ResourceCount("leaves", 5, 2), EventCount("timeouts", 1)
+    return HostReport(checks, "0.1.0", ("python3.11",), 3, 2, 1, (made,), (befell,))
 
 
 @dataclass

@@ -1,0 +1,73 @@
+"""Counts of what the engine makes on its host and takes away again, and of what befell its sandboxes.
+
+Leaves to others who shows them (`cleave doctor`, GetHost). Guarantees: thread-safe; what was made and not yet removed
+is what is there, so that at the end of an engine the two are equal.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+
+from engine.model.host import EventCount, ResourceCount
+
+
+class Resource(enum.Enum):
+    """What the engine makes on its host."""
+
+    SANDBOXES = "sandboxes"  # from the decision to start one until nothing of it is left
+    LEAVES = "leaves"  # cgroup directories of one sandbox, in all hierarchies together
+    TMP_MOUNTS = "tmp_mounts"  # the ones kept ready too
+    ZYGOTES = "zygotes"
+    NETWORKS = "networks"  # network namespaces made ahead of a sandbox
+
+
+class Happening(enum.Enum):
+    """What can befall a sandbox, or the removal of one."""
+
+    OUT_OF_MEMORY = "out_of_memory"  # runs that the kernel killed at the memory tier
+    TIMEOUT = "timeouts"  # runs whose time was up
+    START_FAILED = "failed_starts"  # starts that ended in an error; what they had made was taken away
+    ZYGOTE_LOST = "lost_zygotes"  # zygotes that died, or did not answer, and were replaced
+    REMOVAL_RETRIED = "retried_removals"  # steps of a removal that failed and were tried again
+    REMOVAL_LATE = "late_removals"  # sandboxes whose close returned before the last of them was gone
+
+
+class Counts:
+    """One engine's, from its start on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made = dict.fromkeys(Resource, 0)
+        self._removed = dict.fromkeys(Resource, 0)
+        self._happened = dict.fromkeys(Happening, 0)
+
+    def made(self, resource: Resource) -> None:
+        """One more is there."""
+        with self._lock:
+            self._made[resource] += 1
+
+    def removed(self, resource: Resource) -> None:
+        """One of them is gone, wholly."""
+        with self._lock:
+            self._removed[resource] += 1
+
+    def happened(self, what: Happening) -> None:
+        """It happened once more."""
+        with self._lock:
+            self._happened[what] += 1
+
+    def alive(self, resource: Resource) -> int:
+        """How many are there."""
+        with self._lock:
+            return self._made[resource] - self._removed[resource]
+
+    def resources(self) -> tuple[ResourceCount, ...]:
+        """All of them, also those of which there was none."""
+        with self._lock:
+            return tuple(ResourceCount(kind.value, self._made[kind], self._removed[kind]) for kind in Resource)
+
+    def events(self) -> tuple[EventCount, ...]:
+        """All of them, also those that never happened."""
+        with self._lock:
+            return tuple(EventCount(kind.value, self._happened[kind]) for kind in Happening)

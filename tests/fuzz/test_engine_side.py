@@ -1,0 +1,280 @@
+"""What a guest can send to the engine: none of it raises, allocates beyond the limits, or keeps a run from ending."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import tracemalloc
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from engine.errors import SandboxFault
+from engine.guest import wire
+from engine.model.outcome import Outcome, StartKind
+from engine.sandbox import box
+from engine.sandbox.counts import Counts
+from engine.sandbox.janitor import Janitor
+from engine.sandbox.link import GuestLink, ProtocolError
+from engine.sandbox.linux import GUEST_LIMITS, LinuxSandbox
+from engine.sandbox.parts import Parts
+from tests.fuzz.streams import Streams, parse
+from tests.sandboxes import event, spec
+
+SEED = 20_260_801
+ANSWERS = (wire.RESULT, wire.ERROR, wire.TOO_LARGE, wire.INIT_ERROR, wire.READY, wire.HELLO)
+
+
+def guests_frames(streams: Streams) -> list[bytes]:
+    """What a guest says in its first event and in a second one, in one of the ways that end one."""
+    error = streams.odd({"errorMessage": "no", "errorType": "E", "stackTrace": []})
+    ends = [wire.frame(wire.RESULT, b"{}"), wire.frame(wire.ERROR, error), wire.frame(wire.TOO_LARGE)]
+    opening = [wire.frame(wire.HELLO), wire.frame(wire.READY)]
+    if streams.chance.random() < 0.2:
+        return [opening[0], wire.frame(wire.INIT_ERROR, error)]
+    if streams.chance.random() < 0.1:
+        ends = [wire.frame(wire.RESULT, bytes(streams.chance.choice((65_535, 65_536, 200_000, 7_000_000))))]
+    return [*opening, streams.chance.choice(ends)]
+
+
+@dataclass
+class Heard:
+    """What a link told."""
+
+    frames: list[tuple[int, bytes]] = field(default_factory=list)
+    ends: list[Exception | None] = field(default_factory=list)
+
+    def on_frame(self, kind: int, body: bytes | bytearray) -> None:
+        self.frames.append((kind, bytes(body)))
+
+    def on_end(self, error: Exception | None) -> None:
+        self.ends.append(error)
+
+
+async def test_any_stream_is_read_as_its_frames_and_ends_once(counts: Mapping[str, int]) -> None:
+    loop = asyncio.get_running_loop()
+    for seed in range(SEED, SEED + counts["frames"]):
+        streams = Streams(seed)
+        stream = streams.mutate(guests_frames(streams))
+        ours, theirs = socket.socketpair()
+        heard = Heard()
+        link = GuestLink(loop, ours, GUEST_LIMITS, heard.on_frame, heard.on_end)
+        with theirs:
+            theirs.setblocking(False)
+            for piece in streams.pieces(stream):
+                send_all(theirs, piece, link)
+        while not heard.ends:
+            link.read()
+        frames, whole = parse(stream, GUEST_LIMITS)
+        assert heard.frames == frames, seed
+        assert len(heard.ends) == 1, seed
+        assert (heard.ends[0] is None) == whole, (seed, heard.ends)
+        assert whole or isinstance(heard.ends[0], ProtocolError), seed
+        link.read()
+        link.read_to_end()
+        assert len(heard.ends) == 1, seed
+
+
+def send_all(sock: socket.socket, data: bytes, link: GuestLink) -> None:
+    """Send, and read on the other side; a link that has closed reads no more."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[sock.send(rest) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            return
+        link.read()
+
+
+async def test_a_length_over_the_limit_allocates_nothing() -> None:
+    loop = asyncio.get_running_loop()
+    tracemalloc.start()
+    try:
+        for kind, limit in GUEST_LIMITS.items():
+            for length in (limit + 1, 2**31, 2**32 - 1):
+                ours, theirs = socket.socketpair()
+                heard = Heard()
+                link = GuestLink(loop, ours, GUEST_LIMITS, heard.on_frame, heard.on_end)
+                tracemalloc.reset_peak()
+                before = tracemalloc.get_traced_memory()[0]
+                with theirs:
+                    theirs.send(wire.HEADER.pack(length, kind) + b"x" * 100)
+                    link.read()
+                assert isinstance(heard.ends[0], ProtocolError)
+                assert tracemalloc.get_traced_memory()[1] - before < 200_000, (kind, length)
+    finally:
+        tracemalloc.stop()
+
+
+async def test_what_a_listener_raises_comes_out_at_the_end_and_nowhere_else() -> None:
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    heard = Heard()
+
+    def fail(kind: int, body: bytes | bytearray) -> None:
+        raise ZeroDivisionError
+
+    link = GuestLink(loop, ours, GUEST_LIMITS, fail, heard.on_end)
+    with theirs:
+        theirs.send(wire.frame(wire.HELLO) * 2)
+        link.read()
+    assert [type(error) for error in heard.ends] == [ZeroDivisionError]
+
+
+# A whole sandbox of the engine's, over a process that only waits to be killed.
+
+
+class NoLeaf:
+    """A leaf that limits nothing."""
+
+    def set_cpu(self, quota_us: int) -> None: ...
+    def usage(self) -> tuple[int, int]:
+        return 1, 1
+
+    def reclaimable(self) -> int:
+        return 0
+
+    def oom_kills(self) -> int:
+        return 0
+
+    def remove(self) -> None: ...
+
+
+class NoTmp:
+    """A /tmp that is some folder."""
+
+    def __init__(self) -> None:
+        self.fd = os.open("/", os.O_RDONLY)
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def discard(self) -> None:
+        os.close(self.fd)
+
+
+class NoNetwork:
+    """A network that nobody made."""
+
+    def release(self) -> None: ...
+    def traffic(self) -> tuple[int, int]:
+        return 0, 0
+
+
+class Sink:
+    """Where a run's output goes."""
+
+    def started(self, kind: StartKind) -> None: ...
+    def output(self, data: bytes) -> None: ...
+    def chunk(self, data: bytes) -> None: ...
+
+
+@contextlib.asynccontextmanager
+async def sandbox_over(janitor: Janitor, counts: Counts, **replaced: Any) -> AsyncIterator[tuple[LinuxSandbox, Any]]:
+    """A LinuxSandbox and the guest's end of its control socket."""
+    process = subprocess.Popen(["/bin/sleep", "600"], stdin=subprocess.DEVNULL)
+    control, guest = socket.socketpair()
+    log, log_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    report, report_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    values = {
+        "pid": process.pid,
+        "pidfd": os.pidfd_open(process.pid),
+        "leaf": cast(box.Leaf, NoLeaf()),
+        "control": control,
+        "log": log,
+        "report": report,
+        "tmp": cast(Any, NoTmp()),
+        "network": cast(Any, NoNetwork()),
+        "counts": counts,
+    }
+    sandbox = LinuxSandbox(
+        "1",
+        spec(Path("/nowhere")),
+        Parts(**(values | replaced)),
+        started_ns=0,
+        init_full_cpu=False,
+        janitor=janitor,
+        counts=counts,
+        on_closed=lambda: None,
+    )
+    try:
+        yield sandbox, guest
+    finally:
+        guest.close()
+        os.close(log_write)
+        os.close(report_write)
+        await asyncio.wait_for(sandbox.close(), 10)
+        process.returncode = 0  # the sandbox has reaped it
+
+
+@pytest.fixture
+async def faults() -> list[Any]:
+    """What came out of callbacks on the event loop."""
+    found: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: found.append(context))
+    return found
+
+
+@pytest.fixture
+def janitor() -> Janitor:
+    return Janitor(Counts())
+
+
+@pytest.mark.time_limit(300)
+async def test_a_run_ends_whatever_its_guest_sends(
+    counts: Mapping[str, int], faults: list[Any], janitor: Janitor
+) -> None:
+    for seed in range(SEED, SEED + counts["frames"] // 10):
+        streams = Streams(seed)
+        stream = streams.mutate([*guests_frames(streams), *guests_frames(streams)[2:]])
+        async with sandbox_over(janitor, Counts()) as (sandbox, guest):
+            running = asyncio.ensure_future(sandbox.run(event(timeout_ms=30_000), Sink()))
+            await asyncio.sleep(0)
+            guest.setblocking(False)
+            with contextlib.suppress(OSError):
+                for piece in streams.pieces(stream[:100_000]):
+                    await asyncio.get_running_loop().sock_sendall(guest, piece)
+            guest.close()
+            await asyncio.wait([running], timeout=10)
+            assert running.done(), seed
+            fault = running.exception()
+            if fault is not None:  # it never said that it was there
+                assert isinstance(fault, SandboxFault), seed
+                assert fault.stage == "guest", (seed, fault)
+            else:
+                ending = running.result()
+                assert ending.outcome in (Outcome.OK, Outcome.HANDLER_ERROR, Outcome.INIT_ERROR, Outcome.EXITED), seed
+                if ending.error is not None:
+                    ending.error.type.encode()  # it is sent on
+                    json.loads(ending.error.document.decode())
+            await asyncio.wait_for(sandbox.gone.wait(), 10)
+            assert sandbox.dead
+        assert not faults, (seed, faults)
+
+
+async def test_a_result_that_arrives_after_the_timeout_changes_nothing(faults: list[Any], janitor: Janitor) -> None:
+    async with sandbox_over(janitor, Counts()) as (sandbox, guest):
+        guest.send(wire.frame(wire.HELLO) + wire.frame(wire.READY))
+        running = asyncio.ensure_future(sandbox.run(event(timeout_ms=5_000), Sink()))
+        moved = asyncio.Event()
+        sandbox.listen(lambda left, entered: moved.set())
+        await moved.wait()
+        # In the socket already when the time is up.
+        guest.send(wire.frame(wire.RESULT, b"1"))
+        sandbox._on_timeout()
+        ending = await asyncio.wait_for(running, 10)
+        assert (ending.outcome, ending.reusable) == (Outcome.TIMEOUT, False)
+        await asyncio.wait_for(sandbox.gone.wait(), 10)
+    assert not faults

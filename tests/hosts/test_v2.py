@@ -1,0 +1,107 @@
+"""Limits hold on a pure cgroup v2 host: the tests of the box and of a sandbox, run by a real v2 kernel under qemu.
+
+Three hosts in one boot, see tests/hosts/guest/boot.sh. `pytest -v` shows what the machine says, as it says it; to try
+one thing there:  python -m tests.hosts.machine bare tests/native -x
+"""
+
+from __future__ import annotations
+
+import faulthandler
+
+import pytest
+
+from tests.conftest import full_counts
+from tests.hosts import machine
+
+pytestmark = pytest.mark.privileged
+
+GUEST = "tests/hosts/guest"
+SANDBOX = "tests/integration/test_sandbox.py"
+INSIDE = "tests/security/test_inside.py"
+REDUCED = {
+    "bare": (
+        f"{GUEST}/test_by_hand.py",
+        f"{GUEST}/test_limits.py",
+        "tests/native/test_leaf.py",
+        f"{SANDBOX}::test_a_first_call_is_a_fork_and_a_second_one_is_warm_with_its_state_kept",
+        f"{SANDBOX}::test_a_timeout_kills_the_whole_tree[128-daemons]",
+        f"{SANDBOX}::test_a_timeout_kills_the_whole_tree[1769-stopped]",
+        f"{SANDBOX}::test_a_start_that_fails_gives_everything_back",
+        f"{INSIDE}::test_its_cgroup_is_the_root_of_what_it_sees",
+    ),
+    "delegated": (
+        f"{GUEST}/test_delegated.py",
+        f"{GUEST}/test_systemd.py",
+        f"{GUEST}/test_limits.py::test_a_sandbox_is_born_in_its_leaf_and_its_zygote_is_not_in_it",
+        f"{GUEST}/test_limits.py::test_memory_over_the_tier_is_told_from_every_other_death",
+        "tests/native/test_leaf.py",
+    ),
+    "undelegated": (f"{GUEST}/test_undelegated.py", f"{GUEST}/test_systemd.py"),
+}
+FULL = {
+    "bare": (f"{GUEST}/test_by_hand.py", f"{GUEST}/test_limits.py", "tests/native", SANDBOX, INSIDE),
+    "delegated": (f"{GUEST}/test_delegated.py", f"{GUEST}/test_systemd.py", f"{GUEST}/test_limits.py", "tests/native",
+                  SANDBOX),
+    "undelegated": (f"{GUEST}/test_undelegated.py", f"{GUEST}/test_systemd.py", f"{GUEST}/test_limits.py",
+                    "tests/native"),
+}  # fmt: skip
+REDUCED_LIMIT_S, FULL_LIMIT_S = 290.0, 3_000.0
+
+
+@pytest.fixture(scope="module")
+def booted(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> machine.Run:
+    """What came of the machine, all phases."""
+    try:
+        image = machine.image()
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+    full = full_counts()
+    if full:
+        faulthandler.cancel_dump_traceback_later()  # pytest's last resort; the machine has a time limit of its own
+    folder = tmp_path_factory.mktemp("machine")
+    reporter = pytestconfig.pluginmanager.get_plugin("terminalreporter")
+    capture = pytestconfig.pluginmanager.get_plugin("capturemanager")
+
+    def hear(line: str) -> None:
+        if reporter is not None and capture is not None and pytestconfig.get_verbosity() > 0:
+            with capture.global_and_fixture_disabled():
+                reporter.write_line(f"  | {line}")
+
+    job = {
+        phase: ("-v", "--tb=short", "--durations=10", *chosen) for phase, chosen in (FULL if full else REDUCED).items()
+    }
+    tree = machine.tree_disk(folder, job, "full" if full else "reduced")
+    return machine.boot(image, tree, folder, limit_s=FULL_LIMIT_S if full else REDUCED_LIMIT_S, hear=hear)
+
+
+def check(booted: machine.Run, phase: str, at_least: int) -> None:
+    came_to = booted.phases.get(phase)
+    if came_to is None:
+        why = "froze" if booted.frozen else "took too long" if booted.expired else "ended early"
+        pytest.fail(f"the machine {why}, after {booted.total_s:.0f} s; it said:\n{booted.output}", pytrace=False)
+    if came_to.exit != 0 or came_to.failed or came_to.skipped or came_to.passed < at_least:
+        pytest.fail(f"{came_to}\n{booted.of(phase)}", pytrace=False)
+
+
+def test_the_kernel_has_v2_alone(booted: machine.Run) -> None:
+    (line,) = [line for line in booted.output.splitlines() if line.startswith("cleave-v2 booted:")] or [booted.output]
+    assert {"memory", "cpu", "pids"} <= set(line.replace(",", "").split()), line
+
+
+def test_limits_hold_where_nobody_manages_the_tree(booted: machine.Run) -> None:
+    check(booted, "bare", 35)
+
+
+def test_limits_hold_in_a_systemd_unit_that_was_given_to_the_engine(booted: machine.Run) -> None:
+    check(booted, "delegated", 12)
+
+
+def test_limits_hold_in_a_systemd_unit_that_was_not(booted: machine.Run) -> None:
+    check(booted, "undelegated", 3)
+
+
+def test_a_machine_that_did_not_come_to_its_end_has_passed_nothing() -> None:
+    result = '{"exit": 1, "passed": 3, "failed": 1, "skipped": 0, "seconds": 2}'
+    said = f'cleave-v2 booted: 6.1\ncleave-v2 end: {{"bare": {result}}}'
+    assert machine.read_end(said)["bare"] == machine.Phase(exit=1, passed=3, failed=1, skipped=0, seconds=2)
+    assert machine.read_end(said.replace("end", "phase")) == {}

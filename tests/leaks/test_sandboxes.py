@@ -1,0 +1,180 @@
+"""Sandboxes one after another through a whole engine: each leaves nothing of itself, in the engine or on the host."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+
+from engine.v1 import reports_pb2 as pb
+from tests.doors import zip_of
+from tests.engines import Served, served
+from tests.remains import cgroups_of, leaves_of, loops_of, members_of, mounts_of, nothing_left, until, zombies_of
+
+pytestmark = [pytest.mark.privileged, pytest.mark.time_limit(900)]
+
+GROWTH_BYTES = 2 << 20
+"""What an engine's memory may grow by over a thousand sandboxes."""
+NOISE_BYTES = 2 << 20
+"""What it goes up and down by anyway."""
+
+ENDS = """
+    import os, sys, time
+    def handler(event, context):
+        print("a line of its log")
+        open("/tmp/some", "w").write("x" * 100_000)
+        match event.get("end"):
+            case "fill":
+                for _ in range(15_000):
+                    print("what is kept of a log is bounded, and full from here on")
+            case "exit":
+                sys.exit(3)
+            case "kill":
+                os.fork() or time.sleep(1_000)
+                os.kill(os.getpid(), 9)
+            case "raise":
+                raise ValueError("no")
+            case "cancel":
+                while True:
+                    time.sleep(1)
+        return event
+"""
+WAYS = ["", "", "", "exit", "", "kill", "", "raise", "", "cancel"]
+"""How each sandbox of ten ends: by being closed after its answer, unless it says otherwise."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What an engine holds."""
+
+    descriptors: int
+    threads: int
+    children: int
+    zombies: int
+    cgroups: int
+    loops: int
+    mounts: int
+    rss_bytes: int
+
+
+async def settled(running: Served) -> Held:
+    """What it holds once it is at rest: no sandbox, and one /tmp ready for the next."""
+    await until(lambda: not leaves_of(running.instance), what="no sandbox is left")
+    await until(lambda: len(loops_of(running.data_dir)) == 1, what="one /tmp is ready")
+    await until(lambda: not zombies_of(running.process.pid), what="no zombie is left")
+    process = psutil.Process(running.process.pid)
+    return Held(
+        descriptors=process.num_fds(),
+        threads=process.num_threads(),
+        children=len(process.children(recursive=True)),
+        zombies=len(zombies_of(running.process.pid)),
+        cgroups=len(cgroups_of(running.instance)),
+        loops=len(loops_of(running.data_dir)),
+        mounts=len(mounts_of(running.data_dir, running.process.pid)),
+        rss_bytes=process.memory_info().rss,
+    )
+
+
+async def one(running: Served, name: str, way: str) -> None:
+    """One sandbox from its start to its end."""
+    before = {Path(leaf).name for leaf in leaves_of(running.instance)}
+    call = running.grpc.call(name, b'{"end": "%s"}' % way.encode())
+    if way == "cancel":
+        await until(
+            lambda: {Path(leaf).name for leaf in leaves_of(running.instance)} - before and members_of(running.instance),
+            what="it has started",
+        )
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        return
+    report = (await call).report
+    assert report.start_kind == pb.START_KIND_FORK
+    expected = {"exit": pb.OUTCOME_EXITED, "kill": pb.OUTCOME_EXITED, "raise": pb.OUTCOME_HANDLER_ERROR}
+    assert report.outcome == expected.get(way, pb.OUTCOME_OK)
+
+
+async def test_sandboxes_one_after_another_leave_nothing(tmp_path: Path, counts: Mapping[str, int]) -> None:
+    data = tmp_path / "data"
+    # With room for one sandbox, two functions in turn evict each other: every call starts one and ends another.
+    async with served(
+        data, flags={"max_sandboxes": 1, "max_concurrency": 1, "keep_alive_s": 0.05, "tmp_pool_size": 1}
+    ) as running:
+        for name in ("even", "odd"):
+            await running.grpc.create(name, zip_of(ENDS), memory_mb=1_769)
+            await one(running, name, "fill")
+        count, warm_up = counts["sandboxes"], counts["sandboxes"] // 3
+        first: Held | None = None
+        began = time.monotonic()
+        for n in range(count):
+            if n == warm_up:
+                first = await settled(running)
+                began = time.monotonic()
+            await one(running, ("even", "odd")[n % 2], WAYS[n % len(WAYS)])
+        took_s = time.monotonic() - began
+        last = await settled(running)
+        rate = (count - warm_up) / took_s
+        print(f"{count} sandboxes, {rate:.0f} a second; {first} → {last}")
+        assert first is not None
+        assert {**vars_of(last), "rss_bytes": 0} == {**vars_of(first), "rss_bytes": 0}
+        assert (last.zombies, last.mounts) == (0, 0)
+        assert last.cgroups <= 5, "the engine's own directory in each hierarchy"
+        grown = last.rss_bytes - first.rss_bytes
+        assert grown < GROWTH_BYTES * (count - warm_up) / 1_000 + NOISE_BYTES
+        await running.stopped()
+    await nothing_left(data)
+
+
+def vars_of(held: Held) -> dict[str, int]:
+    return {name: getattr(held, name) for name in held.__dataclass_fields__}
+
+
+async def test_calls_that_are_refused_leave_nothing(tmp_path: Path, counts: Mapping[str, int]) -> None:
+    async with served(tmp_path / "data", flags={"tmp_pool_size": 1}) as running:
+        await running.grpc.create("good", zip_of("def handler(event, context):\n    return 1\n"))
+        await running.grpc.invoke("good")
+        await running.grpc.delete("good")
+        refused = [("nosuch", b"{}"), ("nosuch", b"{"), ("no such", b"")]
+
+        async def refuse(times: int) -> None:
+            for n in range(times):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await running.grpc.call(*refused[n % 3])
+
+        await refuse(2_000)
+        first = await settled(running)
+        await refuse(counts["frames"])
+        last = await settled(running)
+        assert {**vars_of(last), "rss_bytes": 0} == {**vars_of(first), "rss_bytes": 0}
+        assert last.rss_bytes - first.rss_bytes < NOISE_BYTES
+        await running.stopped()
+
+
+async def test_functions_that_come_and_go_leave_nothing(tmp_path: Path, counts: Mapping[str, int]) -> None:
+    data = tmp_path / "data"
+    # Code that no function has any more waits an hour to be swept, so that all of these have the same.
+    same = zip_of("import os\ndef handler(event, context):\n    return os.environ['N']\n")
+    async with served(data, flags={"tmp_pool_size": 1}) as running:
+
+        async def come_and_go(times: int, start: int) -> None:
+            for n in range(start, start + times):
+                await running.grpc.create("brief", same, environment={"N": str(n)})
+                assert (await running.grpc.invoke("brief")).json() == str(n)
+                await running.grpc.delete("brief")
+
+        times = counts["sandboxes"] // 8
+        await come_and_go(times, 0)
+        first = await settled(running)
+        await come_and_go(times, times)
+        last = await settled(running)
+        assert {**vars_of(last), "rss_bytes": 0} == {**vars_of(first), "rss_bytes": 0}
+        assert last.rss_bytes - first.rss_bytes < NOISE_BYTES
+        assert os.listdir(data / "code" / "tmp") == []
+        await running.stopped()
