@@ -19,10 +19,11 @@ class ProtocolError(Exception):
 
 
 class Channel:
-    """One end of a stream socket, read and written by descriptor: the socket module is not needed for it."""
+    """One descriptor to read frames from and one to write them to, which may be the same."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, events_fd: int, answers_fd: int) -> None:
+        self._events_fd = events_fd
+        self._answers_fd = answers_fd
         self._pending = b""  # read, not yet asked for
 
     def receive(self, kind: int, limit_bytes: int) -> bytes | None:
@@ -51,7 +52,7 @@ class Channel:
             return True
         pieces = [self._pending]
         while have < wanted:
-            piece = os.read(self._fd, min(max(wanted - have, _READ_BYTES), _READ_MAX_BYTES))
+            piece = os.read(self._events_fd, min(max(wanted - have, _READ_BYTES), _READ_MAX_BYTES))
             if not piece:
                 if have:
                     raise ProtocolError("the stream ended within a frame")
@@ -64,10 +65,10 @@ class Channel:
     def send(self, kind: int, body: bytes = b"") -> None:
         """Write one frame. Raises OSError where the engine is gone or the descriptor was closed by user code."""
         header = wire.HEADER.pack(len(body), kind)
-        written = os.writev(self._fd, (header, body))  # no copy of a large body
+        written = os.writev(self._answers_fd, (header, body))  # no copy of a large body
         if written == len(header) + len(body):
             return
         rest = memoryview(header + body if written < len(header) else body)
         rest = rest[written if written < len(header) else written - len(header) :]
         while rest:
-            rest = rest[os.write(self._fd, rest) :]
+            rest = rest[os.write(self._answers_fd, rest) :]

@@ -33,16 +33,17 @@ _META = {"request_id": str, "timeout_ms": int, "deadline_ms": int, "trace_id": _
 class Guest:
     """What answers the engine."""
 
-    def __init__(self, fd: int, stdio: Stdio) -> None:
+    def __init__(self, events_fd: int, answers_fd: int, stdio: Stdio) -> None:
         self.stdio = stdio
-        self._channel = Channel(fd)
+        self._channel = Channel(events_fd, answers_fd)
         self._pid = os.getpid()
         self._spec: dict[str, Any] = {}
         self._json_log = False
         self._request_id = ""
         self._tenant_id: str | None = None
         self._kept: list[object] = []
-        os.set_inheritable(fd, False)
+        os.set_inheritable(events_fd, False)
+        os.set_inheritable(answers_fd, False)
         stdio.install()
 
     def serve(self) -> int:

@@ -57,7 +57,7 @@ def _serve_once() -> list[int]:
             engine.sendall(wire.frame(wire.EVENT, _event(fail)))
         engine.shutdown(_socket.SHUT_WR)
         loader.run_source(_MODULE, f"/var/task/{_MODULE}.py", _SOURCE)
-        Guest(guest.fileno(), stdio).serve()
+        Guest(guest.fileno(), guest.fileno(), stdio).serve()
         guest.close()
         return _kinds(engine)
     finally:

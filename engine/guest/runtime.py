@@ -1,7 +1,7 @@
 """The loop of a guest: specification, init phase, then one event at a time until the engine ends the stream.
 
 Theory of operation. A zygote forks; the fork, alone in its sandbox, calls run(). Descriptor 0 is /dev/null, 1 and 2 are
-one pipe to the engine (the log), wire.CONTROL_FD is the control stream. The engine sends
+one pipe to the engine (the log), wire.EVENTS_FD and wire.ANSWERS_FD are the control stream. The engine sends
 
     SPEC   {"handler", "environment" (complete), "memory_mb", "function_name", "function_version", "log_group_name",
             "log_stream_name", "result_limit_bytes", "log_format": "Text" | "JSON"}
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def run(fd: int = wire.CONTROL_FD) -> NoReturn:
+def run(events_fd: int = wire.EVENTS_FD, answers_fd: int = wire.ANSWERS_FD) -> NoReturn:
     """Be the guest of this process until it ends. Called in a fork that reseed.after_fork has made its own."""
-    guest = Guest(fd, Stdio())
+    guest = Guest(events_fd, answers_fd, Stdio())
     try:
         status = guest.serve()
     except BaseException as error:

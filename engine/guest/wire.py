@@ -1,4 +1,7 @@
-"""The frames between the engine and a guest, over one stream socket: the one definition for both sides.
+"""The frames between the engine and a guest, over two pipes: the one definition for both sides.
+
+Pipes, not a socket: whoever has a socket's other end can send descriptors over it, and the engine would have to close
+them. Closing may take as long as the sender likes (a TCP connection that lingers).
 
 A frame is an 8-byte header, little-endian: u32 length of the body, u8 kind, three zero bytes; then the body. SPEC and
 the first EVENT follow each other at once; from then on it is one EVENT, any frames of the guest, one RESULT or ERROR.
@@ -43,8 +46,11 @@ SPEC_LIMIT_BYTES = 1_048_576
 EVENT_LIMIT_BYTES = 16_777_216
 """The body of an EVENT frame: the meta and a payload of at most 6 MB, with room to spare."""
 
-CONTROL_FD = 3
-"""Where a guest finds its socket."""
+ANSWERS_FD = 3
+"""Where a guest writes its frames."""
+
+EVENTS_FD = 4
+"""Where a guest reads the engine's."""
 
 
 def frame(kind: int, body: bytes = b"") -> bytes:

@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
     if not fork.serve(sock):
         os._exit(0)
     # A sandbox, from here on.
-    os.write(wire.CONTROL_FD, wire.frame(wire.HELLO))
+    os.write(wire.ANSWERS_FD, wire.frame(wire.HELLO))
     reseed.after_fork()
     gc.enable()
     runtime.run()

@@ -1,4 +1,4 @@
-"""The engine's end of a guest's control socket: frames out without blocking, frames in within their limits.
+"""The engine's ends of a guest's two pipes: frames out without blocking, frames in within their limits.
 
 What the frames mean is LinuxSandbox's; how they look is engine.guest.wire's. A guest is hostile: a length over its
 limit, an unknown kind or a torn frame is a ProtocolError, and no byte of it is allocated before the length is checked.
@@ -7,7 +7,7 @@ limit, an unknown kind or a torn frame is a ProtocolError, and no byte of it is 
 from __future__ import annotations
 
 import asyncio
-import socket
+import os
 from collections.abc import Callable, Mapping
 
 from engine.guest import wire
@@ -25,24 +25,41 @@ def _nobody(*_: object) -> None:
     """Who listens to a closed link."""
 
 
+class Ends:
+    """The engine's ends of the pipes: `answers` to read, `events` to write."""
+
+    __slots__ = ("answers", "events")
+
+    def __init__(self, answers: int, events: int) -> None:
+        self.answers = answers
+        self.events = events
+
+    def close(self) -> None:
+        """Safe to call again."""
+        answers, events, self.answers, self.events = self.answers, self.events, -1, -1
+        for fd in (answers, events):
+            if fd >= 0:
+                os.close(fd)
+
+
 class GuestLink:
-    """One control socket, on the event loop's thread."""
+    """The control stream of one guest, on the event loop's thread."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
+        ends: Ends,
         limits: Mapping[int, int],
         on_frame: Callable[[int, bytes | bytearray], None],
         on_end: Callable[[Exception | None], None],
     ) -> None:
-        """`limits` maps the kinds that may come to the most bytes of their bodies. `on_end` is called once, when
+        """Closes `ends` with itself. `limits` maps the kinds that may come to the most bytes of their bodies. `on_end` is called once, when
         nothing more will come: None at a clean end of the stream, ProtocolError where the guest broke it, and whatever
         `on_frame` raised: nothing is raised from here."""
-        sock.setblocking(False)
+        os.set_blocking(ends.answers, False)
+        os.set_blocking(ends.events, False)
         self._loop = loop
-        self._sock = sock
-        self._fd = sock.fileno()
+        self._ends = ends
         self._limits = limits
         self._on_frame = on_frame
         self._on_end = on_end
@@ -52,33 +69,33 @@ class GuestLink:
         self._filled = 0
         self._unsent = memoryview(b"")
         self._open = True
-        loop.add_reader(self._fd, self.read)
+        loop.add_reader(ends.answers, self.read)
 
     def send(self, data: bytes) -> bool:
-        """Send, or as much as the socket takes and the rest when it takes more. False if nobody is there to read."""
+        """Send, or as much as the pipe takes and the rest when it takes more. False if nobody is there to read."""
         if self._unsent:
             self._unsent = memoryview(bytes(self._unsent) + data)
             return True
         try:
-            sent = self._sock.send(data)
+            sent = os.write(self._ends.events, data)
         except BlockingIOError:
             sent = 0
         except OSError:
             return False
         if sent < len(data):
             self._unsent = memoryview(data)[sent:]
-            self._loop.add_writer(self._fd, self._send_more)
+            self._loop.add_writer(self._ends.events, self._send_more)
         return True
 
     def _send_more(self) -> None:
         try:
-            self._unsent = self._unsent[self._sock.send(self._unsent) :]
+            self._unsent = self._unsent[os.write(self._ends.events, self._unsent) :]
         except BlockingIOError:
             return
         except OSError:
             self._unsent = memoryview(b"")
         if not self._unsent:
-            self._loop.remove_writer(self._fd)
+            self._loop.remove_writer(self._ends.events)
 
     def read(self) -> None:
         """Take what is there, at most a share of it: the rest comes with the loop's next turn."""
@@ -90,7 +107,7 @@ class GuestLink:
             self._end(error)
 
     def read_to_end(self) -> None:
-        """Take what is left in the socket of a process that has ended."""
+        """Take what is left in the pipe of a process that has ended."""
         try:
             while self._open and self._read_once():
                 pass
@@ -101,9 +118,9 @@ class GuestLink:
         """One read; False when there is nothing more now."""
         try:
             if self._body is not None:
-                got = self._sock.recv_into(memoryview(self._body)[self._filled :])
+                got = os.readv(self._ends.answers, (memoryview(self._body)[self._filled :],))
             else:
-                data = self._sock.recv(_READ_BYTES)
+                data = os.read(self._ends.answers, _READ_BYTES)
                 got = len(data)
         except BlockingIOError:
             return False
@@ -152,8 +169,8 @@ class GuestLink:
         """Read and send nothing more. Safe to call again."""
         if self._open:
             self._open = False
-            self._loop.remove_reader(self._fd)
-            self._loop.remove_writer(self._fd)
-            self._sock.close()
+            self._loop.remove_reader(self._ends.answers)
+            self._loop.remove_writer(self._ends.events)
+            self._ends.close()
             # They lead back to the sandbox that has this link: without them it is freed at once, not at a collection.
             self._on_frame = self._on_end = _nobody

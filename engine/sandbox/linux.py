@@ -11,14 +11,11 @@ from __future__ import annotations
 import array
 import asyncio
 import fcntl
-import json
 import os
 import termios
 import time
 from collections.abc import Callable
 from functools import partial
-
-import orjson
 
 from engine.errors import SandboxFault
 from engine.guest import wire
@@ -30,6 +27,8 @@ from engine.sandbox.counts import Counts, Happening
 from engine.sandbox.janitor import Janitor
 from engine.sandbox.lifecycle import Lifecycle, MoveListener, SandboxState
 from engine.sandbox.link import GuestLink, ProtocolError
+from engine.sandbox.messages import event_frame, function_error, spec_frame, too_large
+from engine.sandbox.meter import Meter
 from engine.sandbox.parts import CPU_PERIOD_US, Parts, cpu_quota_us, exit_status, read_report
 
 GUEST_LIMITS = {
@@ -46,7 +45,6 @@ _LOG_READS_A_TURN = 16
 _DEAD_WITHIN_S = 5.0  # a process that the kernel cannot kill by then is left to the janitor; its caller gets an answer
 _EXIT_WITHIN_S = 0.25
 _CLOSED_WITHIN_S = 10.0  # what the kernel has not let go of by then is the janitor's to go on with
-_EMPTY_EVENT = b"{}"
 
 
 class LinuxSandbox:
@@ -87,12 +85,8 @@ class LinuxSandbox:
         self._start_us = 0
         self._marks: list[tuple[str, int]] = []
         self._killed_as: Outcome | None = None
-        self._raw_peak = self._peak = 0
-        self._cpu_us = 0
-        self._traffic = (0, 0)
+        self._meter = Meter(parts)
         self._waiting = array.array("i", [0])
-        self._tmp_fd = parts.tmp.fileno()
-        self._tmp_bytes = box.mount_used(self._tmp_fd)
         self.gone = asyncio.Event()  # its processes have ended
         self._closing: asyncio.Task[None] | None = None
         self._link = GuestLink(self._loop, parts.control, GUEST_LIMITS, self._on_frame, self._on_link_end)
@@ -142,16 +136,7 @@ class LinuxSandbox:
         """Run one event; see the protocol. A cancelled run kills the sandbox."""
         if self._life.over or self._run is not None:
             raise SandboxFault("run", 0, "the sandbox has ended" if self._run is None else "the sandbox is busy")
-        payload = event.payload or _EMPTY_EVENT
-        meta = _event_meta(event)
-        frame = b"".join(
-            (
-                wire.HEADER.pack(wire.META.size + len(meta) + len(payload), wire.EVENT),
-                wire.META.pack(len(meta)),
-                meta,
-                payload,
-            )
-        )
+        frame = event_frame(event)
         self._run = self._loop.create_future()
         self._event, self._sink = event, sink
         self._began_ns = time.monotonic_ns()
@@ -166,7 +151,7 @@ class LinuxSandbox:
                 self._life.move(SandboxState.READY)
             self._life.move(SandboxState.INITIALIZING)
             kind, timeout_ms = self.kind, self._spec.init_timeout_ms
-            frame = wire.frame(wire.SPEC, _spec_body(self._spec)) + frame
+            frame = spec_frame(self._spec) + frame
         try:
             if not self._link.send(frame):
                 # It died unnoticed; its event may go to another, since this one never had it.
@@ -246,7 +231,7 @@ class LinuxSandbox:
             if kind == wire.INIT_ERROR:
                 self._init_us = self._since_began(from_hello=True)
                 self._life.move(SandboxState.ENDED)
-                return self._finish(Outcome.INIT_ERROR, error=_function_error(body))
+                return self._finish(Outcome.INIT_ERROR, error=function_error(body))
         elif kind == wire.RESULT:
             self._drain_log()
             self._life.move(SandboxState.IDLE)
@@ -254,11 +239,11 @@ class LinuxSandbox:
         elif kind == wire.ERROR:
             self._drain_log()
             self._life.move(SandboxState.IDLE)
-            return self._finish(Outcome.HANDLER_ERROR, error=_function_error(body))
+            return self._finish(Outcome.HANDLER_ERROR, error=function_error(body))
         elif kind == wire.TOO_LARGE:
             self._drain_log()
             self._life.move(SandboxState.IDLE)
-            return self._finish(Outcome.HANDLER_ERROR, error=_too_large())
+            return self._finish(Outcome.HANDLER_ERROR, error=too_large())
         raise ProtocolError(f"a frame of kind {kind} in state {self._life.state.value}")
 
     def _on_ready(self) -> None:
@@ -385,8 +370,7 @@ class LinuxSandbox:
         in_init = outcome is Outcome.INIT_ERROR or (self._init_us == 0 and self._start_us > 0)
         if in_init and outcome is not Outcome.INIT_ERROR:
             self._init_us = self._since_began(from_hello=True)
-        cpu_us, tmp_bytes = self._measure()
-        network_in, network_out = self._measure_network()
+        used = self._meter.read()
         ending = Ending(
             outcome=outcome,
             reusable=self._life.state is SandboxState.IDLE,
@@ -395,37 +379,16 @@ class LinuxSandbox:
             start_us=self._start_us,
             init_us=self._init_us,
             handler_us=0 if in_init else (now - self._began_ns) // 1000,
-            peak_memory_bytes=self._peak,
-            cpu_us=cpu_us,
-            tmp_written_bytes=tmp_bytes,
-            network_in_bytes=network_in,
-            network_out_bytes=network_out,
+            peak_memory_bytes=used.peak_memory_bytes,
+            cpu_us=used.cpu_us,
+            tmp_written_bytes=used.tmp_bytes,
+            network_in_bytes=used.network_in_bytes,
+            network_out_bytes=used.network_out_bytes,
             timeline=tuple(self._marks),
             exit_status=exit_text,
         )
         self._start_us = self._init_us = 0
         self._run.set_result(ending)
-
-    def _measure(self) -> tuple[int, int]:
-        """CPU time and growth of /tmp since the last call; the peak of memory is kept up to date."""
-        raw_peak, cpu_us = self._parts.leaf.usage()
-        if raw_peak != self._raw_peak:
-            # The kernel's peak counts page cache it could give back; what of that is there now is taken off.
-            self._raw_peak = raw_peak
-            try:
-                reclaimable = self._parts.leaf.reclaimable()
-            except SandboxFault:  # no descriptor is free: then the cache is counted
-                reclaimable = 0
-            self._peak = max(self._peak, raw_peak - reclaimable)
-        tmp_bytes = box.mount_used(self._tmp_fd)
-        used = cpu_us - self._cpu_us, max(0, tmp_bytes - self._tmp_bytes)
-        self._cpu_us, self._tmp_bytes = cpu_us, tmp_bytes
-        return used
-
-    def _measure_network(self) -> tuple[int, int]:
-        """Bytes in and out since the last call."""
-        before, self._traffic = self._traffic, self._parts.network.traffic()
-        return self._traffic[0] - before[0], self._traffic[1] - before[1]
 
 
 def tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
@@ -439,52 +402,3 @@ def tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
         loop.call_soon_threadsafe(set_it)
     except RuntimeError:
         pass
-
-
-def _spec_body(spec: SandboxSpec) -> bytes:
-    environment = dict(spec.environment)
-    return json.dumps(
-        {
-            "handler": spec.handler,
-            "environment": environment,
-            "memory_mb": spec.memory_mb,
-            "function_name": environment.get("AWS_LAMBDA_FUNCTION_NAME", spec.key[0]),
-            "function_version": environment.get("AWS_LAMBDA_FUNCTION_VERSION", spec.key[1]),
-            "log_group_name": environment.get("AWS_LAMBDA_LOG_GROUP_NAME", ""),
-            "log_stream_name": environment.get("AWS_LAMBDA_LOG_STREAM_NAME", ""),
-            "result_limit_bytes": RESULT_LIMIT_BYTES,
-            "log_format": environment.get("AWS_LAMBDA_LOG_FORMAT", "Text"),
-        }
-    ).encode()
-
-
-def _event_meta(event: Event) -> bytes:
-    meta: dict[str, object] = {
-        "request_id": event.request_id,
-        "timeout_ms": event.timeout_ms,
-        "deadline_ms": time.time_ns() // 1_000_000 + event.timeout_ms,
-        "function_arn": event.function_arn,
-    }
-    if event.client_context:
-        meta["client_context"] = event.client_context.decode()
-    if event.trace_id:
-        meta["trace_id"] = event.trace_id
-    return orjson.dumps(meta)
-
-
-def _function_error(document: bytes | bytearray) -> FunctionError:
-    """The guest's document, as it came; its type is read from it, and a document that has none is not one."""
-    try:
-        error_type = json.loads(str(document, "utf-8"))["errorType"]
-        if not isinstance(error_type, str):
-            raise TypeError
-        error_type.encode()  # a lone surrogate could not be told to anybody
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise ProtocolError("an error document without an errorType") from None
-    return FunctionError(error_type, bytes(document))
-
-
-def _too_large() -> FunctionError:
-    message = f"Response payload size exceeded maximum allowed payload size ({RESULT_LIMIT_BYTES} bytes)."
-    error_type = "Function.ResponseSizeTooLarge"
-    return FunctionError(error_type, json.dumps({"errorMessage": message, "errorType": error_type}).encode())

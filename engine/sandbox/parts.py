@@ -20,6 +20,7 @@ from engine.sandbox import box
 from engine.sandbox.api import SandboxSpec
 from engine.sandbox.counts import Counts, Resource
 from engine.sandbox.janitor import Janitor, Step
+from engine.sandbox.link import Ends
 from engine.sandbox.network import Network, SandboxNetwork
 from engine.sandbox.scratch import ScratchPool, Tmp
 from engine.sandbox.strays import bury_strays
@@ -53,7 +54,7 @@ class Parts:
     pid: int
     pidfd: int
     leaf: box.Leaf
-    control: socket.socket
+    control: Ends
     log: int
     report: int
     tmp: Tmp
@@ -192,9 +193,10 @@ def _build(
     own_network = network.take(spec.egress)
     making.made(own_network.release)
     code = making.send(box.code_mount(os.fsencode(spec.code_path)))
-    control, guest = socket.socketpair()
-    making.made(control.close)
-    guest_fd = making.send(guest.detach())
+    answers, answers_write = os.pipe2(os.O_CLOEXEC)
+    making.pair(answers, answers_write)
+    events_read, events = os.pipe2(os.O_CLOEXEC)
+    making.pair(events, events_read)
     log, log_write = os.pipe2(os.O_CLOEXEC)
     making.pair(log, log_write)
     report, report_write = os.pipe2(os.O_CLOEXEC)
@@ -212,7 +214,8 @@ def _build(
                 pids=PIDS,
                 nofile=OPEN_FILES,
                 hostname="sandbox",
-                control=guest_fd,
+                answers=answers_write,
+                events=events_read,
                 log=log_write,
                 report=report_write,
                 tmp=tmp.fileno(),
@@ -226,7 +229,7 @@ def _build(
                 zygote.end()
                 bury_strays(host, leaf)
             raise
-    return Parts(pid, pidfd, leaf, control, log, report, tmp, own_network, counts)
+    return Parts(pid, pidfd, leaf, Ends(answers, events), log, report, tmp, own_network, counts)
 
 
 def exit_status(status: int) -> str:

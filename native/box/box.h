@@ -221,7 +221,8 @@ enum { BOX_WIRE_VERSION = 2, BOX_MAX_LAYERS = 5 };
 
 /* The descriptors of a request, in the order they travel; -1 where absent. */
 struct box_fork_fds {
-    int control; /* the guest's socket */
+    int answers; /* a pipe of the guest's: what it writes */
+    int events;  /* and what it reads */
     int log;     /* its stdout and stderr */
     int report;  /* where set-up failures and the exit status are told */
     int tmp;     /* detached mount for /tmp */

@@ -60,14 +60,15 @@ static int unpack(const struct box_fork_request *request, ssize_t size, const in
                   struct box_fork_fds *fds)
 {
     if (size != sizeof *request || request->version != BOX_WIRE_VERSION || request->n_join > BOX_HIERARCHIES ||
-        count != 5 + (request->net != 0) + (request->into != 0) + request->n_join)
+        count != 6 + (request->net != 0) + (request->into != 0) + request->n_join)
         return -1;
-    size_t next = 5;
-    fds->control = flat[0];
-    fds->log = flat[1];
-    fds->report = flat[2];
-    fds->tmp = flat[3];
-    fds->code = flat[4];
+    size_t next = 6;
+    fds->answers = flat[0];
+    fds->events = flat[1];
+    fds->log = flat[2];
+    fds->report = flat[3];
+    fds->tmp = flat[4];
+    fds->code = flat[5];
     fds->net = request->net ? flat[next++] : -1;
     fds->into = request->into ? flat[next++] : -1;
     for (uint32_t which = 0; which < request->n_join; which++)

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-enum { GUEST_CONTROL_FD = 3, GUEST_REPORT_FD = 4 };
+enum { GUEST_ANSWERS_FD = 3, GUEST_EVENTS_FD = 4, GUEST_REPORT_FD = 5 };
 
 static int join_cgroups(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
 {
@@ -62,15 +62,17 @@ static int place_descriptors(const struct box_fork_request *request, const struc
 {
     (void)request;
     /* Out of the way of the places they are to have. */
-    cleanup_close int control = fcntl(fds->control, F_DUPFD_CLOEXEC, 64);
+    cleanup_close int answers = fcntl(fds->answers, F_DUPFD_CLOEXEC, 64);
+    cleanup_close int events = fcntl(fds->events, F_DUPFD_CLOEXEC, 64);
     cleanup_close int log = fcntl(fds->log, F_DUPFD_CLOEXEC, 64);
     cleanup_close int report = fcntl(fds->report, F_DUPFD_CLOEXEC, 64);
     cleanup_close int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     /* 0 to 2 are for every program the function starts; the others end at an exec. */
-    if (control < 0 || log < 0 || report < 0 || null < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0 ||
-        dup3(control, GUEST_CONTROL_FD, O_CLOEXEC) < 0 || dup3(report, GUEST_REPORT_FD, O_CLOEXEC) < 0)
+    if (answers < 0 || events < 0 || log < 0 || report < 0 || null < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 ||
+        dup2(log, 2) < 0 || dup3(answers, GUEST_ANSWERS_FD, O_CLOEXEC) < 0 ||
+        dup3(events, GUEST_EVENTS_FD, O_CLOEXEC) < 0 || dup3(report, GUEST_REPORT_FD, O_CLOEXEC) < 0)
         return box_fail(err, "descriptors", "cannot place them");
-    control = log = report = null = -1; /* close_range has them */
+    answers = events = log = report = null = -1; /* close_range has them */
     if (syscall(SYS_close_range, GUEST_REPORT_FD + 1, ~0u, 0) < 0)
         return box_fail(err, "descriptors", "cannot close the rest");
     return 0;

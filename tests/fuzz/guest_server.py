@@ -29,9 +29,9 @@ def be_guest(control: int, log: int) -> None:
     """Become the guest, in the descriptors that it expects. Does not return."""
     null = os.open(os.devnull, os.O_RDONLY)
     control, log = os.dup2(control, 100), os.dup2(log, 101)
-    for source, place in ((null, 0), (log, 1), (log, 2), (control, 3)):
+    for source, place in ((null, 0), (log, 1), (log, 2), (control, 3), (control, 4)):
         os.dup2(source, place)
-    os.closerange(4, 200)
+    os.closerange(5, 200)
     resource.setrlimit(resource.RLIMIT_CPU, (1, 2))
     resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
     cleave_guest.runtime.run()

@@ -22,7 +22,7 @@ from engine.model.outcome import Outcome, StartKind
 from engine.sandbox import box
 from engine.sandbox.counts import Counts
 from engine.sandbox.janitor import Janitor
-from engine.sandbox.link import GuestLink, ProtocolError
+from engine.sandbox.link import Ends, GuestLink, ProtocolError
 from engine.sandbox.linux import GUEST_LIMITS, LinuxSandbox
 from engine.sandbox.parts import Parts
 from tests.fuzz.streams import Streams, parse
@@ -65,7 +65,7 @@ async def test_any_stream_is_read_as_its_frames_and_ends_once(counts: Mapping[st
         stream = streams.mutate(guests_frames(streams))
         ours, theirs = socket.socketpair()
         heard = Heard()
-        link = GuestLink(loop, ours, GUEST_LIMITS, heard.on_frame, heard.on_end)
+        link = GuestLink(loop, ends(ours), GUEST_LIMITS, heard.on_frame, heard.on_end)
         with theirs:
             theirs.setblocking(False)
             for piece in streams.pieces(stream):
@@ -80,6 +80,11 @@ async def test_any_stream_is_read_as_its_frames_and_ends_once(counts: Mapping[st
         link.read()
         link.read_to_end()
         assert len(heard.ends) == 1, seed
+
+
+def ends(sock: socket.socket) -> Ends:
+    """A socket in the place of both pipes."""
+    return Ends(os.dup(sock.fileno()), sock.detach())
 
 
 def send_all(sock: socket.socket, data: bytes, link: GuestLink) -> None:
@@ -103,7 +108,7 @@ async def test_a_length_over_the_limit_allocates_nothing() -> None:
             for length in (limit + 1, 2**31, 2**32 - 1):
                 ours, theirs = socket.socketpair()
                 heard = Heard()
-                link = GuestLink(loop, ours, GUEST_LIMITS, heard.on_frame, heard.on_end)
+                link = GuestLink(loop, ends(ours), GUEST_LIMITS, heard.on_frame, heard.on_end)
                 tracemalloc.reset_peak()
                 before = tracemalloc.get_traced_memory()[0]
                 with theirs:
@@ -123,7 +128,7 @@ async def test_what_a_listener_raises_comes_out_at_the_end_and_nowhere_else() ->
     def fail(kind: int, body: bytes | bytearray) -> None:
         raise ZeroDivisionError
 
-    link = GuestLink(loop, ours, GUEST_LIMITS, fail, heard.on_end)
+    link = GuestLink(loop, ends(ours), GUEST_LIMITS, fail, heard.on_end)
     with theirs:
         theirs.send(wire.frame(wire.HELLO) * 2)
         link.read()
@@ -192,7 +197,7 @@ async def sandbox_over(janitor: Janitor, counts: Counts, **replaced: Any) -> Asy
         "pid": process.pid,
         "pidfd": os.pidfd_open(process.pid),
         "leaf": cast(box.Leaf, NoLeaf()),
-        "control": control,
+        "control": ends(control),
         "log": log,
         "report": report,
         "tmp": cast(Any, NoTmp()),

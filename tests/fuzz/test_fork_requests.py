@@ -209,7 +209,8 @@ def fork(sock: int, requests: Requests, *, timeout_ms: int = 5_000) -> tuple[int
         pids=64,
         nofile=64,
         hostname="sandbox",
-        control=requests.guest.fileno(),
+        answers=requests.guest.fileno(),
+        events=requests.guest.fileno(),
         log=requests.null,
         report=requests.report_write,
         tmp=requests.tmp.fileno(),
@@ -227,7 +228,7 @@ def test_an_engine_without_a_free_descriptor_for_the_answer_leaves_no_process(
     opened = [os.dup(requests.null) for _ in range(8)]
     for fd in opened:
         os.close(fd)
-    left_over = len(requests.fds) - 5
+    left_over = len(requests.fds) - 6
     resource.setrlimit(resource.RLIMIT_NOFILE, (opened[left_over - 1] + 1, hard))
     try:
         with pytest.raises(SandboxFault, match="no descriptor is free") as caught:

@@ -40,7 +40,7 @@ def test_any_stream_is_read_as_its_frames_until_one_is_not_due(counts: Mapping[s
             for piece in streams.pieces(stream):
                 ours.send(piece)
             ours.shutdown(socket.SHUT_WR)
-            channel = Channel(theirs.fileno())
+            channel = Channel(theirs.fileno(), theirs.fileno())
             received = []
             try:
                 while (body := channel.receive(wire.EVENT, limit)) is not None:

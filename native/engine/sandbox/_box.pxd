@@ -75,7 +75,8 @@ cdef extern from "box.h" nogil:
         char hostname[64]
 
     struct box_fork_fds:
-        int control
+        int answers
+        int events
         int log
         int report
         int tmp

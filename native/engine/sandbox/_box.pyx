@@ -138,7 +138,7 @@ cdef class Leaf:
             raise fault(&err)
 
 
-def fork(int sock, Leaf leaf, *, uid, pids, nofile, str hostname, int control, int log, int report, int tmp, int code,
+def fork(int sock, Leaf leaf, *, uid, pids, nofile, str hostname, int answers, int events, int log, int report, int tmp, int code,
          int net, int timeout_ms):
     """Ask the zygote behind `sock` for a sandbox in `leaf`; returns (pidfd, pid). One caller at a time a socket. `net`
     is a network namespace, -1 for one that the clone makes."""
@@ -155,7 +155,8 @@ def fork(int sock, Leaf leaf, *, uid, pids, nofile, str hostname, int control, i
     request.nofile = nofile
     memcpy(request.hostname, <const char *>name, len(name))
     request.net = net >= 0
-    fds.control, fds.log, fds.report, fds.tmp, fds.code, fds.net = control, log, report, tmp, code, net
+    fds.answers, fds.events, fds.log, fds.report = answers, events, log, report
+    fds.tmp, fds.code, fds.net = tmp, code, net
     with nogil:
         n_join = box_leaf_join_fds(&leaf.owner.host, &leaf.leaf, &fds.into, fds.join, &err)
         if n_join >= 0:

@@ -105,9 +105,11 @@ def test_a_place_with_other_processes_is_refused_with_what_to_do(above: Path) ->
     given = make(above / "given", *ALL)
     mark_given(given)
     with subprocess.Popen(["sleep", "600"]) as other:
-        (given / "cgroup.procs").write_text(str(other.pid))
-        done = run_in(given, OPEN)
-        assert other.poll() is None
-        other.kill()
+        try:
+            (given / "cgroup.procs").write_text(str(other.pid))
+            done = run_in(given, OPEN)
+            assert other.poll() is None
+        finally:
+            other.kill()
     assert f"{given} has processes beside the engine: give it a unit of its own" in done.stdout, done.stderr
     assert not (given / "cleave-placed").exists()

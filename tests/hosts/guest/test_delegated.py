@@ -36,6 +36,9 @@ def test_what_an_engine_of_this_name_left_at_the_root_is_removed(host: box.Host)
     inside = make(left / "1", *ALL)
     with subprocess.Popen(["sleep", "600"]) as sleeping:
         (inside / "cgroup.procs").write_text(str(sleeping.pid))
-        host.open()
-        assert sleeping.wait(60) == -9
+        try:
+            host.open()
+            assert sleeping.wait(60) == -9
+        finally:
+            sleeping.kill()
     assert not left.exists()

