@@ -1,7 +1,7 @@
 # The one place where work on Cleave starts. Every target does all the set-up that it needs, from a fresh clone on.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full check format serve bench build lock clean
+.PHONY: help demo test test-hosts test-full check format serve bench build lock clean
 MAKEFLAGS += --no-print-directory
 
 # What `make serve` and `make bench` pass on, such as ARGS="--data-dir /tmp/cleave" or ARGS="--rounds 50".
@@ -18,8 +18,14 @@ test: ## run the tests with reduced counts
 	@.ci/setup dev
 	@CLEAVE_COUNTS=reduced .venv/bin/pytest
 
-test-full: ## run the tests with full counts, the analyzer and the sanitizers
+test-hosts: ## boot a cgroup v2 kernel under qemu and run the tests of the box in it
 	@.ci/setup dev
+	@.ci/v2-image
+	@CLEAVE_HOSTS=1 .venv/bin/pytest tests/hosts
+
+test-full: ## run the tests with full counts, other hosts' kernels, the analyzer and the sanitizers
+	@.ci/setup dev
+	@.ci/v2-image
 	@CLEAVE_COUNTS=full .venv/bin/pytest
 	@.ci/analyze
 	@.ci/sanitize

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from engine.fabric.datadir import new_instance_id
 from engine.model.function import Egress
 from engine.model.outcome import StartKind
-from engine.runtimes.interpreters import find_interpreters
+from engine.runtimes.interpreters import Interpreter, find_interpreters
 from engine.sandbox.api import Ending, Event, SandboxSpec
 from engine.sandbox.linux import LinuxSandbox
 from engine.sandbox.network import NetworkSettings
@@ -44,6 +44,23 @@ class Collected:
         raise AssertionError("nothing streams here")
 
 
+def interpreters(folder: Path) -> Mapping[str, Interpreter]:
+    """This host's. In a run of .ci/sanitize a zygote loads the sanitizer's runtime first; the engine gives it no
+    environment, so that takes a script in `folder`."""
+    found = find_interpreters([], os.environ.get("PATH", ""))
+    if "CLEAVE_SANITIZED" not in os.environ:
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    passed = " ".join(f"{name}='{os.environ[name]}'" for name in ("LD_PRELOAD", "ASAN_OPTIONS", "UBSAN_OPTIONS"))
+    wrapped = {}
+    for runtime, interpreter in found.items():
+        script = folder / f"{runtime}-sanitized"
+        script.write_text(f'#!/bin/sh\n{passed} exec {interpreter.path} "$@"\n')
+        script.chmod(0o755)
+        wrapped[runtime] = Interpreter(runtime, str(script), interpreter.prefixes)
+    return wrapped
+
+
 @contextlib.asynccontextmanager
 async def real_pool(
     folder: Path,
@@ -57,7 +74,7 @@ async def real_pool(
     pool = LinuxPool(
         instance_id=instance_id or new_instance_id(),
         scratch_dir=folder / "scratch",
-        interpreters=find_interpreters([], os.environ.get("PATH", "")),
+        interpreters=interpreters(folder),
         uid_base=1_900_000_000,
         uid_count=uid_count,
         tmp_pool_size=tmp_pool_size,

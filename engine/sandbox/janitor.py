@@ -17,11 +17,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from engine.errors import EngineError
 from engine.sandbox.counts import Counts, Happening
 
-Step = Callable[[], None]
-"""Safe to call again after it raised OSError or an EngineError."""
+Step = Callable[[], object]
+"""Safe to call again after it raised."""
 
 _THREADS = 4
 _FIRST_PAUSE_S = 0.005
@@ -68,11 +67,11 @@ class Janitor:
             if not self._closed:
                 self._pending += 1
                 heapq.heappush(self._waiting, removal)
-                if not self._idle and self._threads < self._max_threads:
+                if len(self._waiting) > self._idle and self._threads < self._max_threads:
                     self._threads += 1
                     threading.Thread(target=self._work, name="cleave-janitor", daemon=True).start()
                 else:
-                    self._changed.notify()
+                    self._changed.notify_all()
                 return
         if self._advance(removal):
             removal.done()
@@ -105,7 +104,7 @@ class Janitor:
                 removal.due = self._monotonic() + removal.pause_s
                 removal.pause_s = min(2 * removal.pause_s, _LONGEST_PAUSE_S)
                 heapq.heappush(self._waiting, removal)
-                self._changed.notify()
+                self._changed.notify_all()
 
     def _next(self) -> _Removal | None:
         """The next that is due; None at the end."""
@@ -126,7 +125,7 @@ class Janitor:
         while removal.steps:
             try:
                 removal.steps[-1]()
-            except (OSError, EngineError):
+            except Exception:  # whatever it is, the others' removals go on
                 return False
             removal.steps.pop()
         return True

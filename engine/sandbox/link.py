@@ -53,9 +53,11 @@ class GuestLink:
         on_frame: Callable[[int, bytes | bytearray], None],
         on_end: Callable[[Exception | None], None],
     ) -> None:
-        """Closes `ends` with itself. `limits` maps the kinds that may come to the most bytes of their bodies. `on_end` is called once, when
-        nothing more will come: None at a clean end of the stream, ProtocolError where the guest broke it, and whatever
-        `on_frame` raised: nothing is raised from here."""
+        """Closes `ends` with itself. `limits` maps the kinds that may come to the most bytes of their bodies.
+
+        `on_end` is called once, when nothing more will come: None at a clean end of the stream, ProtocolError where the
+        guest broke it, and whatever `on_frame` raised: nothing is raised from here.
+        """
         os.set_blocking(ends.answers, False)
         os.set_blocking(ends.events, False)
         self._loop = loop

@@ -12,6 +12,7 @@ import array
 import asyncio
 import fcntl
 import os
+import signal
 import termios
 import time
 from collections.abc import Callable
@@ -85,7 +86,7 @@ class LinuxSandbox:
         self._start_us = 0
         self._marks: list[tuple[str, int]] = []
         self._killed_as: Outcome | None = None
-        self._meter = Meter(parts)
+        self._meter = Meter(parts, spec.memory_mb << 20)
         self._waiting = array.array("i", [0])
         self.gone = asyncio.Event()  # its processes have ended
         self._closing: asyncio.Task[None] | None = None
@@ -154,6 +155,10 @@ class LinuxSandbox:
             frame = spec_frame(self._spec) + frame
         try:
             if not self._link.send(frame):
+                if not self._hello_ns:
+                    # Its set-up failed: the end of its process says how.
+                    self._set_clock(timeout_ms)
+                    return await self._run
                 # It died unnoticed; its event may go to another, since this one never had it.
                 raise SandboxFault("run", 0, "the sandbox ended before it had the event")
             # The guest is at work from here on: what follows costs its caller nothing.
@@ -330,13 +335,14 @@ class LinuxSandbox:
             self.gone.set()
 
     def _finish_exited(self, status: int, fault: SandboxFault | None) -> None:
-        if fault is not None:
+        # Once user code runs, it can write into the report's pipe too: what that says is no fault of the engine's.
+        if fault is not None and not self._hello_ns:
             raise fault
         if not self._life.over:
             self._life.move(SandboxState.ENDED)
         if self._killed_as is not None:
             self._finish(self._killed_as)
-        elif self._parts.leaf.oom_kills():
+        elif os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and self._meter.ran_out_of_memory():
             self._finish(Outcome.OUT_OF_MEMORY, exit_text="signal: killed")
         elif not self._hello_ns:
             # No code of the function has run: whatever ended it, the function did not.

@@ -8,6 +8,9 @@ from engine.errors import SandboxFault
 from engine.sandbox import box
 from engine.sandbox.parts import Parts
 
+_AT_THE_LIMIT_BYTES = 4 << 20
+"""A sandbox whose memory never came so close to its limit has had no process killed at it."""
+
 
 class Used(NamedTuple):
     """Over one invocation, but for the peak, which is of the sandbox's life so far."""
@@ -22,10 +25,22 @@ class Used(NamedTuple):
 class Meter:
     """Reads and remembers."""
 
-    __slots__ = ("_cpu_us", "_parts", "_peak", "_raw_peak", "_tmp_bytes", "_tmp_fd", "_traffic")
+    __slots__ = (
+        "_cpu_us",
+        "_limit_bytes",
+        "_memory_kills",
+        "_parts",
+        "_peak",
+        "_raw_peak",
+        "_tmp_bytes",
+        "_tmp_fd",
+        "_traffic",
+    )
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, limit_bytes: int) -> None:
         self._parts = parts
+        self._limit_bytes = limit_bytes
+        self._memory_kills = 0
         self._raw_peak = self._peak = 0
         self._cpu_us = 0
         self._traffic = (0, 0)
@@ -38,6 +53,8 @@ class Meter:
         if raw_peak != self._raw_peak:
             self._raw_peak = raw_peak
             self._peak = max(self._peak, raw_peak - self._reclaimable())
+        if raw_peak > self._limit_bytes - _AT_THE_LIMIT_BYTES:
+            self._memory_kills = self._parts.leaf.oom_kills()
         tmp_bytes = box.mount_used(self._tmp_fd)
         traffic = self._parts.network.traffic()
         used = Used(
@@ -49,6 +66,13 @@ class Meter:
         )
         self._cpu_us, self._tmp_bytes, self._traffic = cpu_us, tmp_bytes, traffic
         return used
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the kernel killed a process at the memory limit since the last `read`.
+
+        A child that it killed earlier, and that the function outlived, does not count.
+        """
+        return self._parts.leaf.oom_kills() > self._memory_kills
 
     def _reclaimable(self) -> int:
         """The kernel's peak counts page cache it could give back; what of that is there now is taken off."""

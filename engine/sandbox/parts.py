@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import select
-import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial

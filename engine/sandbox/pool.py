@@ -94,7 +94,7 @@ class LinuxPool:
             ) from fault
         backend = await loop.run_in_executor(self._builders, self._choose_tmp)
         size = self._tmp_pool_size
-        self._scratch = ScratchPool(backend, target=size, submit=self._refill.submit)
+        self._scratch = ScratchPool(backend, target=size, submit=self._refill.submit, counts=self._counts)
         opening = loop.run_in_executor(self._builders, self._network.open)
         if runtime is not None:
             await self._zygote(runtime)

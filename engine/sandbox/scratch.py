@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from engine.errors import EngineError
 from engine.sandbox import box
+from engine.sandbox.counts import Counts, Resource
 from engine.sandbox.scratch_backends import Backend
 
 _SIZES = 4
@@ -20,6 +21,8 @@ _SIZES = 4
 
 Submit = Callable[[Callable[[], None]], object]
 """Run something later, in another thread."""
+GiveBack = Callable[[box.Scratch, int, bool], None]
+"""Told of one that was handed out, its size, and whether it may be used again."""
 
 
 class Tmp:
@@ -28,9 +31,9 @@ class Tmp:
 
     __slots__ = ("_give_back", "_scratch", "size_mb")
 
-    def __init__(self, scratch: box.Scratch, size_mb: int, give_back: Callable[[box.Scratch, int], None]) -> None:
+    def __init__(self, scratch: box.Scratch, size_mb: int, give_back: GiveBack) -> None:
         self._scratch = scratch
-        self._give_back: Callable[[box.Scratch, int], None] | None = give_back
+        self._give_back: GiveBack | None = give_back
         self.size_mb = size_mb
 
     def fileno(self) -> int:
@@ -44,21 +47,24 @@ class Tmp:
 
     def close(self) -> None:
         """Empty it for the next, or take it away."""
-        give_back, self._give_back = self._give_back, None
-        if give_back is not None:
-            give_back(self._scratch, self.size_mb)
+        self._end(use_again=True)
 
     def discard(self) -> None:
         """Take it away."""
-        self._give_back = None
-        self._scratch.close()
+        self._end(use_again=False)
+
+    def _end(self, *, use_again: bool) -> None:
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back(self._scratch, self.size_mb, use_again)
 
 
 class ScratchPool:
     """Makes and keeps them. Thread-safe."""
 
-    def __init__(self, backend: Backend, *, target: int, submit: Submit) -> None:
+    def __init__(self, backend: Backend, *, target: int, submit: Submit, counts: Counts | None = None) -> None:
         self._backend = backend
+        self._counts = counts or Counts()
         self._target = target  # kept ready of each size in use
         # What is given back is cheaper than what is made: half of them are left for that.
         self._low = (target + 1) // 2
@@ -88,7 +94,7 @@ class ScratchPool:
             short = len(waiting) < self._low
         if short and self._backend.costs:
             self._submit(lambda: self.fill(size_mb, 1))
-        return Tmp(scratch or self._backend.make(size_mb), size_mb, self._give_back)
+        return Tmp(scratch or self._make(size_mb), size_mb, self._give_back)
 
     def fill(self, size_mb: int, count: int) -> None:
         """Make up to `count` more ahead of need; what cannot be made is left for `take` to complain of."""
@@ -97,7 +103,7 @@ class ScratchPool:
                 if self._closed or len(self._ready.get(size_mb, ())) >= self._target:
                     return
             try:
-                scratch = self._backend.make(size_mb)
+                scratch = self._make(size_mb)
             except EngineError:
                 return
             self._put(scratch, size_mb)
@@ -109,15 +115,24 @@ class ScratchPool:
             waiting = [scratch for ready in self._ready.values() for scratch in ready]
             self._ready.clear()
         for scratch in waiting:
-            scratch.close()
+            self._remove(scratch)
 
-    def _give_back(self, scratch: box.Scratch, size_mb: int) -> None:
+    def _make(self, size_mb: int) -> box.Scratch:
+        scratch = self._backend.make(size_mb)
+        self._counts.made(Resource.TMP_MOUNTS)
+        return scratch
+
+    def _remove(self, scratch: box.Scratch) -> None:
+        scratch.close()
+        self._counts.removed(Resource.TMP_MOUNTS)
+
+    def _give_back(self, scratch: box.Scratch, size_mb: int, use_again: bool) -> None:
         with self._lock:
-            wanted = not self._closed and len(self._ready.get(size_mb, ())) < self._target
+            wanted = use_again and not self._closed and len(self._ready.get(size_mb, ())) < self._target
         if wanted and scratch.renew():
             self._put(scratch, size_mb)
         else:
-            scratch.close()
+            self._remove(scratch)
 
     def _put(self, scratch: box.Scratch, size_mb: int) -> None:
         surplus = []
@@ -130,7 +145,7 @@ class ScratchPool:
                 while self._count() > _SIZES * self._target:
                     surplus.append(self._take_oldest())
         for one in surplus:
-            one.close()
+            self._remove(one)
 
     def _count(self) -> int:
         return sum(len(waiting) for waiting in self._ready.values())

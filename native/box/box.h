@@ -80,8 +80,8 @@ struct box_usage {
 
 /* Find where limits can be written for an engine called `slice`. kind stays BOX_CGROUP_NONE where they cannot. */
 int box_host_probe(struct box_host *host, const char *slice, struct box_error *err);
-/* Make the engine's own directories. Call once, before the first leaf and before any child process: where a v2 cgroup was
- * given to the engine, the calling process is moved into a leaf of its own below it. */
+/* Make the engine's own directories. Call once, before the first leaf and before any child process: where a v2 cgroup
+ * was given to the engine, the calling process is moved into a leaf of its own below it. */
 int box_host_open(const struct box_host *host, struct box_error *err);
 /* Kill and remove every leaf under the engine's directories, and with `all` those too. Returns how many leaves were
  * there, -1 if some could not be removed. */

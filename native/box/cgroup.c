@@ -159,6 +159,19 @@ int box_host_probe(struct box_host *host, const char *slice, struct box_error *e
     return 0;
 }
 
+/* All sandboxes together weigh as many processes as there are CPUs: beside others on the host, one that uses the vCPU it
+ * bought counts as one of them. v1's default would make one of all. On v2 the engine's cgroup is its service manager's
+ * to weigh. */
+static int weigh_sandboxes(const struct box_host *host, struct box_error *err)
+{
+    const struct box_leaf all = {.name = ".", .peak_fd = -1, .usage_fd = -1};
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    char shares[24];
+
+    snprintf(shares, sizeof shares, "%ld", 1024 * (cpus < 1 ? 1 : cpus > 256 ? 256 : cpus));
+    return box_knob_set(host, &all, BOX_CPU, "cpu.shares", shares, err);
+}
+
 int box_host_open(const struct box_host *host, struct box_error *err)
 {
     /* An engine of this name that ran elsewhere on the tree: under systemd before, by hand this time. */
@@ -175,6 +188,8 @@ int box_host_open(const struct box_host *host, struct box_error *err)
     for (int which = 0; which < BOX_HIERARCHIES; which++)
         if (first_of_its_kind(host, which) && mkdir(host->dir[which], 0755) < 0 && errno != EEXIST)
             return box_fail(err, STAGE[which], "cannot make %s", host->dir[which]);
+    if (host->kind == BOX_CGROUP_V1 && weigh_sandboxes(host, err) < 0)
+        return -1;
     return host->kind == BOX_CGROUP_V2 ? box_controllers_enable(host->dir[BOX_UNIFIED], err) : 0;
 }
 

@@ -41,6 +41,14 @@ static int write_limits(const struct box_host *host, const struct box_leaf *leaf
         *err = ignored;
         return -1;
     }
+    /* What waits in TCP and UDP sockets is not counted as memory, and not at all unless it has a limit: the share that
+     * the kernel itself gives them of a machine of that size (tcp_mem of net/ipv4/tcp.c). */
+    snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)(limits->memory_bytes / 32 * 3 / 4096 * 4096));
+    if (box_knob_set(host, leaf, BOX_MEMORY, "memory.kmem.tcp.limit_in_bytes", bytes, &ignored) < 0 &&
+        ignored.errnum != ENOENT) {
+        *err = ignored;
+        return -1;
+    }
     if (box_knob_set(host, leaf, BOX_MEMORY, "memory.swappiness", "0", err) < 0 ||
         box_knob_set(host, leaf, BOX_PIDS, "pids.max", pids, err) < 0 ||
         box_knob_set(host, leaf, BOX_CPU, "cpu.shares", shares, err) < 0)

@@ -118,6 +118,7 @@ int box_fork_receive(int sock, int timeout_ms, pid_t *pid, struct box_error *err
         if (n_fds > 0)
             close(pidfd);
         *err = reply.error;
+        err->stage[BOX_STAGE - 1] = err->text[BOX_TEXT - 1] = '\0';
         return -1;
     }
     if (n_fds == 0) {

@@ -1,4 +1,4 @@
-"""No descriptor is free, at any step of a start, of a run and of an end: it fails by name or goes on, and nothing stays."""
+"""No descriptor is free, at any step of a start, a run or an end: it fails by name or goes on, and nothing is left."""
 
 from __future__ import annotations
 
@@ -99,13 +99,13 @@ async def test_a_run_without_a_free_descriptor_ends_and_so_does_its_sandbox(tmp_
         for free in range(4):
             sandbox = await pool.start(spec(code, memory_mb=512))
             with only(free):
+                outcome: Outcome | None
                 try:
-                    ending = await sandbox.run(event(), Collected())
-                    assert ending.outcome is expected
-                except EngineError as error:
-                    # What cannot be found out is not made up.
-                    assert expected is Outcome.OUT_OF_MEMORY or "cpu" in str(error), (free, error)
-                assert sandbox.dead == (expected is not Outcome.OK) or sandbox.dead
+                    outcome = (await sandbox.run(event(), Collected())).outcome
+                except EngineError:
+                    outcome = None  # what cannot be enforced or found out is not made up
+                assert outcome is expected or (outcome is None and free == 0), free
+                assert sandbox.dead == (outcome is not Outcome.OK), free
                 await sandbox.close()
             assert_nothing_left(pool, before, free)
 

@@ -17,10 +17,10 @@ import pytest
 
 from engine.errors import SandboxFault
 from engine.guest import wire
-from engine.runtimes.interpreters import find_interpreters
 from engine.sandbox import box
 from engine.sandbox.counts import Counts
 from engine.zygote.host import Zygote
+from tests.sandboxes import RUNTIME, interpreters
 
 pytestmark = pytest.mark.privileged
 
@@ -97,9 +97,8 @@ def requests() -> Iterator[Requests]:
 
 
 @pytest.fixture
-def zygote() -> Iterator[Zygote]:
-    own = next(iter(find_interpreters([], "").values()))
-    zygote = Zygote(own, uid_base=UID_BASE, uid_count=4, counts=Counts())
+def zygote(tmp_path: Path) -> Iterator[Zygote]:
+    zygote = Zygote(interpreters(tmp_path)[RUNTIME], uid_base=UID_BASE, uid_count=4, counts=Counts())
     zygote.spawn()
     zygote.wait_ready()
     yield zygote

@@ -89,13 +89,13 @@ def tree_disk(folder: Path, job: Mapping[str, Sequence[str]], counts: str) -> Pa
         target = tree / source.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target)
+            shutil.copytree(source, target, copy_function=_link)
         else:
-            shutil.copy2(source, target)
+            _link(source, target)
     for path in _distribution_files([*PACKAGES, *_engine_requires()]):
         target = tree / "site" / path[1]
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path[0], target)
+        _link(path[0], target)
     here = tree / "tests/hosts/guest"
     compiler = os.environ.get("CC", "cc")
     subprocess.run(
@@ -138,6 +138,14 @@ def _distribution_files(names: Iterable[str]) -> Iterable[tuple[Path, str]]:
             source = Path(str(file.locate()))
             if ".." not in file.parts and source.is_file():  # scripts are elsewhere
                 yield source, str(file)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """A copy that costs nothing, where both are on one file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _with_sbin() -> dict[str, str]:

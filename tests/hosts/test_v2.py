@@ -31,10 +31,9 @@ REDUCED = {
     ),
     "delegated": (
         f"{GUEST}/test_delegated.py",
-        f"{GUEST}/test_systemd.py",
+        f"{GUEST}/test_limits.py::test_every_limit_is_there_in_the_words_of_v2",
         f"{GUEST}/test_limits.py::test_a_sandbox_is_born_in_its_leaf_and_its_zygote_is_not_in_it",
         f"{GUEST}/test_limits.py::test_memory_over_the_tier_is_told_from_every_other_death",
-        "tests/native/test_leaf.py",
     ),
     "undelegated": (f"{GUEST}/test_undelegated.py", f"{GUEST}/test_systemd.py"),
 }
@@ -93,7 +92,7 @@ def test_limits_hold_where_nobody_manages_the_tree(booted: machine.Run) -> None:
 
 
 def test_limits_hold_in_a_systemd_unit_that_was_given_to_the_engine(booted: machine.Run) -> None:
-    check(booted, "delegated", 12)
+    check(booted, "delegated", 6)
 
 
 def test_limits_hold_in_a_systemd_unit_that_was_not(booted: machine.Run) -> None:

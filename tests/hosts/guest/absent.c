@@ -1,5 +1,5 @@
-/* Makes files look absent to one program, so that a kernel's older releases can be tried on a newer one: preloaded, with
- * the names in CLEAVE_TEST_ABSENT, such as "memory.peak:cgroup.kill". */
+/* Makes files look absent to one program, so that a kernel's older releases can be tried on a newer one: preloaded,
+ * with the names in CLEAVE_TEST_ABSENT, such as "memory.peak:cgroup.kill". */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

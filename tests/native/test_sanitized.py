@@ -1,0 +1,24 @@
+"""In a run of .ci/sanitize, what should be sanitized is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.sandbox import box
+from tests.sandboxes import RUNTIME, real_pool
+
+LIBRARY = os.environ.get("CLEAVE_SANITIZED", "")
+
+pytestmark = pytest.mark.skipif(not LIBRARY, reason="the extensions are the ordinary ones; .ci/sanitize builds others")
+
+
+async def test_the_engine_and_its_zygotes_run_the_sanitized_code(tmp_path: Path) -> None:
+    assert str(Path(box.Leaf.__module__ and box.__file__).resolve()).startswith(LIBRARY)
+    async with real_pool(tmp_path) as pool:
+        for process in ("self", str(pool.zygote_pids[RUNTIME])):
+            mapped = Path(f"/proc/{process}/maps").read_text()
+            assert "libasan" in mapped or "libubsan" in mapped
+            assert LIBRARY in mapped
