@@ -159,9 +159,9 @@ int box_host_probe(struct box_host *host, const char *slice, struct box_error *e
     return 0;
 }
 
-/* All sandboxes together weigh as many processes as there are CPUs: beside others on the host, one that uses the vCPU it
- * bought counts as one of them. v1's default would make one of all. On v2 the engine's cgroup is its service manager's
- * to weigh. */
+/* All sandboxes together weigh as many processes as there are CPUs: beside others on the host, one that uses the vCPU
+ * it bought counts as one of them. v1's default would make one of all. On v2 the engine's cgroup is its service
+ * manager's to weigh. */
 static int weigh_sandboxes(const struct box_host *host, struct box_error *err)
 {
     const struct box_leaf all = {.name = ".", .peak_fd = -1, .usage_fd = -1};
