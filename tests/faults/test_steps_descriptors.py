@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from engine.errors import EngineError, SandboxFault
 from engine.model.outcome import Outcome
 from engine.sandbox.counts import Resource
 from engine.sandbox.pool import LinuxPool
+from tests.descriptors import left_open, opened
 from tests.sandboxes import Collected, event, real_pool, run, spec, write_code
 
 pytestmark = [pytest.mark.privileged, pytest.mark.time_limit(240)]
@@ -45,19 +47,10 @@ def only(free: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def fds() -> list[str]:
-    """What this process has open."""
-    found = []
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            found.append(os.readlink(f"/proc/self/fd/{fd}").partition("[")[0])
-    return sorted(found)
-
-
-def assert_nothing_left(pool: LinuxPool, before: list[str], free: int) -> None:
+def assert_nothing_left(pool: LinuxPool, before: Counter[str], free: int) -> None:
     for kind in (Resource.SANDBOXES, Resource.LEAVES, Resource.NETWORKS, Resource.TMP_MOUNTS):
         assert pool.counts.alive(kind) == 0, (free, kind)
-    assert fds() == before, free
+    assert left_open(before) == [], free
     leaves = [entry for entry in Path(pool.cgroup_directories["memory"]).iterdir() if entry.is_dir()]
     assert leaves == [], free
     children = {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
@@ -70,7 +63,7 @@ async def test_a_start_with_too_few_descriptors_says_so_and_leaves_nothing(tmp_p
         first = await pool.start(spec(code))
         assert (await run(first))[0].outcome is Outcome.OK
         await first.close()
-        before = fds()
+        before = opened()
         outcomes = []
         for free in range(MOST):
             with only(free):
@@ -95,7 +88,7 @@ async def test_a_run_without_a_free_descriptor_ends_and_so_does_its_sandbox(tmp_
         warm_up = await pool.start(spec(code, memory_mb=512))
         expected = (await run(warm_up))[0].outcome
         await warm_up.close()
-        before = fds()
+        before = opened()
         for free in range(4):
             sandbox = await pool.start(spec(code, memory_mb=512))
             with only(free):

@@ -20,6 +20,7 @@ from engine.guest import wire
 from engine.sandbox import box
 from engine.sandbox.counts import Counts
 from engine.zygote.host import Zygote
+from tests.descriptors import left_open, opened
 from tests.sandboxes import RUNTIME, interpreters
 
 pytestmark = pytest.mark.privileged
@@ -130,7 +131,7 @@ def test_a_zygote_answers_every_request_and_keeps_nothing_of_it(
 ) -> None:
     chance = random.Random(SEED)
     sock = socket.socket(fileno=os.dup(zygote.fileno()))
-    before, ours = fds_of(zygote.pid), fds_of("self")
+    before, ours = fds_of(zygote.pid), opened()
     made = refused = 0
     for number in range(counts["frames"]):
         body, fds = requests.broken(chance)
@@ -142,7 +143,7 @@ def test_a_zygote_answers_every_request_and_keeps_nothing_of_it(
         while fds_of(zygote.pid) != before:
             assert time.monotonic() < until, f"{number}: a descriptor stayed in the zygote"
             time.sleep(0.0002)
-        assert fds_of("self") == ours, number
+        assert left_open(ours) == [], number
         if len(body) != len(requests.body) or body[:4] != requests.body[:4]:
             assert pid == -1, f"{number}: a request of another size or version was taken"
     assert min(made, refused) > counts["frames"] // 10
@@ -184,7 +185,7 @@ def test_an_engine_takes_no_nonsense_of_a_zygote_and_keeps_nothing_of_it(
     chance = random.Random(SEED)
     engine, broken = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with engine, broken:
-        before = fds_of("self")
+        before = opened()
         for number in range(counts["frames"]):
             body, fds = replies(chance, requests.null)
             socket.send_fds(broken, [body], fds)
@@ -196,7 +197,7 @@ def test_an_engine_takes_no_nonsense_of_a_zygote_and_keeps_nothing_of_it(
             (pid,) = _REPLY_PID.unpack_from(body.ljust(4, b"\0"))
             assert taken == (len(body) == EMPTY_REPLY and pid > 0 and bool(fds)), number
             broken.recv(4_096)  # the request; its descriptors are closed with it
-            assert fds_of("self") == before, number
+            assert left_open(before) == [], number
 
 
 def fork(sock: int, requests: Requests, *, timeout_ms: int = 5_000) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from engine.errors import InvalidArgument, SandboxFault
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox import box
 from engine.sandbox.pool import LinuxPool
+from tests.descriptors import left_open, opened
 from tests.sandboxes import RUNTIME, event, real_pool, run, run_once, spec, write_code
 
 pytestmark = pytest.mark.privileged
@@ -240,12 +241,12 @@ async def test_an_unknown_runtime_is_refused_with_those_there_are(pool: LinuxPoo
 
 
 async def test_a_start_that_fails_gives_everything_back(pool: LinuxPool, tmp_path: Path) -> None:
-    open_before = len(os.listdir("/proc/self/fd"))
+    open_before = opened()
     with pytest.raises(SandboxFault) as caught:
         await pool.start(spec(tmp_path / "nowhere"))
     assert caught.value.stage == "code mount"
     assert pool.alive == 0
-    assert len(os.listdir("/proc/self/fd")) == open_before
+    assert left_open(open_before) == []
     assert not (Path(pool.cgroup_directories["memory"]) / "1").exists()
 
 

@@ -14,6 +14,7 @@ import pytest
 from engine.errors import SandboxFault
 from engine.sandbox import box
 from engine.sandbox.network_host import in_namespace
+from tests.descriptors import left_open, opened
 
 pytestmark = pytest.mark.privileged
 
@@ -101,12 +102,12 @@ def test_a_second_link_of_the_same_number_is_refused_and_leaves_nothing() -> Non
     with closing(router):
         sock = in_namespace(router, box.rtnl_open)
         with closing(sock):
-            before = own(), len(os.listdir("/proc/self/fd"))
+            ours, before = own(), opened()
             ns, counters = box.net_make((sock, 1_000, OUTER, INNER, 1_400))
             with closing(ns, counters), pytest.raises(SandboxFault) as refused:
                 box.net_make((sock, 1_000, OUTER, INNER, 1_400))
             assert refused.value.errno in (16, 17)
-            assert (own(), len(os.listdir("/proc/self/fd"))) == before
+            assert (own(), left_open(before)) == (ours, [])
             assert [name for name in in_namespace(router, interfaces) if name.startswith("s1")] in (["s1000"], [])
 
 

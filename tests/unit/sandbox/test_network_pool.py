@@ -11,6 +11,7 @@ from collections.abc import Callable
 from engine.errors import SandboxFault
 from engine.sandbox.counts import Counts
 from engine.sandbox.network_pool import Made, NamespacePool
+from tests.descriptors import left_open, opened
 
 
 class Maker:
@@ -110,7 +111,7 @@ def test_what_cannot_be_made_is_tried_again_when_it_is_needed_and_not_before() -
 
 
 def test_a_closed_pool_leaves_no_descriptor_open() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = opened()
     maker = Maker()
     pool = NamespacePool(maker.make, counts=Counts(), target=4, forget=maker.forget, rate_per_s=1_000)
     pool.start()
@@ -119,4 +120,4 @@ def test_a_closed_pool_leaves_no_descriptor_open() -> None:
     assert made is not None
     pool.close()
     pool.give_back(made)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert left_open(before) == []
