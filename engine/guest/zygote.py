@@ -1,8 +1,8 @@
 """The main program of a zygote: import what every sandbox needs, enter the minimal root, freeze, fork on request.
 
-Started by exec as `python -I -S zygote.py SOCK FORK_MODULE GUEST_DIR UID_BASE UID_COUNT PREFIX…`, never forked from the
-engine, so nothing of the engine's memory is in it. It has one thread and stays so. In each fork it hands over to
-runtime.run and never returns.
+Started by exec as `python -I -S zygote.py SOCK JOURNAL FORK_MODULE GUEST_DIR UID_BASE UID_COUNT PREFIX…`, never forked
+from the engine, so nothing of the engine's memory is in it. It has one thread and stays so. In each fork it hands over
+to runtime.run and never returns.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ def _load_guest_package(folder: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-    sock, fork_path, guest_dir, uid_base, uid_count = int(argv[1]), argv[2], argv[3], int(argv[4]), int(argv[5])
-    prefixes = tuple(prefix.encode() for prefix in argv[6:])
+    sock, journal, fork_path, guest_dir = int(argv[1]), int(argv[2]), argv[3], argv[4]
+    uid_base, uid_count = int(argv[5]), int(argv[6])
+    prefixes = tuple(prefix.encode() for prefix in argv[7:])
     sys.dont_write_bytecode = True
     fork = _load_fork_module(fork_path)
     _load_guest_package(guest_dir)
@@ -60,7 +61,7 @@ def main(argv: list[str]) -> None:
     import os
 
     os.write(sock, b"ready")
-    if not fork.serve(sock):
+    if not fork.serve(sock, journal):
         os._exit(0)
     # A sandbox, from here on.
     os.write(wire.ANSWERS_FD, wire.frame(wire.HELLO))

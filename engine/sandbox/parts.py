@@ -22,15 +22,12 @@ from engine.sandbox.janitor import Janitor, Step
 from engine.sandbox.link import Ends
 from engine.sandbox.network import Network, SandboxNetwork
 from engine.sandbox.scratch import ScratchPool, Tmp
-from engine.sandbox.strays import bury_strays
 from engine.zygote.host import Zygote
 
 CPU_PERIOD_US = 100_000
 PIDS = 1_024
 """Processes and threads together, as on AWS Lambda."""
 OPEN_FILES = 1_024
-ZYGOTE_STAGE = "zygote"
-"""The stage of a fault that another zygote would not have."""
 _FORK_WITHIN_MS = 5_000
 _DEAD_WITHIN_MS = 5_000
 
@@ -202,32 +199,24 @@ def _build(
     making.pair(report, report_write)
     os.set_blocking(log, False)
     os.set_blocking(report, False)
-    with zygote.lock:
-        if not zygote.alive:
-            raise SandboxFault(ZYGOTE_STAGE, 0, "it is gone")
-        try:
-            pidfd, pid = box.fork(
-                zygote.fileno(),
-                leaf,
-                uid=uid,
-                pids=PIDS,
-                nofile=OPEN_FILES,
-                hostname="sandbox",
-                answers=answers_write,
-                events=events_read,
-                log=log_write,
-                report=report_write,
-                tmp=tmp.fileno(),
-                code=code,
-                net=own_network.ns,
-                timeout_ms=_FORK_WITHIN_MS,
-            )
-        except SandboxFault as fault:
-            if fault.stage == ZYGOTE_STAGE:
-                # It may have forked all the same, and have died before it could say so.
-                zygote.end()
-                bury_strays(host, leaf)
-            raise
+    pidfd, pid = zygote.ask(
+        lambda sock: box.fork(
+            sock,
+            leaf,
+            uid=uid,
+            pids=PIDS,
+            nofile=OPEN_FILES,
+            hostname="sandbox",
+            answers=answers_write,
+            events=events_read,
+            log=log_write,
+            report=report_write,
+            tmp=tmp.fileno(),
+            code=code,
+            net=own_network.ns,
+            timeout_ms=_FORK_WITHIN_MS,
+        )
+    )
     return Parts(pid, pidfd, leaf, Ends(answers, events), log, report, tmp, own_network, counts)
 
 

@@ -27,7 +27,7 @@ from engine.sandbox.network import Network, NetworkSettings
 from engine.sandbox.network_pool import NetworkCounts
 from engine.sandbox.scratch import ScratchPool
 from engine.sandbox.scratch_backends import choose
-from engine.zygote.host import Zygote
+from engine.zygote.host import ZYGOTE_STAGE, Zygote
 
 _COMMON_TMP_MB = 512
 _ZYGOTE_TRIES = 3
@@ -215,7 +215,7 @@ class LinuxPool:
             except SandboxFault as fault:
                 # A zygote that died is replaced, also one that died before it served: what it was asked for either
                 # never happened or was buried.
-                if fault.stage != parts.ZYGOTE_STAGE or not tries_left:
+                if fault.stage != ZYGOTE_STAGE or not tries_left:
                     raise
                 if zygote is not None:
                     await self._drop(spec.runtime, zygote)

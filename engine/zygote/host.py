@@ -2,7 +2,8 @@
 
 Theory of operation: a zygote is exec'ed with one SOCK_SEQPACKET socket. It answers "ready" once, and then each
 request with a pidfd (native/box/forkserver.c). One fork is under way at a time, under `lock`; a start that finds the
-zygote dead starts another. Sandboxes are the engine's children, not the zygote's: its death ends none of them.
+zygote dead starts another. Sandboxes are the engine's children, not the zygote's: its death ends none of them. One that
+it cloned and could not tell of before it died is found by its journal, in which the kernel notes each clone.
 
 Start zygotes from a thread that lives as long as the engine: the kernel sends a sandbox its parent-death signal when
 the thread that started its zygote exits (prctl(2), PR_SET_PDEATHSIG).
@@ -11,11 +12,15 @@ the thread that started its zygote exits (prctl(2), PR_SET_PDEATHSIG).
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import struct
 import subprocess
 import threading
+from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import TypeVar
 
 from engine.errors import SandboxFault
 from engine.runtimes.interpreters import Interpreter
@@ -23,6 +28,10 @@ from engine.sandbox.counts import Counts, Resource
 
 _ENGINE = Path(__file__).resolve().parent.parent
 _READY_WITHIN_S = 30
+_PID = struct.Struct("=i")
+ZYGOTE_STAGE = "zygote"
+"""The stage of a fault that another zygote would not have."""
+T = TypeVar("T")
 
 
 def fork_module_path() -> Path:
@@ -31,7 +40,7 @@ def fork_module_path() -> Path:
     for suffix in (".abi3.so", *EXTENSION_SUFFIXES):
         if (folder / f"_fork{suffix}").exists():
             return folder / f"_fork{suffix}"
-    raise SandboxFault("zygote", 0, f"there is no _fork extension in {folder}", fix="build it: pip install .")
+    raise SandboxFault(ZYGOTE_STAGE, 0, f"there is no _fork extension in {folder}", fix="build it: pip install .")
 
 
 class Zygote:
@@ -46,6 +55,7 @@ class Zygote:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._said = -1  # a memory file with what it printed before it served
+        self._journal = -1  # a memory file in which the kernel notes the process of each fork
 
     def spawn(self) -> None:
         """Start its process; `wait_ready` has to follow. On a thread that lives as long as the engine. Raises
@@ -62,12 +72,15 @@ class Zygote:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._said = os.memfd_create("zygote")
+            self._journal = os.memfd_create("zygote")
+            os.ftruncate(self._journal, _PID.size)
             self._process = subprocess.Popen(
                 [
                     self.interpreter.path,
                     *("-I", "-S", "-B"),
                     str(_ENGINE / "guest" / "zygote.py"),
                     str(theirs.fileno()),
+                    str(self._journal),
                     str(fork_module_path()),
                     str(_ENGINE / "guest"),
                     str(self._uid_base),
@@ -77,7 +90,7 @@ class Zygote:
                 stdin=subprocess.DEVNULL,
                 stdout=self._said,
                 stderr=self._said,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), self._journal],
                 cwd="/",
                 env={"MALLOC_ARENA_MAX": "1", "LC_CTYPE": "C.UTF-8"},
                 start_new_session=True,  # a Ctrl-C in the engine's terminal is the engine's to answer
@@ -87,7 +100,7 @@ class Zygote:
     def wait_ready(self) -> None:
         """Wait until it serves, some 40 ms. Raises SandboxFault with what it printed."""
         if self._socket is None:
-            raise SandboxFault("zygote", 0, "it was not started")
+            raise SandboxFault(ZYGOTE_STAGE, 0, "it was not started")
         self._socket.settimeout(_READY_WITHIN_S)
         try:
             ready = self._socket.recv(16)
@@ -97,7 +110,7 @@ class Zygote:
             said = os.pread(self._said, 4096, 0).decode(errors="replace").strip()
             self.close()
             raise SandboxFault(
-                "zygote",
+                ZYGOTE_STAGE,
                 0,
                 f"{self.interpreter.path} did not become a zygote: {said[-1000:] or 'it said nothing'}",
                 fix="run `cleave doctor`",
@@ -117,8 +130,30 @@ class Zygote:
     def fileno(self) -> int:
         """Its socket. Raises SandboxFault if it was not started or is closed."""
         if self._socket is None:
-            raise SandboxFault("zygote", 0, "it is not running")
+            raise SandboxFault(ZYGOTE_STAGE, 0, "it is not running")
         return self._socket.fileno()
+
+    def ask(self, fork: Callable[[int], T]) -> T:
+        """Call `fork` with the socket, one caller at a time. If it fails with ZYGOTE_STAGE the zygote is ended, and
+        with it a sandbox that it made and told nobody of. Raises what `fork` raises, and the same if it is gone."""
+        with self.lock:
+            if not self.alive:
+                raise SandboxFault(ZYGOTE_STAGE, 0, "it is gone")
+            os.pwrite(self._journal, _PID.pack(0), 0)
+            try:
+                return fork(self.fileno())
+            except SandboxFault as fault:
+                if fault.stage == ZYGOTE_STAGE:
+                    self.end()
+                    self._bury()
+                raise
+
+    def _bury(self) -> None:
+        """Kill and reap what it cloned for a request that it did not answer: this process's child all the same."""
+        (pid,) = _PID.unpack(os.pread(self._journal, _PID.size, 0))
+        if pid > 0:
+            os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
+            os.waitpid(pid, 0)
 
     def kill(self) -> None:
         """Kill it. Whoever waits for it or for an answer of it learns so."""
@@ -144,6 +179,7 @@ class Zygote:
                     self.end()
                 self._process = None
                 self._counts.removed(Resource.ZYGOTES)
-            if self._said >= 0:
-                os.close(self._said)
-                self._said = -1
+            for fd in (self._said, self._journal):
+                if fd >= 0:
+                    os.close(fd)
+            self._said = self._journal = -1

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 static const char STAGE[] = "clone";
@@ -24,14 +25,16 @@ struct clone3_args { /* linux/sched.h before 5.7 has no cgroup */
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #endif
 
-static pid_t clone_sandbox(int into_fd, int with_net, int *pidfd)
+static pid_t clone_sandbox(int into_fd, int with_net, int *pidfd, pid_t *journal)
 {
     int *tid = box_tid_address();
     void *robust_head = NULL;
     size_t robust_size = 0;
     struct clone3_args args = {
-        .flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PARENT | CLONE_PIDFD,
+        .flags =
+            CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PARENT | CLONE_PIDFD | CLONE_PARENT_SETTID,
         .pidfd = (uintptr_t)pidfd,
+        .parent_tid = (uintptr_t)journal,
     };
 
     if (tid != NULL) {
@@ -46,6 +49,7 @@ static pid_t clone_sandbox(int into_fd, int with_net, int *pidfd)
         args.cgroup = (uint64_t)into_fd;
     }
     syscall(SYS_get_robust_list, 0, &robust_head, &robust_size);
+    *journal = 0; /* and the page is there: the kernel's own write cannot fail in a process that is being killed */
     pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
     if (pid < 0)
         *pidfd = -1; /* the kernel writes it early, and leaves the number there when it fails later */
@@ -76,8 +80,24 @@ static int unpack(const struct box_fork_request *request, ssize_t size, const in
     return 0;
 }
 
-int box_forkserver(int sock, const struct box_fork_hooks *hooks, struct box_error *err)
+/* Where the kernel itself notes each clone. Not in the memory of sandboxes, which could write there. */
+static pid_t *map_journal(int journal, struct box_error *err)
 {
+    void *page = mmap(NULL, sizeof(pid_t), PROT_READ | PROT_WRITE, MAP_SHARED, journal, 0);
+
+    if (page == MAP_FAILED || madvise(page, sizeof(pid_t), MADV_DONTFORK) < 0 || close(journal) < 0) {
+        box_fail(err, "zygote", "cannot map its journal");
+        return NULL;
+    }
+    return page;
+}
+
+int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, struct box_error *err)
+{
+    pid_t *cloned = map_journal(journal, err);
+
+    if (cloned == NULL)
+        return -1;
     /* A zygote talks to nobody: what is cloned from it is never in the host's network, not even before its first step.
      */
     if (unshare(CLONE_NEWNET) < 0)
@@ -100,7 +120,7 @@ int box_forkserver(int sock, const struct box_fork_hooks *hooks, struct box_erro
             box_fail(&reply.error, "zygote", "the request is not of this version");
         } else {
             hooks->before();
-            reply.pid = clone_sandbox(fds.into, fds.net >= 0, &pidfd);
+            reply.pid = clone_sandbox(fds.into, fds.net >= 0, &pidfd, cloned);
             if (reply.pid == 0) {
                 BOX_STEP("sandbox: cloned");
                 if (box_spawn_setup(&request, &fds, err) < 0)

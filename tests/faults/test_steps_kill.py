@@ -212,11 +212,13 @@ def orphans(bystander: Callable[[], Any]) -> Iterator[Callable[[], list[str]]]:
 
 
 def sample(steps: list[Step], few: int) -> list[Step]:
-    """All of them in full counts; else the same few each time, from the first to the last."""
+    """All of them in full counts; else the same few each time, from the first to the last, and the narrowest of all: a
+    sandbox is there, and nobody but its zygote knows."""
     assert len(steps) > few, steps
     if full_counts():
         return steps
-    return [steps[at * (len(steps) - 1) // (few - 1)] for at in range(few)]
+    chosen = {at * (len(steps) - 1) // (few - 1) for at in range(few)}
+    return [step for at, step in enumerate(steps) if at in chosen or step == Step("zygote: cloned", 1)]
 
 
 # With the step before which there is none.

@@ -162,6 +162,22 @@ async def test_a_zygote_that_does_not_answer_is_replaced_and_its_late_sandbox_go
     await only_the_zygote_is_left(pool)
 
 
+async def test_a_sandbox_has_no_part_of_the_journal_by_which_lost_ones_are_found(
+    pool: LinuxPool, tmp_path: Path
+) -> None:
+    source = """
+        import os
+        def handler(event, context):
+            fds = [os.readlink(f"/proc/self/fd/{fd}") for fd in range(64) if os.path.lexists(f"/proc/self/fd/{fd}")]
+            return [line for line in [*open("/proc/self/maps"), *fds] if "memfd" in line]
+    """
+    sandbox = await pool.start(spec(write_code(tmp_path / "code", source)))
+    assert "memfd:zygote" in Path(f"/proc/{pool.zygote_pids[RUNTIME]}/maps").read_text()
+    ending, _ = await run(sandbox)
+    await sandbox.close()
+    assert (ending.outcome, ending.payload) == (Outcome.OK, b"[]")
+
+
 async def test_a_sandbox_that_is_closed_while_it_runs_ends_its_run_as_cancelled(
     pool: LinuxPool, tmp_path: Path
 ) -> None:

@@ -142,6 +142,9 @@ class NoLeaf:
     """A leaf that limits nothing."""
 
     def set_cpu(self, quota_us: int) -> None: ...
+    def kill(self) -> bool:
+        return False
+
     def usage(self) -> tuple[int, int]:
         return 1, 1
 

@@ -50,13 +50,13 @@ static PyObject *serve(PyObject *module, PyObject *args)
 {
     static const struct box_fork_hooks hooks = {PyOS_BeforeFork, PyOS_AfterFork_Parent, PyOS_AfterFork_Child};
     struct box_error err = {0};
-    int sock;
+    int sock, journal;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "i", &sock))
+    if (!PyArg_ParseTuple(args, "ii", &sock, &journal))
         return NULL;
     /* With the GIL held: a zygote has one thread, and nothing else may run while it forks. */
-    int outcome = box_forkserver(sock, &hooks, &err);
+    int outcome = box_forkserver(sock, journal, &hooks, &err);
     return outcome < 0 ? raise_box_error(&err) : PyBool_FromLong(outcome);
 }
 
@@ -66,7 +66,8 @@ static PyMethodDef METHODS[] = {
      "Leave the host's file system for the minimal read-only root. Once, in a zygote."},
     {"trim", trim, METH_NOARGS, "trim() -> None\n\nGive free heap back, so that forks do not inherit it."},
     {"serve", serve, METH_VARARGS,
-     "serve(sock: int) -> bool\n\nFork on request. True in each sandbox, False in the zygote when the engine left."},
+     "serve(sock: int, journal: int) -> bool\n\n"
+     "Fork on request. True in each sandbox, False in the zygote when the engine left."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,6 +1,7 @@
 /* A fuzz target over the C that reads messages: a zygote's requests, its answers, and the kernel's keyed files.
  *
- * An input is one byte for the reader, one for the number of descriptors beside the message, and the message. What
+ * An input is one byte for the reader, one for the number of descriptors beside the message, and the message; where the
+ * first byte's highest bit is set, it is made a request's size and version, so that what comes after is reached. What
  * AddressSanitizer and UBSan do not see is checked here: no descriptor stays open, and nothing is taken for a request
  * that is none. Built by .ci/sanitize as a libFuzzer target where there is clang, and with driver.c elsewhere. */
 #include "../../../native/box/forkserver.c" /* for what it keeps to itself */
@@ -93,8 +94,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     int before = lowest_free();
     size_t n_fds = data[1] % (FDS_MAX + 1), body = size - 2;
-    switch (data[0] % 3) {
+    switch ((data[0] & 0x7f) % 3) {
     case 0:
+        if (data[0] & 0x80) {
+            struct box_fork_request request = {0};
+            memcpy(&request, data + 2, body < sizeof request ? body : sizeof request);
+            request.version = BOX_WIRE_VERSION;
+            send_message((const uint8_t *)&request, sizeof request, n_fds);
+            read_request(sizeof request);
+            break;
+        }
         send_message(data + 2, body, n_fds);
         read_request(body);
         break;
