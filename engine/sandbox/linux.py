@@ -193,6 +193,8 @@ class LinuxSandbox:
             self._parts.leaf.set_cpu(0)
         except SandboxFault:  # no descriptor is free: then it dies in its next period
             pass
+        # Process 1 would take them along, when its turn among a thousand that run has come: all at once is quicker.
+        self._parts.leaf.kill()
         box.kill(self._parts.pidfd)
 
     async def close(self, grace_ms: int = 0) -> None:

@@ -16,6 +16,7 @@
  *   forkserver   a zygote's side: one request in, one sandbox out
  *   wire         requests and replies between engine and zygote, with descriptors
  *   reap         kill and wait by pidfd
+ *   steps        places where a test of the debug build stops the world
  *
  * Contract: functions return 0 (or a descriptor, where said) and -1 with *err filled; none exits, prints or keeps
  * state between calls. Descriptors are close-on-exec.
@@ -94,9 +95,11 @@ int box_leaf_create(const struct box_host *host, struct box_leaf *leaf, const ch
  * write "0" to. Returns how many of those, at most BOX_HIERARCHIES. */
 int box_leaf_join_fds(const struct box_host *host, const struct box_leaf *leaf, int *into_fd, int *join_fds,
                       struct box_error *err);
-/* Change the CPU quota, of each 100 ms; 0 lifts it. */
+/* Change the CPU quota, of each 100 ms; 0 lifts it, for a leaf that is to be killed. */
 int box_leaf_set_cpu(const struct box_host *host, const struct box_leaf *leaf, uint32_t quota_us,
                      struct box_error *err);
+/* SIGKILL to every process in it at once, where the kernel can (a v2 tree, Linux 5.14). Returns 1 if it did. */
+int box_leaf_kill(const struct box_host *host, const struct box_leaf *leaf);
 int box_leaf_usage(const struct box_host *host, const struct box_leaf *leaf, struct box_usage *usage,
                    struct box_error *err);
 /* Page cache that the kernel could give back, in bytes. */
@@ -261,8 +264,10 @@ struct box_fork_hooks {
 };
 
 /* In a zygote: serve requests until the engine is gone. Returns 1 in each sandbox's guest (descriptors 0 to 3 are as
- * engine/guest/wire.py says), 0 in the zygote when the socket closed, -1 with *err if it broke. */
-int box_forkserver(int sock, const struct box_fork_hooks *hooks, struct box_error *err);
+ * engine/guest/wire.py says), 0 in the zygote when the socket closed, -1 with *err if it broke. `journal` is a memory
+ * file that the engine holds too: the kernel notes the process of the last clone in it, 0 before, so that one whose
+ * zygote died before it could answer is known all the same. */
+int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, struct box_error *err);
 
 /* ---- reap ---- */
 

@@ -254,6 +254,14 @@ int box_leaf_set_cpu(const struct box_host *host, const struct box_leaf *leaf, u
     return ops(host)->set_cpu(host, leaf, quota_us, err);
 }
 
+int box_leaf_kill(const struct box_host *host, const struct box_leaf *leaf)
+{
+    struct box_error ignored;
+
+    return host->dir[BOX_UNIFIED][0] != '\0' &&
+           box_knob_write(host, leaf, BOX_UNIFIED, "cgroup.kill", "1", &ignored) == 0;
+}
+
 int box_leaf_usage(const struct box_host *host, const struct box_leaf *leaf, struct box_usage *usage,
                    struct box_error *err)
 {

@@ -13,6 +13,8 @@ static int set_cpu(const struct box_host *host, const struct box_leaf *leaf, uin
     if (quota_us == 0) {
         /* No limit; a burst above it would be refused, so the burst goes first. Kernels before 5.14 have none. */
         box_knob_write(host, leaf, BOX_CPU, "cpu.cfs_burst_us", "0", &ignored);
+        /* Who is to die must run for that: before all neighbours, on a machine that is full. */
+        box_knob_write(host, leaf, BOX_CPU, "cpu.shares", "262144", &ignored);
         return box_knob_set(host, leaf, BOX_CPU, "cpu.cfs_quota_us", "-1", err);
     }
     snprintf(value, sizeof value, "%u", quota_us);

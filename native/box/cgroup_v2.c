@@ -30,7 +30,11 @@ static int set_cpu(const struct box_host *host, const struct box_leaf *leaf, uin
     if (set_if_there(host, leaf, BOX_CPU, "cpu.max.burst", "0", err) < 0 ||
         box_knob_set(host, leaf, BOX_CPU, "cpu.max", value, err) < 0)
         return -1;
-    return quota_us == 0 ? 0 : set_if_there(host, leaf, BOX_CPU, "cpu.max.burst", burst, err);
+    if (quota_us != 0)
+        return set_if_there(host, leaf, BOX_CPU, "cpu.max.burst", burst, err);
+    /* Who is to die must run for that: before all neighbours, on a machine that is full. */
+    box_knob_write(host, leaf, BOX_CPU, "cpu.weight", "10000", &(struct box_error){0});
+    return 0;
 }
 
 /* v1's shares (1024 is one vCPU's) on v2's scale, 1 to 10000. Weights count among siblings alone, and a leaf's are all

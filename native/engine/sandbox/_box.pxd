@@ -97,6 +97,7 @@ cdef extern from "box.h" nogil:
                         box_error *err)
     int box_leaf_join_fds(const box_host *host, const box_leaf *leaf, int *into_fd, int *join_fds, box_error *err)
     int box_leaf_set_cpu(const box_host *host, const box_leaf *leaf, uint32_t quota_us, box_error *err)
+    int box_leaf_kill(const box_host *host, const box_leaf *leaf)
     int box_leaf_usage(const box_host *host, const box_leaf *leaf, box_usage *usage, box_error *err)
     int box_leaf_reclaimable(const box_host *host, const box_leaf *leaf, uint64_t *count, box_error *err)
     int box_leaf_oom_kills(const box_host *host, const box_leaf *leaf, uint64_t *count, box_error *err)

@@ -108,6 +108,12 @@ cdef class Leaf:
         if status < 0:
             raise fault(&err)
 
+    def kill(self):
+        cdef int killed
+        with nogil:
+            killed = box_leaf_kill(&self.owner.host, &self.leaf)
+        return bool(killed)
+
     def usage(self):
         cdef box_error err
         cdef box_usage usage
