@@ -1,4 +1,4 @@
-"""A fake host with an internet for the tests of this folder that ask for one (tests/networks.py)."""
+"""What the tests of this folder ask for: a pool, or a fake host with an internet (tests/networks.py)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ from engine.sandbox.pool import LinuxPool
 from tests.networks import RESOLVER, FakeHost, fake_host
 from tests.sandboxes import real_pool
 from tests.security.network_probes import started
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LinuxPool]:
+    """A pool of the module's own."""
+    async with real_pool(tmp_path_factory.mktemp("pool")) as pool:
+        yield pool
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,9 @@ def test_no_room_is_empty() -> None:
 
 
 FOREIGN = {
-    "a path of somebody's machine": re.compile(r"(?<![\w.])/(?:root|home/\w+|Users/\w+)/[\w.]|/work/(?:main|shared)\b"),
+    "a path of somebody's machine": re.compile(
+        r"(?<![\w.}])/(?:root|home/\w+|Users/\w+)/[\w.]|/work/(?:main|shared)\b"
+    ),
     "the host of a package registry": re.compile(
         r"\b(?:pypi\.org|pythonhosted\.org|registry\.npmjs\.org|proxy\.golang\.org)\b"
     ),
