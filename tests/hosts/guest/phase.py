@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
@@ -35,16 +35,22 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _COUNTS[report.outcome] += 1
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave one line of JSON, and say that this is the end of the phase."""
-    name = os.environ["CLEAVE_V2_PHASE"]
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_unconfigure(config: pytest.Config) -> Generator[None, None, None]:
+    """Leave one line of JSON, and say that this is the end of the phase, also where another plugin fails at its end."""
     session = config.pluginmanager.get_plugin("session")
-    exit_status = int(getattr(session, "exitstatus", 3))
-    result = {
-        "exit": exit_status,
-        **{outcome: _COUNTS[outcome] for outcome in ("passed", "failed", "skipped")},
-        "seconds": round(time.monotonic() - _STARTED, 1),
-    }
-    (RESULTS / f"{name}.json").write_text(json.dumps(result))
-    print(f"cleave-v2 phase {name}: over", flush=True)
+    exit_status = int(getattr(session, "exitstatus", pytest.ExitCode.INTERNAL_ERROR))
+    try:
+        yield
+    except BaseException:
+        exit_status = exit_status or int(pytest.ExitCode.INTERNAL_ERROR)
+        raise
+    finally:
+        name = os.environ["CLEAVE_V2_PHASE"]
+        result = {
+            "exit": exit_status,
+            **{outcome: _COUNTS[outcome] for outcome in ("passed", "failed", "skipped")},
+            "seconds": round(time.monotonic() - _STARTED, 1),
+        }
+        (RESULTS / f"{name}.json").write_text(json.dumps(result))
+        print(f"cleave-v2 phase {name}: over", flush=True)

@@ -92,6 +92,8 @@ class StubEngine(
     log_lines: list[bytes] = field(default_factory=list)
     tailed: list[logs_pb2.TailLogsRequest] = field(default_factory=list)
     checks: list[host_pb2.Check] = field(default_factory=list)
+    resources: list[host_pb2.ResourceCount] = field(default_factory=list)
+    events: list[host_pb2.EventCount] = field(default_factory=list)
 
     def add(self, name: str) -> None:
         self.functions[f"functions/{name}"] = resources_pb2.Function(
@@ -164,7 +166,13 @@ class StubEngine(
             yield logs_pb2.TailLogsResponse(line=invocations_pb2.LogLine(text=text, request_id="r"))
 
     def GetHost(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return host_pb2.GetHostResponse(checks=self.checks, engine_version="9.9.9", runtimes=["python3.11"])
+        return host_pb2.GetHostResponse(
+            checks=self.checks,
+            engine_version="9.9.9",
+            runtimes=["python3.11"],
+            resources=self.resources,
+            events=self.events,
+        )
 
 
 @dataclass

@@ -135,6 +135,21 @@ def test_doctor_asks_the_engine_and_shows_mechanism_and_fix(cleave: Cleave, engi
     assert document["host"]["memory_bytes"] > 0
 
 
+def test_doctor_shows_what_the_engine_made_and_removed_and_what_befell(cleave: Cleave, engine: StubEngine) -> None:
+    engine.checks = [MEMORY]
+    assert "MADE" not in cleave("doctor").out
+    engine.resources = [
+        host_pb2.ResourceCount(kind="leaves", made=12, removed=9),
+        host_pb2.ResourceCount(kind="networks"),
+    ]
+    engine.events = [host_pb2.EventCount(kind="timeouts", count=4), host_pb2.EventCount(kind="out_of_memory")]
+    lines = cleave("doctor").out.splitlines()
+    assert ["leaves", "12", "9", "3"] in [line.split() for line in lines]
+    assert "Since the engine started: 4 timeouts" in lines
+    assert not any("networks" in line for line in lines)
+    assert cleave("doctor", "-o", "json").document["resources"][1] == {"kind": "networks", "made": 0, "removed": 0}
+
+
 def test_doctor_exits_with_0_when_every_limit_is_enforced(cleave: Cleave, engine: StubEngine) -> None:
     engine.checks = [MEMORY]
     assert cleave("doctor").code == 0
