@@ -23,6 +23,7 @@ from engine.errors import InvalidArgument
 CONFIG_VARIABLE = "CLEAVE_CONFIG"
 SYSTEM_CONFIG = Path("/etc/cleave/cleave.toml")
 UID_LIMIT = 2**31  # uids from here on are negative to programs that keep them in an int
+UID_LEAST = 100_000  # below are the host's own users
 
 _ADDRESS = "a loopback address and a port, such as 127.0.0.1:50051"
 
@@ -67,8 +68,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10_000
     uid_base: Annotated[
         int,
-        setting("The first of the user ids that sandboxes run under, one each.", ge=100_000, le=UID_LIMIT - 1),
-    ] = 2_000_000_000
+        setting(
+            "The first of the user ids that sandboxes run under, one each; 0: the data directory decides, so that two"
+            " engines on a host share none.",
+            ge=0,
+            le=UID_LIMIT - 1,
+        ),
+    ] = 0
     tmp_pool_size: Annotated[
         int, setting("Images for /tmp that are kept ready, of each size in use; 0 makes each anew.", ge=0, le=1_024)
     ] = 8
@@ -115,6 +121,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[Annotated[str, msgspec.Meta(pattern=r"^/")], ...],
         setting("Python interpreters to offer as runtimes beside the engine's own.", values="absolute paths"),
     ] = ()
+
+    @property
+    def uid_count(self) -> int:
+        """User ids that sandboxes take, those included that are being taken away."""
+        return max(4_096, 2 * self.max_sandboxes)
 
 
 FIELDS: Mapping[str, Field] = describe(Settings)
@@ -264,11 +275,11 @@ def _check_together(settings: Settings, given: Mapping[str, _Given]) -> tuple[di
 
     if settings.grpc_address == settings.http_address and split_address(settings.grpc_address)[1] != 0:
         report("http_address", f"is grpc_address too: {settings.http_address}", "give each a port of its own")
-    if settings.uid_base + settings.max_sandboxes > UID_LIMIT:
-        highest = UID_LIMIT - settings.max_sandboxes
-        report(
-            "uid_base", f"leaves no {settings.max_sandboxes} user ids below 2^31", f"set uid_base to at most {highest}"
-        )
+    if 0 < settings.uid_base < UID_LEAST:
+        report("uid_base", f"{settings.uid_base} may be a user's", f"set uid_base to 0, or to {UID_LEAST} or more")
+    if settings.uid_base + settings.uid_count > UID_LIMIT:
+        highest = UID_LIMIT - settings.uid_count
+        report("uid_base", f"leaves no {settings.uid_count} user ids below 2^31", f"set uid_base to at most {highest}")
     return problems, fixes
 
 

@@ -31,6 +31,7 @@ from engine.registry.schema import MIGRATIONS, STORE_FILE
 from engine.rest.server import RestServer
 from engine.rpc.server import RpcServer
 from engine.runtimes.interpreters import Interpreter, find_interpreters
+from engine.sandbox import uids
 from engine.sandbox.network import NetworkSettings
 from engine.sandbox.pool import LinuxPool
 from engine.sandbox.probe import probe_host as probe
@@ -89,7 +90,8 @@ class Service:
             instance_id=data.instance_id,
             scratch_dir=data.path / "scratch",
             interpreters=self._interpreters,
-            uid_base=settings.uid_base,
+            uid_base=settings.uid_base or uids.base_of(data.instance_id, settings.uid_count),
+            uid_count=settings.uid_count,
             tmp_pool_size=settings.tmp_pool_size,
             tmp_encryption=settings.tmp_encryption,
             tmp_reserve=settings.tmp_reserve,

@@ -24,8 +24,6 @@ from engine.service import Service
 from tests.doors import GrpcDoor, HttpDoor
 from tests.remains import instance_of, until
 
-UID_BASE = 1_950_000_000
-
 
 @dataclass
 class Engine:
@@ -52,7 +50,6 @@ def settings(data_dir: Path, **changes: Any) -> Settings:
         "data_dir": str(data_dir),
         "grpc_address": "127.0.0.1:0",
         "http_address": "127.0.0.1:0",
-        "uid_base": UID_BASE,
         "drain_s": 5.0,
     }
     return msgspec.convert(values | changes, Settings)
@@ -166,7 +163,6 @@ def spawn(data_dir: Path, flags: dict[str, Any] | None = None) -> Served:
     values = {
         "grpc-address": "127.0.0.1:0",
         "http-address": "127.0.0.1:0",
-        "uid-base": UID_BASE,
         "drain-s": 5,
         "log-format": "json",
     } | {name.replace("_", "-"): value for name, value in (flags or {}).items()}

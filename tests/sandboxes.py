@@ -20,6 +20,7 @@ from engine.sandbox.api import Ending, Event, SandboxSpec
 from engine.sandbox.linux import LinuxSandbox
 from engine.sandbox.network import NetworkSettings
 from engine.sandbox.pool import LinuxPool
+from engine.sandbox.uids import base_of
 
 RUNTIME = f"python3.{sys.version_info.minor}"
 SLOWER = int(os.environ.get("CLEAVE_TEST_SLOWER", "1"))
@@ -71,11 +72,12 @@ async def real_pool(
     network: NetworkSettings | None = None,
     instance_id: str = "",
 ) -> AsyncIterator[LinuxPool]:
+    instance_id = instance_id or new_instance_id()
     pool = LinuxPool(
-        instance_id=instance_id or new_instance_id(),
+        instance_id=instance_id,
         scratch_dir=folder / "scratch",
         interpreters=interpreters(folder),
-        uid_base=1_900_000_000,
+        uid_base=base_of(instance_id, uid_count),
         uid_count=uid_count,
         tmp_pool_size=tmp_pool_size,
         tmp_encryption=tmp_encryption,

@@ -45,10 +45,10 @@ from engine.sandbox.counts import Resource  # noqa: E402
 from engine.sandbox.lifecycle import SandboxState  # noqa: E402
 from engine.sandbox.network import NetworkSettings  # noqa: E402
 from engine.sandbox.pool import LinuxPool  # noqa: E402
+from engine.sandbox.uids import base_of  # noqa: E402
 from engine.zygote import host as zygote_host  # noqa: E402
 from tests.sandboxes import RUNTIME, run, spec, write_code  # noqa: E402
 
-UID_BASE = 1_930_000_000
 CODE = f"""
     import ctypes, os
     # Loaded in the zygote already; its path is not to be seen from here.
@@ -88,7 +88,7 @@ class Driver:
             instance_id=data.instance_id,
             scratch_dir=data.path / "scratch",
             interpreters=_stepping(data_dir),
-            uid_base=UID_BASE,
+            uid_base=base_of(data.instance_id, 16),
             uid_count=16,
             tmp_pool_size=0,
             network=NetworkSettings(pool_size=0),

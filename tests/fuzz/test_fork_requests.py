@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 from engine.errors import SandboxFault
+from engine.fabric.datadir import new_instance_id
 from engine.guest import wire
 from engine.sandbox import box
 from engine.sandbox.counts import Counts
+from engine.sandbox.uids import base_of
 from engine.zygote.host import Zygote
 from tests.descriptors import left_open, opened
 from tests.sandboxes import RUNTIME, interpreters
@@ -26,7 +28,7 @@ from tests.sandboxes import RUNTIME, interpreters
 pytestmark = pytest.mark.privileged
 
 SEED = 20_260_803
-UID_BASE = 1_940_000_000
+UID_BASE = base_of(new_instance_id(), 4)
 FDS_MAX = 40  # more than the zygote has room for
 _REPLY_PID = struct.Struct("<i")
 EMPTY_REPLY = 4 + 32 + 4 + 192

@@ -57,7 +57,7 @@ async def test_it_is_nobody_with_no_way_back(pool: LinuxPool, tmp_path: Path) ->
         return {"ids": ids, **{key: status[key].strip() for key in keys}}
     """
     found = await inside(pool, tmp_path, body)
-    assert min(found.pop("ids")) >= 1_900_000_000
+    assert min(found.pop("ids")) >= 0x7000_0000
     none = "0" * 16
     assert found == {
         **dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), none),
