@@ -75,6 +75,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=UID_LIMIT - 1,
         ),
     ] = 0
+    parked_floor: Annotated[
+        int, setting("Sandboxes that wait for a function at least, of the default runtime.", ge=0, le=10_000)
+    ] = 4
+    parked_ceiling: Annotated[
+        int,
+        setting(
+            "Sandboxes that wait for a function at most, as many as recent starts call for; 0: none.", ge=0, le=10_000
+        ),
+    ] = 64
+    parked_memory_mb: Annotated[
+        int, setting("Megabytes that waiting sandboxes may take together.", ge=0, le=1_048_576)
+    ] = 256
+    parked_rate: Annotated[
+        float, setting("Waiting sandboxes that are made in a second at most.", ge=0.1, le=10_000)
+    ] = 100.0
     tmp_pool_size: Annotated[
         int, setting("Images for /tmp that are kept ready, of each size in use; 0 makes each anew.", ge=0, le=1_024)
     ] = 8

@@ -32,6 +32,7 @@ from engine.rest.server import RestServer
 from engine.rpc.server import RpcServer
 from engine.runtimes.interpreters import Interpreter, find_interpreters
 from engine.sandbox import uids
+from engine.sandbox.demand import ParkSettings
 from engine.sandbox.network import NetworkSettings
 from engine.sandbox.pool import LinuxPool
 from engine.sandbox.probe import probe_host as probe
@@ -99,6 +100,12 @@ class Service:
             janitors=settings.janitors,
             init_full_cpu=settings.init_full_cpu,
             network=_network(settings),
+            park=ParkSettings(
+                floor=settings.parked_floor,
+                ceiling=settings.parked_ceiling,
+                memory_mb=settings.parked_memory_mb,
+                rate_per_s=settings.parked_rate,
+            ),
         )
         registry = await FunctionRegistry.open(
             store,

@@ -51,6 +51,7 @@ def settings(data_dir: Path, **changes: Any) -> Settings:
         "grpc_address": "127.0.0.1:0",
         "http_address": "127.0.0.1:0",
         "drain_s": 5.0,
+        "parked_ceiling": 0,  # so that each sandbox there is has a reason that its test gave
     }
     return msgspec.convert(values | changes, Settings)
 
@@ -164,6 +165,7 @@ def spawn(data_dir: Path, flags: dict[str, Any] | None = None) -> Served:
         "grpc-address": "127.0.0.1:0",
         "http-address": "127.0.0.1:0",
         "drain-s": 5,
+        "parked-ceiling": 0,
         "log-format": "json",
     } | {name.replace("_", "-"): value for name, value in (flags or {}).items()}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CLEAVE_")}

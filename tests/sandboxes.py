@@ -17,6 +17,7 @@ from engine.model.function import Egress
 from engine.model.outcome import StartKind
 from engine.runtimes.interpreters import Interpreter, find_interpreters
 from engine.sandbox.api import Ending, Event, SandboxSpec
+from engine.sandbox.demand import ParkSettings
 from engine.sandbox.linux import LinuxSandbox
 from engine.sandbox.network import NetworkSettings
 from engine.sandbox.pool import LinuxPool
@@ -71,6 +72,7 @@ async def real_pool(
     uid_count: int = 4_096,
     network: NetworkSettings | None = None,
     instance_id: str = "",
+    park: ParkSettings | None = None,
 ) -> AsyncIterator[LinuxPool]:
     instance_id = instance_id or new_instance_id()
     pool = LinuxPool(
@@ -82,6 +84,7 @@ async def real_pool(
         tmp_pool_size=tmp_pool_size,
         tmp_encryption=tmp_encryption,
         network=network or NetworkSettings(pool_size=0),
+        park=park,
     )
     await pool.open(RUNTIME)
     try:

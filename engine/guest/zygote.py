@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 gc.disable()
+_PARKS = 2  # what the fork server says in a sandbox that waits for its function
+_PARKED_REHEARSALS = 2
 
 
 def _load_fork_module(path: str) -> ModuleType:
@@ -61,9 +63,14 @@ def main(argv: list[str]) -> None:
     import os
 
     os.write(sock, b"ready")
-    if not fork.serve(sock, journal):
+    serves = fork.serve(sock, journal)
+    if not serves:
         os._exit(0)
     # A sandbox, from here on.
+    if serves == _PARKS:
+        # The pages that a guest writes are its own before it is needed, and no collection will copy others.
+        runtime.rehearse(_PARKED_REHEARSALS)
+        gc.freeze()
     os.write(wire.ANSWERS_FD, wire.frame(wire.HELLO))
     reseed.after_fork()
     gc.enable()

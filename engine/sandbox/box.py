@@ -5,6 +5,7 @@ native/engine/sandbox/_box.pyx over native/box. What each call does and costs is
 from engine.sandbox._box import (
     REPORT_BYTES,
     RESOLVERS,
+    STRANDED,
     Host,
     Leaf,
     Scratch,
@@ -15,6 +16,7 @@ from engine.sandbox._box import (
     link_pair,
     link_remove,
     link_up,
+    mount_into,
     mount_used,
     net_enter,
     net_make,
@@ -29,6 +31,7 @@ from engine.sandbox._box import (
 __all__ = [
     "REPORT_BYTES",
     "RESOLVERS",
+    "STRANDED",
     "Host",
     "Leaf",
     "Scratch",
@@ -39,6 +42,7 @@ __all__ = [
     "link_pair",
     "link_remove",
     "link_up",
+    "mount_into",
     "mount_used",
     "net_enter",
     "net_make",

@@ -16,6 +16,7 @@ class Resource(enum.Enum):
     """What the engine makes on its host."""
 
     SANDBOXES = "sandboxes"  # from the decision to start one until nothing of it is left
+    PARKED = "parked"  # sandboxes made ahead of need, until one becomes a function's or is given up
     LEAVES = "leaves"  # cgroup directories of one sandbox, in all hierarchies together
     TMP_MOUNTS = "tmp_mounts"  # those that wait too; one that is emptied and used again counts once
     ZYGOTES = "zygotes"
@@ -28,6 +29,7 @@ class Happening(enum.Enum):
     OUT_OF_MEMORY = "out_of_memory"  # runs that the kernel killed at the memory tier
     TIMEOUT = "timeouts"  # runs whose time was up
     START_FAILED = "failed_starts"  # starts that ended in an error; what they had made was taken away
+    PARKED_LOST = "lost_parked"  # sandboxes that died, or could not be used, before they had a function
     ZYGOTE_LOST = "lost_zygotes"  # zygotes that died, or did not answer, and were replaced
     REMOVAL_RETRIED = "retried_removals"  # steps of a removal that failed and were tried again
     REMOVAL_LATE = "late_removals"  # sandboxes whose close returned before the last of them was gone

@@ -57,7 +57,9 @@ class LinuxSandbox:
         spec: SandboxSpec,
         parts: Parts,
         *,
+        kind: StartKind,
         started_ns: int,
+        cpu_us: int,
         init_full_cpu: bool,
         janitor: Janitor,
         counts: Counts,
@@ -75,7 +77,8 @@ class LinuxSandbox:
         self._quota_pending = init_full_cpu and self._quota_us < CPU_PERIOD_US
         self._started_ns = started_ns
         self._forked_ns = time.monotonic_ns()
-        self._hello_ns = 0
+        # The guest of one that was parked is there already.
+        self._hello_ns = self._forked_ns if kind is StartKind.PARKED else 0
         self._served = False
         self._sink: RunSink | None = None
         self._run: asyncio.Future[Ending] | None = None
@@ -83,10 +86,11 @@ class LinuxSandbox:
         self._event: Event | None = None
         self._began_ns = 0  # the init phase's or the handler's clock
         self._init_us = 0
-        self._start_us = 0
+        self._start_us = (self._hello_ns - started_ns) // 1000 if self._hello_ns else 0
+        self._kind = kind
         self._marks: list[tuple[str, int]] = []
         self._killed_as: Outcome | None = None
-        self._meter = Meter(parts, spec.memory_mb << 20)
+        self._meter = Meter(parts, spec.memory_mb << 20, cpu_us)
         self._waiting = array.array("i", [0])
         self.gone = asyncio.Event()  # its processes have ended
         self._closing: asyncio.Task[None] | None = None
@@ -112,7 +116,7 @@ class LinuxSandbox:
     @property
     def kind(self) -> StartKind:
         """How it came to be."""
-        return StartKind.FORK
+        return self._kind
 
     @property
     def pid(self) -> int:
@@ -146,7 +150,7 @@ class LinuxSandbox:
             self._life.move(SandboxState.RUNNING)
             kind, timeout_ms = StartKind.WARM, event.timeout_ms
         else:
-            self._marks = [("forked", self._forked_ns)]
+            self._marks = [("assigned" if self._hello_ns else "forked", self._forked_ns)]
             self._served = True
             if self._life.state is SandboxState.STARTING:
                 self._life.move(SandboxState.READY)

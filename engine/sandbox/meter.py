@@ -37,12 +37,13 @@ class Meter:
         "_traffic",
     )
 
-    def __init__(self, parts: Parts, limit_bytes: int) -> None:
+    def __init__(self, parts: Parts, limit_bytes: int, cpu_us: int = 0) -> None:
+        """`cpu_us` is what was used before and does not count."""
         self._parts = parts
         self._limit_bytes = limit_bytes
         self._memory_kills = 0
         self._raw_peak = self._peak = 0
-        self._cpu_us = 0
+        self._cpu_us = cpu_us
         self._traffic = (0, 0)
         self._tmp_fd = parts.tmp.fileno()
         self._tmp_bytes = box.mount_used(self._tmp_fd)

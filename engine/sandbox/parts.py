@@ -153,7 +153,8 @@ def build(
     counts: Counts,
     init_full_cpu: bool,
 ) -> Parts:
-    """Start a sandbox. Raises SandboxFault with the step, HostUnfit for a limit that the host cannot enforce."""
+    """Start a sandbox; one without a code path parks (engine/sandbox/parking.py). Raises SandboxFault with the step,
+    HostUnfit for a limit that the host cannot enforce."""
     try:
         with _Making(janitor) as making:
             return _build(making, spec, name, uid, host, zygote, scratch, network, counts, init_full_cpu)
@@ -188,7 +189,7 @@ def _build(
     making.made(tmp.discard)
     own_network = network.take(spec.egress)
     making.made(own_network.release)
-    code = making.send(box.code_mount(os.fsencode(spec.code_path)))
+    code = making.send(box.code_mount(os.fsencode(spec.code_path))) if spec.code_path else -1
     answers, answers_write = os.pipe2(os.O_CLOEXEC)
     making.pair(answers, answers_write)
     events_read, events = os.pipe2(os.O_CLOEXEC)

@@ -10,21 +10,26 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from engine.errors import HostUnfit, InvalidArgument, SandboxFault, Unavailable
+from engine.errors import EngineError, HostUnfit, InvalidArgument, SandboxFault, Unavailable
 from engine.model.function import Egress
+from engine.model.outcome import StartKind
 from engine.runtimes.interpreters import Interpreter
 from engine.sandbox import box, parts
 from engine.sandbox.api import SandboxSpec
 from engine.sandbox.counts import Counts, Happening, Resource
+from engine.sandbox.demand import ParkSettings
 from engine.sandbox.janitor import Janitor
 from engine.sandbox.linux import LinuxSandbox, tell
 from engine.sandbox.network import Network, NetworkSettings
 from engine.sandbox.network_pool import NetworkCounts
+from engine.sandbox.parked_pool import ParkedPool
+from engine.sandbox.parking import Parked, Shape, assign, unassigned, wait_parked
 from engine.sandbox.scratch import ScratchPool
 from engine.sandbox.scratch_backends import choose
 from engine.zygote.host import ZYGOTE_STAGE, Zygote
@@ -32,6 +37,17 @@ from engine.zygote.host import ZYGOTE_STAGE, Zygote
 _COMMON_TMP_MB = 512
 _ZYGOTE_TRIES = 3
 _TAKEN_AWAY_WITHIN_S = 5.0
+
+
+@dataclass(slots=True)
+class _Made:
+    """What a start has made, before anybody watches it."""
+
+    name: str
+    slot: int  # of its user id
+    parts: parts.Parts
+    kind: StartKind
+    cpu_us: int = 0  # used before it was assigned
 
 
 class LinuxPool:
@@ -52,6 +68,7 @@ class LinuxPool:
         janitors: int = 4,
         init_full_cpu: bool = True,
         network: NetworkSettings | None = None,
+        park: ParkSettings | None = None,
     ) -> None:
         self._host = box.Host(f"cleave-{instance_id}")
         self._interpreters = interpreters
@@ -66,13 +83,18 @@ class LinuxPool:
         self._zygote_locks: dict[str, asyncio.Lock] = {}
         # Few threads: building is a chain of short kernel calls, and one zygote forks one at a time anyway.
         self._builders = ThreadPoolExecutor(2, thread_name_prefix="cleave-build")
+        # For assigning alone: each of its threads leaves the root that it shares with the others.
+        self._assigners = _assigners()
+        self._parkers = ThreadPoolExecutor(1, thread_name_prefix="cleave-park")
+        self._park_settings = park or ParkSettings()
+        self._parked: ParkedPool | None = None
         self._refill = ThreadPoolExecutor(1, thread_name_prefix="cleave-refill")
         self._counts = Counts()
         self._janitor = Janitor(self._counts, threads=janitors)
         self._tmp_pool_size = tmp_pool_size
         self._choose_tmp = partial(choose, scratch_dir, accept_weaker, encrypt=tmp_encryption, reserve=tmp_reserve)
         self._scratch: ScratchPool | None = None
-        self._starts: set[asyncio.Future[parts.Parts]] = set()
+        self._starts: set[asyncio.Future[_Made]] = set()
         self._network = Network(instance_id, network or NetworkSettings(), self._counts)
         self._closed = False
 
@@ -100,6 +122,15 @@ class LinuxPool:
             await self._zygote(runtime)
         await opening
         self._refill.submit(self._scratch.fill, _COMMON_TMP_MB, size)
+        if runtime is not None:
+            self._parked = ParkedPool(
+                self._park_settings,
+                Shape(runtime, _COMMON_TMP_MB),
+                make=self._park,
+                bury=lambda parked: self._bury(parked.slot, parked.parts),
+                counts=self._counts,
+            )
+            self._parked.start()
         return left
 
     @property
@@ -136,38 +167,36 @@ class LinuxPool:
         if self._closed:
             raise _stopping()
         started_ns = time.monotonic_ns()
-        slot = heapq.heappop(self._free_uids) if self._free_uids else next(self._next_uid)
-        if slot >= self._uid_count:
-            raise SandboxFault("user ids", 0, f"all {self._uid_count} are in use", fix="lower max_sandboxes")
         self._counts.made(Resource.SANDBOXES)
-        name = f"{next(self._names)}"
-        building = asyncio.ensure_future(self._build(spec, name, self._uid_base + slot))
-        self._starts.add(building)
-        building.add_done_callback(self._starts.discard)
+        making = asyncio.ensure_future(self._make(spec))
+        self._starts.add(making)
+        making.add_done_callback(self._starts.discard)
         try:
-            made = await asyncio.shield(building)
+            made = await asyncio.shield(making)
         except asyncio.CancelledError:
             # The thread goes on; what it makes is taken away when it is there.
-            building.add_done_callback(partial(self._abandon, slot))
+            making.add_done_callback(self._abandon)
             raise
         except BaseException:
             self._counts.happened(Happening.START_FAILED)
-            self._give_back(slot)
+            self._counts.removed(Resource.SANDBOXES)
             raise
         try:
             return LinuxSandbox(
-                name,
+                made.name,
                 spec,
-                made,
+                made.parts,
+                kind=made.kind,
                 started_ns=started_ns,
+                cpu_us=made.cpu_us,
                 init_full_cpu=self._init_full_cpu,
                 janitor=self._janitor,
                 counts=self._counts,
-                on_closed=partial(self._give_back, slot),
+                on_closed=partial(self._gone, made.slot),
             )
         except BaseException as error:
             self._counts.happened(Happening.START_FAILED)
-            self._bury(slot, made)
+            self._bury(made.slot, made.parts, self._counted_off)
             if isinstance(error, OSError):
                 raise SandboxFault("descriptors", error.errno or 0, f"cannot watch them: {error.strerror}") from error
             raise
@@ -179,11 +208,14 @@ class LinuxPool:
         loop = asyncio.get_running_loop()
         for starting in self._starting:
             starting.kill()
+        if self._parked is not None:
+            await self._parked.close()
         for zygote in self._zygotes.values():
             await loop.run_in_executor(None, zygote.close)
         while self._starts:
             await asyncio.wait(self._starts)
-        await loop.run_in_executor(None, partial(self._builders.shutdown, wait=True))
+        for threads in (self._builders, self._parkers, self._assigners):
+            await loop.run_in_executor(None, partial(threads.shutdown, wait=True))
         await loop.run_in_executor(None, partial(self._refill.shutdown, wait=True, cancel_futures=True))
         if self._scratch is not None:
             await loop.run_in_executor(None, self._scratch.close)
@@ -191,7 +223,47 @@ class LinuxPool:
         await loop.run_in_executor(None, self._network.close)
         await loop.run_in_executor(None, partial(self._host.sweep, True))
 
-    async def _build(self, spec: SandboxSpec, name: str, uid: int) -> parts.Parts:
+    async def _make(self, spec: SandboxSpec) -> _Made:
+        """One that was parked, if there is one for it, else a fork."""
+        parked = self._parked.take(spec) if self._parked is not None and spec.egress is Egress.NONE else None
+        if parked is not None:
+            do = partial(assign, parked, spec, init_full_cpu=self._init_full_cpu)
+            try:
+                cpu_us = await asyncio.get_running_loop().run_in_executor(self._assigners, do)
+                return _Made(parked.name, parked.slot, parked.parts, StartKind.PARKED, cpu_us)
+            except EngineError as error:
+                self._counts.happened(Happening.PARKED_LOST)
+                self._bury(parked.slot, parked.parts)
+                if isinstance(error, SandboxFault) and error.stage == box.STRANDED:
+                    self._assigners.shutdown(wait=False)
+                    self._assigners = _assigners()
+        name, slot, made = await self._fork(spec)
+        return _Made(name, slot, made, StartKind.FORK)
+
+    async def _park(self, shape: Shape, memory_mb: int) -> Parked:
+        name, slot, made = await self._fork(unassigned(shape, memory_mb), self._parkers)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._parkers, wait_parked, made)
+        except BaseException:
+            self._bury(slot, made)
+            raise
+        return Parked(name, slot, shape, memory_mb, made)
+
+    async def _fork(
+        self, spec: SandboxSpec, builders: ThreadPoolExecutor | None = None
+    ) -> tuple[str, int, parts.Parts]:
+        """Fork one: its name, the slot of its user id, its parts."""
+        slot = heapq.heappop(self._free_uids) if self._free_uids else next(self._next_uid)
+        if slot >= self._uid_count:
+            raise SandboxFault("user ids", 0, f"all {self._uid_count} are in use", fix="lower max_sandboxes")
+        name = f"{next(self._names)}"
+        try:
+            return name, slot, await self._build(spec, name, self._uid_base + slot, builders or self._builders)
+        except BaseException:
+            heapq.heappush(self._free_uids, slot)
+            raise
+
+    async def _build(self, spec: SandboxSpec, name: str, uid: int, builders: ThreadPoolExecutor) -> parts.Parts:
         if self._scratch is None:
             raise Unavailable("the sandboxes' host side is not open", fix="wait until the engine has started")
         for tries_left in range(_ZYGOTE_TRIES - 1, -1, -1):
@@ -211,7 +283,7 @@ class LinuxPool:
                     counts=self._counts,
                     init_full_cpu=self._init_full_cpu,
                 )
-                return await asyncio.get_running_loop().run_in_executor(self._builders, make)
+                return await asyncio.get_running_loop().run_in_executor(builders, make)
             except SandboxFault as fault:
                 # A zygote that died is replaced, also one that died before it served: what it was asked for either
                 # never happened or was buried.
@@ -254,20 +326,34 @@ class LinuxPool:
             self._counts.happened(Happening.ZYGOTE_LOST)
             await asyncio.get_running_loop().run_in_executor(None, zygote.close)
 
-    def _give_back(self, slot: int) -> None:
+    def _gone(self, slot: int) -> None:
+        """Nothing of a sandbox is left."""
         heapq.heappush(self._free_uids, slot)
+        self._counted_off()
+
+    def _counted_off(self) -> None:
         self._counts.removed(Resource.SANDBOXES)
 
-    def _abandon(self, slot: int, building: asyncio.Future[parts.Parts]) -> None:
-        if building.cancelled() or building.exception() is not None:
-            self._give_back(slot)
+    def _abandon(self, making: asyncio.Future[_Made]) -> None:
+        if making.cancelled() or making.exception() is not None:
+            self._counted_off()
         else:
-            self._bury(slot, building.result())
+            self._bury(making.result().slot, making.result().parts, self._counted_off)
 
-    def _bury(self, slot: int, made: parts.Parts) -> None:
+    def _bury(self, slot: int, made: parts.Parts, then: Callable[[], None] = lambda: None) -> None:
+        """Take one away that may be alive; its user id is free when nothing of it is left."""
+
+        def gone(_: asyncio.Future[None]) -> None:
+            heapq.heappush(self._free_uids, slot)
+            then()
+
         removed = asyncio.get_running_loop().create_future()
-        removed.add_done_callback(lambda _: self._give_back(slot))
+        removed.add_done_callback(gone)
         self._janitor.take_away(made.burial(), partial(tell, asyncio.get_running_loop(), removed))
+
+
+def _assigners() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(2, thread_name_prefix="cleave-assign")
 
 
 def _stopping() -> Unavailable:

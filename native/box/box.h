@@ -15,6 +15,7 @@
  *   init         process 1 of a sandbox
  *   forkserver   a zygote's side: one request in, one sandbox out
  *   wire         requests and replies between engine and zygote, with descriptors
+ *   assign       a parked sandbox becomes one function's
  *   reap         kill and wait by pidfd
  *   steps        places where a test of the debug build stops the world
  *
@@ -95,6 +96,9 @@ int box_leaf_create(const struct box_host *host, struct box_leaf *leaf, const ch
  * write "0" to. Returns how many of those, at most BOX_HIERARCHIES. */
 int box_leaf_join_fds(const struct box_host *host, const struct box_leaf *leaf, int *into_fd, int *join_fds,
                       struct box_error *err);
+/* Change all limits, each written and read back, of a leaf in which no user code has run yet. */
+int box_leaf_relimit(const struct box_host *host, const struct box_leaf *leaf, const struct box_limits *limits,
+                     struct box_error *err);
 /* Change the CPU quota, of each 100 ms; 0 lifts it, for a leaf that is to be killed. */
 int box_leaf_set_cpu(const struct box_host *host, const struct box_leaf *leaf, uint32_t quota_us,
                      struct box_error *err);
@@ -217,10 +221,11 @@ struct box_fork_request {
     uint32_t n_opt;   /* layer mounts, lowest first */
     uint32_t into;    /* whether a v2 directory comes along */
     uint32_t net;     /* whether a network namespace comes along; else the clone makes one, with loopback alone */
+    uint32_t code;    /* whether the function's code comes along; else the sandbox parks, and has it put in later */
     char hostname[64];
 };
 
-enum { BOX_WIRE_VERSION = 2, BOX_MAX_LAYERS = 5 };
+enum { BOX_WIRE_VERSION = 3, BOX_MAX_LAYERS = 5 };
 
 /* The descriptors of a request, in the order they travel; -1 where absent. */
 struct box_fork_fds {
@@ -229,7 +234,7 @@ struct box_fork_fds {
     int log;     /* its stdout and stderr */
     int report;  /* where set-up failures and the exit status are told */
     int tmp;     /* detached mount for /tmp */
-    int code;    /* detached mount for /var/task */
+    int code;    /* detached mount for /var/task; -1 where it parks */
     int net;     /* network namespace */
     int into;    /* v2 cgroup directory */
     int join[BOX_HIERARCHIES];
@@ -263,11 +268,19 @@ struct box_fork_hooks {
     void (*child)(void);
 };
 
-/* In a zygote: serve requests until the engine is gone. Returns 1 in each sandbox's guest (descriptors 0 to 3 are as
- * engine/guest/wire.py says), 0 in the zygote when the socket closed, -1 with *err if it broke. `journal` is a memory
- * file that the engine holds too: the kernel notes the process of the last clone in it, 0 before, so that one whose
- * zygote died before it could answer is known all the same. */
+/* In a zygote: serve requests until the engine is gone. Returns 1 in each sandbox's guest, 2 where it parks
+ * (descriptors 0 to 3 are as engine/guest/wire.py says), 0 in the zygote when the socket closed, -1 with *err if it
+ * broke. `journal` is a memory file that the engine holds too: the kernel notes the process of the last clone in it, 0
+ * before, so that one whose zygote died before it could answer is known all the same. */
 int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, struct box_error *err);
+
+/* ---- assign ---- */
+
+/* The stage of the error after which the calling thread has to end: it is in a sandbox's mount namespace. */
+#define BOX_STRANDED "stranded"
+/* Attach a detached mount at `path` of the sandbox whose process 1 `pidfd` is. The calling thread loses what it shared
+ * of folder and root with others (unshare(2), CLONE_FS). */
+int box_mount_into(int pidfd, int mount_fd, const char *path, struct box_error *err);
 
 /* ---- reap ---- */
 

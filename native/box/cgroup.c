@@ -249,6 +249,12 @@ int box_leaf_join_fds(const struct box_host *host, const struct box_leaf *leaf, 
     return count;
 }
 
+int box_leaf_relimit(const struct box_host *host, const struct box_leaf *leaf, const struct box_limits *limits,
+                     struct box_error *err)
+{
+    return ops(host)->write_limits(host, leaf, limits, err);
+}
+
 int box_leaf_set_cpu(const struct box_host *host, const struct box_leaf *leaf, uint32_t quota_us, struct box_error *err)
 {
     return ops(host)->set_cpu(host, leaf, quota_us, err);

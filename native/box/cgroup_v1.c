@@ -35,7 +35,11 @@ static int write_limits(const struct box_host *host, const struct box_leaf *leaf
     snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)limits->memory_bytes);
     snprintf(pids, sizeof pids, "%u", limits->pids);
     snprintf(shares, sizeof shares, "%u", limits->cpu_shares < 2 ? 2 : limits->cpu_shares);
-    if (box_knob_set(host, leaf, BOX_MEMORY, "memory.limit_in_bytes", bytes, err) < 0)
+    /* A limit may not pass that of memory and swap, which one that is raised would: that one is lifted before. */
+    if (box_knob_set(host, leaf, BOX_MEMORY, "memory.limit_in_bytes", bytes, err) < 0 &&
+        (err->errnum != EINVAL ||
+         box_knob_write(host, leaf, BOX_MEMORY, "memory.memsw.limit_in_bytes", "-1", err) < 0 ||
+         box_knob_set(host, leaf, BOX_MEMORY, "memory.limit_in_bytes", bytes, err) < 0))
         return -1;
     /* Swap off: memory and swap together may be no more than memory. Absent where swap is not accounted. */
     if (box_knob_set(host, leaf, BOX_MEMORY, "memory.memsw.limit_in_bytes", bytes, &ignored) < 0 &&

@@ -64,15 +64,15 @@ static int unpack(const struct box_fork_request *request, ssize_t size, const in
                   struct box_fork_fds *fds)
 {
     if (size != sizeof *request || request->version != BOX_WIRE_VERSION || request->n_join > BOX_HIERARCHIES ||
-        count != 6 + (request->net != 0) + (request->into != 0) + request->n_join)
+        count != 5 + (request->code != 0) + (request->net != 0) + (request->into != 0) + request->n_join)
         return -1;
-    size_t next = 6;
+    size_t next = 5;
     fds->answers = flat[0];
     fds->events = flat[1];
     fds->log = flat[2];
     fds->report = flat[3];
     fds->tmp = flat[4];
-    fds->code = flat[5];
+    fds->code = request->code ? flat[next++] : -1;
     fds->net = request->net ? flat[next++] : -1;
     fds->into = request->into ? flat[next++] : -1;
     for (uint32_t which = 0; which < request->n_join; which++)
@@ -126,7 +126,7 @@ int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, st
                 if (box_spawn_setup(&request, &fds, err) < 0)
                     _exit(125);
                 hooks->child();
-                return 1;
+                return request.code ? 1 : 2;
             }
             if (reply.pid < 0)
                 box_fail(&reply.error, STAGE, "cannot clone a sandbox");

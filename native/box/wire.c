@@ -74,9 +74,11 @@ ssize_t box_wire_receive(int sock, void *body, size_t size, int *fds, size_t *n_
 int box_fork_send(int sock, const struct box_fork_request *request, const struct box_fork_fds *fds,
                   struct box_error *err)
 {
-    int flat[BOX_WIRE_FDS] = {fds->answers, fds->events, fds->log, fds->report, fds->tmp, fds->code};
-    size_t count = 6;
+    int flat[BOX_WIRE_FDS] = {fds->answers, fds->events, fds->log, fds->report, fds->tmp};
+    size_t count = 5;
 
+    if (request->code)
+        flat[count++] = fds->code;
     if (request->net)
         flat[count++] = fds->net;
     if (request->into)

@@ -211,6 +211,8 @@ async def sandbox_over(janitor: Janitor, counts: Counts, **replaced: Any) -> Asy
         "1",
         spec(Path("/nowhere")),
         Parts(**(values | replaced)),
+        kind=StartKind.FORK,
+        cpu_us=0,
         started_ns=0,
         init_full_cpu=False,
         janitor=janitor,

@@ -14,6 +14,7 @@ cdef extern from "box.h" nogil:
     enum: BOX_REPORT_EXITED
     const char *BOX_RESOLVER
     const char *BOX_RESOLVER_ELSE
+    const char *BOX_STRANDED
     enum: BOX_CGROUP_NONE
     enum: BOX_CGROUP_V1
     enum: BOX_CGROUP_V2
@@ -72,6 +73,7 @@ cdef extern from "box.h" nogil:
         uint32_t n_opt
         uint32_t into
         uint32_t net
+        uint32_t code
         char hostname[64]
 
     struct box_fork_fds:
@@ -96,6 +98,7 @@ cdef extern from "box.h" nogil:
     int box_leaf_create(const box_host *host, box_leaf *leaf, const char *name, const box_limits *limits,
                         box_error *err)
     int box_leaf_join_fds(const box_host *host, const box_leaf *leaf, int *into_fd, int *join_fds, box_error *err)
+    int box_leaf_relimit(const box_host *host, const box_leaf *leaf, const box_limits *limits, box_error *err)
     int box_leaf_set_cpu(const box_host *host, const box_leaf *leaf, uint32_t quota_us, box_error *err)
     int box_leaf_kill(const box_host *host, const box_leaf *leaf)
     int box_leaf_usage(const box_host *host, const box_leaf *leaf, box_usage *usage, box_error *err)
@@ -120,5 +123,6 @@ cdef extern from "box.h" nogil:
     int box_route_default(int sock, uint32_t via, box_error *err)
     int box_fork_send(int sock, const box_fork_request *request, const box_fork_fds *fds, box_error *err)
     int box_fork_receive(int sock, int timeout_ms, int *pid, box_error *err)
+    int box_mount_into(int pidfd, int mount_fd, const char *path, box_error *err)
     int box_kill(int pidfd, box_error *err)
     int box_reap(int pidfd, int *status, box_error *err)

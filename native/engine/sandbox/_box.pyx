@@ -99,6 +99,19 @@ cdef class Leaf:
     def name(self):
         return (<bytes>self.leaf.name).decode()
 
+    def relimit(self, *, memory_bytes, cpu_quota_us, cpu_shares, pids):
+        cdef box_error err
+        cdef box_limits limits
+        cdef int status
+        limits.memory_bytes = memory_bytes
+        limits.cpu_quota_us = cpu_quota_us
+        limits.cpu_shares = cpu_shares
+        limits.pids = pids
+        with nogil:
+            status = box_leaf_relimit(&self.owner.host, &self.leaf, &limits, &err)
+        if status < 0:
+            raise fault(&err)
+
     def set_cpu(self, quota_us):
         cdef box_error err
         cdef int status
@@ -147,7 +160,7 @@ cdef class Leaf:
 def fork(int sock, Leaf leaf, *, uid, pids, nofile, str hostname, int answers, int events, int log, int report, int tmp, int code,
          int net, int timeout_ms):
     """Ask the zygote behind `sock` for a sandbox in `leaf`; returns (pidfd, pid). One caller at a time a socket. `net`
-    is a network namespace, -1 for one that the clone makes."""
+    is a network namespace, -1 for one that the clone makes; without `code`, -1, the sandbox parks."""
     cdef box_error err
     cdef box_fork_request request
     cdef box_fork_fds fds
@@ -161,6 +174,7 @@ def fork(int sock, Leaf leaf, *, uid, pids, nofile, str hostname, int answers, i
     request.nofile = nofile
     memcpy(request.hostname, <const char *>name, len(name))
     request.net = net >= 0
+    request.code = code >= 0
     fds.answers, fds.events, fds.log, fds.report = answers, events, log, report
     fds.tmp, fds.code, fds.net = tmp, code, net
     with nogil:
@@ -179,6 +193,17 @@ def fork(int sock, Leaf leaf, *, uid, pids, nofile, str hostname, int answers, i
     if pidfd < 0:
         raise fault(&err)
     return pidfd, pid
+
+
+def mount_into(int pidfd, int mount_fd, bytes path):
+    """Attach a detached mount in a parked sandbox. On a thread that is there for this alone."""
+    cdef box_error err
+    cdef const char *text = path
+    cdef int status
+    with nogil:
+        status = box_mount_into(pidfd, mount_fd, text, &err)
+    if status < 0:
+        raise fault(&err)
 
 
 def kill(int pidfd):
@@ -382,5 +407,6 @@ def read_report(bytes data):
     return None, fault(&report.error)
 
 
+STRANDED = (<bytes>BOX_STRANDED).decode()
 REPORT_BYTES = sizeof(box_report)
 RESOLVERS = ((<bytes>BOX_RESOLVER).decode(), (<bytes>BOX_RESOLVER_ELSE).decode())

@@ -57,7 +57,7 @@ static PyObject *serve(PyObject *module, PyObject *args)
         return NULL;
     /* With the GIL held: a zygote has one thread, and nothing else may run while it forks. */
     int outcome = box_forkserver(sock, journal, &hooks, &err);
-    return outcome < 0 ? raise_box_error(&err) : PyBool_FromLong(outcome);
+    return outcome < 0 ? raise_box_error(&err) : PyLong_FromLong(outcome);
 }
 
 static PyMethodDef METHODS[] = {
@@ -66,8 +66,8 @@ static PyMethodDef METHODS[] = {
      "Leave the host's file system for the minimal read-only root. Once, in a zygote."},
     {"trim", trim, METH_NOARGS, "trim() -> None\n\nGive free heap back, so that forks do not inherit it."},
     {"serve", serve, METH_VARARGS,
-     "serve(sock: int, journal: int) -> bool\n\n"
-     "Fork on request. True in each sandbox, False in the zygote when the engine left."},
+     "serve(sock: int, journal: int) -> int\n\n"
+     "Fork on request. 1 in each sandbox, 2 in one that parks, 0 in the zygote when the engine left."},
     {NULL, NULL, 0, NULL},
 };
 

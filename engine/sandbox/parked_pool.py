@@ -1,0 +1,150 @@
+"""The sandboxes that are parked: taken by starts, refilled off their path at a bounded rate, given up when too many.
+
+Lives on the event loop's thread. How many of what: engine/sandbox/demand.py. What one is: engine/sandbox/parking.py.
+Guarantees: each is handed out once or buried; one that dies unused is noticed, counted and replaced; what cannot be
+made is tried again more and more rarely, and starts fork meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from engine.errors import EngineError
+from engine.sandbox.api import SandboxSpec
+from engine.sandbox.counts import Counts, Happening, Resource
+from engine.sandbox.demand import Demand, ParkSettings
+from engine.sandbox.parking import Parked, Shape
+
+_TRIM_EVERY_S = 10.0
+_LONGEST_PAUSE_S = 30.0
+
+
+class ParkedPool:
+    """Keeps some parked. Make it on the event loop's thread."""
+
+    def __init__(
+        self,
+        settings: ParkSettings,
+        default: Shape,
+        *,
+        make: Callable[[Shape, int], Awaitable[Parked]],
+        bury: Callable[[Parked], None],
+        counts: Counts,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`make` makes one of a shape with so much memory; `bury` takes one away, in its own time."""
+        self._settings = settings
+        self._make = make
+        self._bury = bury
+        self._counts = counts
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._demand = Demand(settings, default)
+        self._waiting: dict[Shape, deque[Parked]] = {}
+        self._wake = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._trim: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to fill, if anything is to be parked at all."""
+        if self._settings.ceiling > 0:
+            self._wake.set()
+            self._task = self._loop.create_task(self._refill())
+
+    def waiting(self, shape: Shape) -> int:
+        """How many of a shape are there."""
+        return len(self._waiting.get(shape, ()))
+
+    def take(self, spec: SandboxSpec) -> Parked | None:
+        """One that can become this function's, the youngest, or None. It is the caller's then."""
+        if self._task is None:
+            return None
+        shape = Shape(spec.runtime, spec.tmp_mb)
+        self._demand.started(shape, spec.memory_mb, self._clock())
+        self._wake.set()
+        waiting = self._waiting.get(shape)
+        if not waiting:
+            return None
+        # The limits of one with the same memory stand already.
+        same = next((one for one in reversed(waiting) if one.memory_mb == spec.memory_mb), None)
+        parked = same or waiting[-1]
+        self._leaves(parked)
+        return parked
+
+    async def close(self) -> None:
+        """Make no more, and bury those that wait."""
+        if self._task is None:
+            return
+        self._stop.set()
+        self._wake.set()
+        await self._task  # what it is making is there, and is buried, too
+        self._task = None
+        if self._trim is not None:
+            self._trim.cancel()
+        for waiting in list(self._waiting.values()):
+            for parked in list(waiting):
+                self._give_up(parked)
+
+    def _leaves(self, parked: Parked) -> None:
+        self._loop.remove_reader(parked.parts.pidfd)
+        self._waiting[parked.shape].remove(parked)
+        self._counts.removed(Resource.PARKED)
+
+    def _give_up(self, parked: Parked) -> None:
+        self._leaves(parked)
+        self._bury(parked)
+
+    def _died(self, parked: Parked) -> None:
+        self._counts.happened(Happening.PARKED_LOST)
+        self._give_up(parked)
+        self._wake.set()
+
+    async def _refill(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            await self._wake.wait()
+            self._wake.clear()
+            self._surplus()
+            while not self._stop.is_set() and (shape := self._short()) is not None:
+                try:
+                    parked = await self._make(shape, self._demand.memory_mb(shape))
+                except EngineError:
+                    failures += 1
+                    self._counts.happened(Happening.PARKED_LOST)
+                    await self._pause(min(_LONGEST_PAUSE_S, 0.1 * 2 ** min(failures, 10)))
+                    continue
+                failures = 0
+                self._add(parked)
+                await self._pause(1 / self._settings.rate_per_s)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
+
+    def _add(self, parked: Parked) -> None:
+        self._demand.measured(parked.parts.leaf.usage()[0])
+        self._counts.made(Resource.PARKED)
+        self._waiting.setdefault(parked.shape, deque()).append(parked)
+        self._loop.add_reader(parked.parts.pidfd, self._died, parked)
+
+    def _short(self) -> Shape | None:
+        """The shape of which the most are missing."""
+        targets = self._demand.targets(self._clock())
+        missing = {shape: target - self.waiting(shape) for shape, target in targets.items()}
+        shape = max(missing, key=lambda one: missing[one], default=None)
+        return shape if shape is not None and missing[shape] > 0 else None
+
+    def _surplus(self) -> None:
+        """Give up the oldest of those that nobody is expected to ask for, and look again later."""
+        targets = self._demand.targets(self._clock())
+        for shape, waiting in self._waiting.items():
+            while len(waiting) > targets.get(shape, 0):
+                self._give_up(waiting[0])
+        if self._trim is not None:
+            self._trim.cancel()
+        self._trim = self._loop.call_later(_TRIM_EVERY_S, self._wake.set)

@@ -1,0 +1,91 @@
+"""A sandbox made ahead of need, and what makes it one function's.
+
+A parked sandbox has everything but a function: its namespaces, limits, /tmp, user id and filter are there, its guest
+has run its own path and waits for a specification. Assigning it writes the limits that the function bought, and reads
+them back, and puts the code in from outside; the sandbox has no privilege for either. No user code has run in it
+before, and it is assigned once.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from engine.errors import SandboxFault
+from engine.guest import wire
+from engine.sandbox import box
+from engine.sandbox.api import SandboxSpec
+from engine.sandbox.parts import CPU_PERIOD_US, PIDS, Parts, cpu_quota_us, cpu_shares
+
+TASK = b"/var/task"
+_PARKED_WITHIN_MS = 10_000
+_HELLO = wire.frame(wire.HELLO)
+
+
+class Shape(NamedTuple):
+    """What is fixed when a sandbox parks; what else a function asks for is written when it is assigned."""
+
+    runtime: str
+    tmp_mb: int
+
+
+@dataclass(slots=True, eq=False)
+class Parked:
+    """One that waits. `slot` is its user id's."""
+
+    name: str
+    slot: int
+    shape: Shape
+    memory_mb: int
+    parts: Parts
+
+
+def unassigned(shape: Shape, memory_mb: int) -> SandboxSpec:
+    """The specification of a sandbox that parks."""
+    return SandboxSpec(
+        key=("", "", ""),
+        runtime=shape.runtime,
+        handler="",
+        code_path="",
+        memory_mb=memory_mb,
+        tmp_mb=shape.tmp_mb,
+        environment={},
+    )
+
+
+def wait_parked(parts: Parts) -> None:
+    """Wait until its guest has run its own path and waits for a function. Raises SandboxFault where it ended."""
+    poller = select.poll()
+    poller.register(parts.control.answers, select.POLLIN)
+    poller.register(parts.pidfd, select.POLLIN)
+    for fd, _ in poller.poll(_PARKED_WITHIN_MS):
+        # The guest writes nothing else before it has a function, and no function has been in it.
+        if fd == parts.control.answers and os.read(fd, len(_HELLO)) == _HELLO:
+            return
+    raise SandboxFault("park", 0, "the sandbox ended before its guest was there", fix="run `cleave doctor`")
+
+
+def assign(parked: Parked, spec: SandboxSpec, *, init_full_cpu: bool) -> int:
+    """Give it the limits and the code of `spec`, on a thread that is there for this alone. Returns the microseconds of
+    CPU that it has used so far. Raises SandboxFault or HostUnfit; it is to be buried then. After the stage box.STRANDED
+    the calling thread has to end."""
+    leaf = parked.parts.leaf
+    if spec.memory_mb != parked.memory_mb:
+        quota = cpu_quota_us(spec.memory_mb)
+        leaf.relimit(
+            memory_bytes=spec.memory_mb << 20,
+            cpu_quota_us=max(quota, CPU_PERIOD_US) if init_full_cpu else quota,
+            cpu_shares=cpu_shares(spec.memory_mb),
+            pids=PIDS,
+        )
+    try:
+        code = box.code_mount(os.fsencode(spec.code_path))
+    except OSError as error:
+        raise SandboxFault("code mount", error.errno or 0, f"cannot take the code: {error.strerror}") from error
+    try:
+        box.mount_into(parked.parts.pidfd, code, TASK)
+    finally:
+        os.close(code)
+    return leaf.usage()[1]
