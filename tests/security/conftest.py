@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from engine.errors import HostUnfit
 from engine.sandbox import network_host
+from engine.sandbox.demand import ParkSettings
 from engine.sandbox.linux import LinuxSandbox
 from engine.sandbox.network import NetworkSettings
 from engine.sandbox.pool import LinuxPool
@@ -18,9 +19,11 @@ from tests.security.network_probes import started
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LinuxPool]:
-    """A pool of the module's own."""
-    async with real_pool(tmp_path_factory.mktemp("pool")) as pool:
+async def pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LinuxPool]:
+    """A pool of the module's own, which parks as an engine's does: what is attacked is at times parked, at times
+    forked. A module that says FORKED = True has forks alone."""
+    park = None if getattr(request.module, "FORKED", False) else ParkSettings(floor=2, ceiling=4)
+    async with real_pool(tmp_path_factory.mktemp("pool"), park=park) as pool:
         yield pool
 
 

@@ -17,6 +17,7 @@ from tests.sandboxes import run_once
 from tests.security.probes import ending_of
 
 pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
+FORKED = True  # what a parked sandbox's rehearsal takes of the tier is beside the point here
 
 MB = 1 << 20
 USE = """
