@@ -49,8 +49,10 @@ LAST_ANSWERS_S = 2.0
 class Service:
     """One engine: everything between its data directory and its ports."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, own_process: bool = False) -> None:
+        """`own_process`: nothing but this engine runs in the process."""
         self._settings = settings
+        self._own_process = own_process
         self._log = oplog.logger()
         self._undo = contextlib.AsyncExitStack()
         self._pool: LinuxPool | None = None
@@ -100,6 +102,7 @@ class Service:
             janitors=settings.janitors,
             init_full_cpu=settings.init_full_cpu,
             network=_network(settings),
+            own_process=self._own_process,
             park=ParkSettings(
                 floor=settings.parked_floor,
                 ceiling=settings.parked_ceiling,

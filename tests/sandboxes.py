@@ -73,6 +73,7 @@ async def real_pool(
     network: NetworkSettings | None = None,
     instance_id: str = "",
     park: ParkSettings | None = None,
+    own_process: bool = False,
 ) -> AsyncIterator[LinuxPool]:
     instance_id = instance_id or new_instance_id()
     pool = LinuxPool(
@@ -85,6 +86,7 @@ async def real_pool(
         tmp_encryption=tmp_encryption,
         network=network or NetworkSettings(pool_size=0),
         park=park,
+        own_process=own_process,
     )
     await pool.open(RUNTIME)
     try:

@@ -99,7 +99,7 @@ def make_service(settings: Settings) -> Serviceable:
     """The engine itself. The one place of the command that imports it."""
     from engine.service import Service
 
-    return Service(settings)
+    return Service(settings, own_process=True)
 
 
 def _with_flags(command: Callable[..., int]) -> Callable[..., int]:

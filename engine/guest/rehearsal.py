@@ -29,6 +29,7 @@ def handler(event, context):
         raise ValueError("rehearsal")
     return {"text": event["text"], "numbers": [1, 2.5, None, True]}
 """
+_VARIABLES = {f"AWS_LAMBDA_REHEARSED_{number}": "characters of a value" for number in range(32)}
 _TEXT = "characters \u00e4\u20ac and a line\n" * 8
 _EXPECTED = [wire.READY, wire.RESULT, wire.RESULT, wire.ERROR]
 
@@ -72,7 +73,8 @@ def _serve_once() -> list[int]:
 def _spec() -> dict[str, Any]:
     return {
         "handler": f"{_MODULE}.handler",
-        "environment": {"TZ": ":UTC", "LANG": "en_US.UTF-8", "LAMBDA_TASK_ROOT": "/var/task"},
+        # As many variables as AWS's and a few of the user's: the table and the strings of as large an environment.
+        "environment": {"TZ": ":UTC", "LANG": "en_US.UTF-8", "LAMBDA_TASK_ROOT": "/var/task", **_VARIABLES},
         "memory_mb": 128,
         "function_name": "rehearsal",
         "function_version": "$LATEST",

@@ -21,6 +21,8 @@ from engine.sandbox.parking import Parked, Shape
 
 _TRIM_EVERY_S = 10.0
 _LONGEST_PAUSE_S = 30.0
+_AFTER_A_START_S = 0.02
+"""A start that takes one is left alone first: what makes the next would compete with it."""
 
 
 class ParkedPool:
@@ -109,6 +111,7 @@ class ParkedPool:
         while not self._stop.is_set():
             await self._wake.wait()
             self._wake.clear()
+            await self._pause(_AFTER_A_START_S)
             self._surplus()
             while not self._stop.is_set() and (shape := self._short()) is not None:
                 try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +70,10 @@ class LinuxPool:
         init_full_cpu: bool = True,
         network: NetworkSettings | None = None,
         park: ParkSettings | None = None,
+        own_process: bool = False,
     ) -> None:
+        """`own_process`: the process and its main thread, which is the event loop's, are the engine's alone: it may
+        change what a thread shares with others."""
         self._host = box.Host(f"cleave-{instance_id}")
         self._interpreters = interpreters
         self._uid_base = uid_base
@@ -86,6 +90,7 @@ class LinuxPool:
         # For assigning alone: each of its threads leaves the root that it shares with the others.
         self._assigners = _assigners()
         self._parkers = ThreadPoolExecutor(1, thread_name_prefix="cleave-park")
+        self._own_process = own_process
         self._park_settings = park or ParkSettings()
         self._parked: ParkedPool | None = None
         self._refill = ThreadPoolExecutor(1, thread_name_prefix="cleave-refill")
@@ -168,19 +173,24 @@ class LinuxPool:
             raise _stopping()
         started_ns = time.monotonic_ns()
         self._counts.made(Resource.SANDBOXES)
-        making = asyncio.ensure_future(self._make(spec))
-        self._starts.add(making)
-        making.add_done_callback(self._starts.discard)
-        try:
-            made = await asyncio.shield(making)
-        except asyncio.CancelledError:
-            # The thread goes on; what it makes is taken away when it is there.
-            making.add_done_callback(self._abandon)
-            raise
-        except BaseException:
-            self._counts.happened(Happening.START_FAILED)
-            self._counts.removed(Resource.SANDBOXES)
-            raise
+        parked = self._take(spec)
+        made = None
+        if parked is not None and self._own_process:
+            made, parked = self._assign_here(parked, spec), None
+        if made is None:
+            making = asyncio.ensure_future(self._make(parked, spec))
+            self._starts.add(making)
+            making.add_done_callback(self._starts.discard)
+            try:
+                made = await asyncio.shield(making)
+            except asyncio.CancelledError:
+                # The thread goes on; what it makes is taken away when it is there.
+                making.add_done_callback(self._abandon)
+                raise
+            except BaseException:
+                self._counts.happened(Happening.START_FAILED)
+                self._counts.removed(Resource.SANDBOXES)
+                raise
         try:
             return LinuxSandbox(
                 made.name,
@@ -223,22 +233,42 @@ class LinuxPool:
         await loop.run_in_executor(None, self._network.close)
         await loop.run_in_executor(None, partial(self._host.sweep, True))
 
-    async def _make(self, spec: SandboxSpec) -> _Made:
-        """One that was parked, if there is one for it, else a fork."""
-        parked = self._parked.take(spec) if self._parked is not None and spec.egress is Egress.NONE else None
+    def _take(self, spec: SandboxSpec) -> Parked | None:
+        return self._parked.take(spec) if self._parked is not None and spec.egress is Egress.NONE else None
+
+    def _assign_here(self, parked: Parked, spec: SandboxSpec) -> _Made | None:
+        """Assign on this thread, some 0.1 ms: waking another and being woken by it costs more."""
+        try:
+            return self._assigned(parked, assign(parked, spec, init_full_cpu=self._init_full_cpu))
+        except EngineError as error:
+            if isinstance(error, SandboxFault) and error.stage == box.STRANDED:
+                os.abort()  # the engine would go on with a sandbox's view of the host's files
+            self._lost(parked)
+            return None
+
+    async def _make(self, parked: Parked | None, spec: SandboxSpec) -> _Made:
+        """From one that was parked, else by a fork."""
+        made = None
         if parked is not None:
             do = partial(assign, parked, spec, init_full_cpu=self._init_full_cpu)
             try:
-                cpu_us = await asyncio.get_running_loop().run_in_executor(self._assigners, do)
-                return _Made(parked.name, parked.slot, parked.parts, StartKind.PARKED, cpu_us)
+                made = self._assigned(parked, await asyncio.get_running_loop().run_in_executor(self._assigners, do))
             except EngineError as error:
-                self._counts.happened(Happening.PARKED_LOST)
-                self._bury(parked.slot, parked.parts)
+                self._lost(parked)
                 if isinstance(error, SandboxFault) and error.stage == box.STRANDED:
                     self._assigners.shutdown(wait=False)
                     self._assigners = _assigners()
-        name, slot, made = await self._fork(spec)
-        return _Made(name, slot, made, StartKind.FORK)
+        if made is None:
+            name, slot, of = await self._fork(spec)
+            made = _Made(name, slot, of, StartKind.FORK)
+        return made
+
+    def _assigned(self, parked: Parked, cpu_us: int) -> _Made:
+        return _Made(parked.name, parked.slot, parked.parts, StartKind.PARKED, cpu_us)
+
+    def _lost(self, parked: Parked) -> None:
+        self._counts.happened(Happening.PARKED_LOST)
+        self._bury(parked.slot, parked.parts)
 
     async def _park(self, shape: Shape, memory_mb: int) -> Parked:
         name, slot, made = await self._fork(unassigned(shape, memory_mb), self._parkers)

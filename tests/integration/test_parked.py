@@ -34,9 +34,10 @@ HELLO = "def handler(event, context):\n    return 'hello'\n"
 
 
 @contextlib.asynccontextmanager
-async def parking(folder: Path, *, floor: int = 2) -> AsyncIterator[LinuxPool]:
+async def parking(folder: Path, *, floor: int = 2, own_process: bool = False) -> AsyncIterator[LinuxPool]:
     """A pool that has parked as many as it is to."""
-    async with real_pool(folder, park=ParkSettings(floor=floor, ceiling=floor, rate_per_s=1_000)) as pool:
+    park = ParkSettings(floor=floor, ceiling=floor, rate_per_s=1_000)
+    async with real_pool(folder, park=park, own_process=own_process) as pool:
         await parked(pool, floor)
         yield pool
 
@@ -71,9 +72,9 @@ async def one_of(pool: LinuxPool, folder: Path, source: str, **changes: Any) -> 
     return sandbox, json.loads(ending.payload), seen.kind
 
 
-@pytest_asyncio.fixture
-async def pool(tmp_path: Path) -> AsyncIterator[LinuxPool]:
-    async with parking(tmp_path / "pool") as pool:
+@pytest_asyncio.fixture(params=[False, True], ids=["embedded", "own process"])
+async def pool(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LinuxPool]:
+    async with parking(tmp_path / "pool", own_process=request.param) as pool:
         yield pool
 
 
@@ -219,6 +220,7 @@ async def test_one_that_cannot_be_assigned_costs_its_function_nothing_but_a_fork
     assert pool.counts.alive(Resource.TMP_MOUNTS) == 2
 
 
+@pytest.mark.parametrize("pool", [False], indirect=True)
 async def test_after_a_thread_was_lost_to_a_sandbox_the_next_is_assigned_by_another(
     pool: LinuxPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
