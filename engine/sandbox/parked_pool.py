@@ -122,14 +122,15 @@ class ParkedPool:
                     await self._pause(min(_LONGEST_PAUSE_S, 0.1 * 2 ** min(failures, 10)))
                     continue
                 failures = 0
-                self._add(parked)
+                self.add(parked)
                 await self._pause(1 / self._settings.rate_per_s)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), seconds)
 
-    def _add(self, parked: Parked) -> None:
+    def add(self, parked: Parked) -> None:
+        """One more waits."""
         self._demand.measured(parked.parts.leaf.usage()[0])
         self._counts.made(Resource.PARKED)
         self._waiting.setdefault(parked.shape, deque()).append(parked)

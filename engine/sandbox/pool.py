@@ -7,6 +7,7 @@ user id is its own among those alive.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import os
@@ -36,6 +37,7 @@ from engine.sandbox.scratch_backends import choose
 from engine.zygote.host import ZYGOTE_STAGE, Zygote
 
 _COMMON_TMP_MB = 512
+_COMMON_MEMORY_MB = 128
 _ZYGOTE_TRIES = 3
 _TAKEN_AWAY_WITHIN_S = 5.0
 
@@ -210,6 +212,12 @@ class LinuxPool:
             if isinstance(error, OSError):
                 raise SandboxFault("descriptors", error.errno or 0, f"cannot watch them: {error.strerror}") from error
             raise
+
+    async def park_one(self, runtime: str) -> None:
+        """Park one of the common shape by hand; nothing where that fails, as when the pool does it by itself."""
+        if self._parked is not None:
+            with contextlib.suppress(EngineError):
+                self._parked.add(await self._park(Shape(runtime, _COMMON_TMP_MB), _COMMON_MEMORY_MB))
 
     async def close(self) -> None:
         """End the zygotes, give back the mounts, remove the engine's cgroups. Starts under way fail, and are waited

@@ -1,6 +1,6 @@
 """A pool over the debug build, in a process of its own that a test may kill at any step.
 
-    python -m tests.faults.steps_engine DATA_DIR EGRESS
+    python -m tests.faults.steps_engine DATA_DIR EGRESS parks|forks
 
 The page is named in CLEAVE_STEPS_PAGE. Reads one command a line and answers each with one line of JSON; ends at the end
 of its input, without clearing up. A sandbox here is started, invoked twice, told to exit, and closed.
@@ -42,6 +42,7 @@ from engine.fabric.datadir import DataDir  # noqa: E402
 from engine.model.function import Egress  # noqa: E402
 from engine.runtimes.interpreters import Interpreter, find_interpreters  # noqa: E402
 from engine.sandbox.counts import Resource  # noqa: E402
+from engine.sandbox.demand import ParkSettings  # noqa: E402
 from engine.sandbox.lifecycle import SandboxState  # noqa: E402
 from engine.sandbox.network import NetworkSettings  # noqa: E402
 from engine.sandbox.pool import LinuxPool  # noqa: E402
@@ -79,8 +80,9 @@ def _stepping(folder: Path) -> dict[str, Interpreter]:
 class Driver:
     """The commands."""
 
-    def __init__(self, data_dir: Path, egress: Egress) -> None:
+    def __init__(self, data_dir: Path, egress: Egress, parks: bool) -> None:
         self.egress = egress
+        self.parks = parks
         zygote_host.fork_module_path = lambda: steps_build.FORK
         data = DataDir.open(data_dir)
         self.code = write_code(data_dir.with_name(f"{data_dir.name}-code"), CODE)
@@ -92,6 +94,8 @@ class Driver:
             uid_count=16,
             tmp_pool_size=0,
             network=NetworkSettings(pool_size=0),
+            park=ParkSettings(ceiling=1, memory_mb=0) if parks else None,  # none by itself: `run` makes them
+            own_process=True,
         )
 
     async def open(self) -> dict[str, Any]:
@@ -106,6 +110,8 @@ class Driver:
     async def run(self) -> dict[str, Any]:
         """One sandbox's life: {"outcomes": [...]}, with "fault" where the engine failed."""
         outcomes: list[str] = []
+        if self.parks:
+            await self.pool.park_one(RUNTIME)
         try:
             sandbox = await self.pool.start(spec(self.code, egress=self.egress))
         except EngineError as error:
@@ -151,9 +157,9 @@ def _fds() -> list[str]:
     return sorted(found)
 
 
-async def main(data_dir: Path, egress: Egress) -> None:
+async def main(data_dir: Path, egress: Egress, parks: bool) -> None:
     """Serve commands."""
-    driver = Driver(data_dir, egress)
+    driver = Driver(data_dir, egress, parks)
     loop = asyncio.get_running_loop()
     commands: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
         name: getattr(driver, name) for name in ("open", "run", "look", "close")
@@ -165,4 +171,4 @@ async def main(data_dir: Path, egress: Egress) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), Egress(sys.argv[2])))
+    asyncio.run(main(Path(sys.argv[1]), Egress(sys.argv[2]), sys.argv[3] == "parks"))

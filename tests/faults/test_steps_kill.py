@@ -38,14 +38,22 @@ UNDISTURBED = {"outcomes": ["ok", "ok", "exited"], "fault": ""}
 FEW, FEWER = 12, 6
 """Steps that a reduced run kills each process at, spread over all of them; and an engine, which takes long to start."""
 PR_SET_CHILD_SUBREAPER = 36
+ASSIGNED = Step("assign: code mounted", 1)
 
 
 class Engine:
     """steps_engine.py in a process of its own."""
 
-    def __init__(self, data_dir: Path, page: StepsPage, egress: Egress) -> None:
+    def __init__(self, data_dir: Path, page: StepsPage, egress: Egress, *, parks: bool) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.steps_engine", str(data_dir), egress.value],
+            [
+                sys.executable,
+                "-m",
+                "tests.faults.steps_engine",
+                str(data_dir),
+                egress.value,
+                "parks" if parks else "forks",
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"CLEAVE_STEPS_PAGE": str(page.path)},
@@ -155,8 +163,8 @@ def engines(data_dir: Path, page: StepsPage) -> Iterator[Callable[..., Engine]]:
     """Starts engines, one after the other, over the same data directory."""
     started: list[Engine] = []
 
-    def start(egress: Egress = Egress.NONE) -> Engine:
-        started.append(Engine(data_dir, page, egress))
+    def start(egress: Egress = Egress.NONE, *, parks: bool = False) -> Engine:
+        started.append(Engine(data_dir, page, egress, parks=parks))
         return started[-1]
 
     yield start
@@ -229,17 +237,27 @@ VICTIMS: dict[str, tuple[Callable[[Engine], int | None], str]] = {
 }
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize(
+    ("victim", "parks"),
+    [*((victim, False) for victim in VICTIMS), ("zygote", True)],
+    ids=[*VICTIMS, "zygote, parking"],
+)
 async def test_whatever_dies_in_a_sandboxs_life_the_engine_goes_on_and_nothing_is_left(
-    victim: str, engines: Callable[..., Engine], page: StepsPage, data_dir: Path, bystander: Callable[[], Any]
+    victim: str,
+    parks: bool,
+    engines: Callable[..., Engine],
+    page: StepsPage,
+    data_dir: Path,
+    bystander: Callable[[], Any],
 ) -> None:
-    engine = engines()
+    engine = engines(parks=parks)
     engine.do("open")
     assert engine.do("run") == UNDISTURBED
     page.arm()
     assert engine.do("run") == UNDISTURBED
     find, birth = VICTIMS[victim]
     names = [step.name for step in page.reached()]
+    assert parks == (ASSIGNED in page.reached())
     steps = page.reached()[names.index(birth) if birth else 0 :]
     page.off()
     before = {name: value for name, value in engine.do("look").items() if name != "zygotes"}
@@ -289,25 +307,31 @@ def assert_told(answer: dict[str, Any], step: Step, victim: str) -> None:
         assert answer["fault"], (step, answer)
 
 
-@pytest.mark.parametrize("egress", Egress, ids=lambda egress: f"egress {egress.value}, where the host has it")
+@pytest.mark.parametrize(
+    ("egress", "parks"),
+    [(Egress.NONE, False), (Egress.INTERNET, False), (Egress.NONE, True)],
+    ids=["egress none", "egress internet, where the host has it", "parking"],
+)
 async def test_an_engine_killed_at_any_step_leaves_nothing_that_the_next_one_does_not_remove(
     egress: Egress,
+    parks: bool,
     engines: Callable[..., Engine],
     page: StepsPage,
     data_dir: Path,
     bystander: Callable[[], Any],
     orphans: Callable[[], list[str]],
 ) -> None:
-    first = engines(egress)
+    first = engines(egress, parks=parks)
     page.arm()
     for command in ("open", "run", "close"):
         first.do(command)
     steps = page.reached()
+    assert parks == (ASSIGNED in steps)
     page.off()
     first.end()
     killed = 0
     for step in sample(steps, FEWER):
-        engine = engines(egress)
+        engine = engines(egress, parks=parks)
         page.arm(step)
         if await reached(engine, page):
             killed += 1
@@ -321,7 +345,7 @@ async def test_an_engine_killed_at_any_step_leaves_nothing_that_the_next_one_doe
         await bystander()
     assert killed > 0.9 * len(sample(steps, FEWER)), "steps that were there once were not there again"
 
-    last = engines(egress)
+    last = engines(egress, parks=parks)
     last.do("open")
     assert leaves_of(instance_of(data_dir)) == []
     assert {path.name for path in (data_dir / "scratch").iterdir()} == {"512.ext4"}

@@ -18,12 +18,10 @@ from tests.doors import zip_of
 from tests.engines import Served, served
 from tests.remains import cgroups_of, leaves_of, loops_of, members_of, mounts_of, nothing_left, until, zombies_of
 
-pytestmark = [pytest.mark.privileged, pytest.mark.time_limit(900)]
+pytestmark = [pytest.mark.privileged, pytest.mark.time_limit(3_600)]
 
-GROWTH_BYTES = 2 << 20
-"""What an engine's memory may grow by over a thousand sandboxes."""
-NOISE_BYTES = 2 << 20
-"""What it goes up and down by anyway."""
+NOISE_BYTES = 4 << 20
+"""What an engine's memory goes up and down by anyway, however many sandboxes there were."""
 POOL_THREADS = 12
 """The engine's thread pools start a thread when all that they have are busy, up to a size of their own."""
 
@@ -129,8 +127,7 @@ async def test_sandboxes_one_after_another_leave_nothing(tmp_path: Path, counts:
         assert last.threads - first.threads <= POOL_THREADS
         assert (last.zombies, last.mounts) == (0, 0)
         assert last.cgroups <= 5, "the engine's own directory in each hierarchy"
-        grown = last.rss_bytes - first.rss_bytes
-        assert grown < GROWTH_BYTES * (count - warm_up) / 1_000 + NOISE_BYTES
+        assert last.rss_bytes - first.rss_bytes < NOISE_BYTES
         await running.stopped()
     await nothing_left(data)
 
