@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -22,6 +22,7 @@ from typing import NoReturn
 from engine.cli.benching.facts import ROOT
 from engine.cli.problems import Problem
 
+_WHAT = "cannot measure"
 _START_WITHIN_S = 30.0
 _STOP_WITHIN_S = 30.0
 _SHOWN_LINES = 15
@@ -53,13 +54,15 @@ def echo_server() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def own_engine() -> Iterator[str]:
-    """An engine in a folder that goes with it; yields its gRPC address. Raises Problem."""
-    with tempfile.TemporaryDirectory(prefix="cleave-bench-") as folder:
+def own_engine(*, what: str = _WHAT, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+    """An engine in a folder that goes with it; yields its gRPC address. `what` failed if it does not start. Raises
+    Problem."""
+    with tempfile.TemporaryDirectory(prefix="cleave-own-") as folder:
         data, log = Path(folder) / "data", Path(folder) / "engine.log"
-        # The reader's own settings are for the reader's own engine.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("CLEAVE_")}
-        environment["CLEAVE_CONFIG"] = os.devnull
+        if environment is None:
+            # The reader's own settings are for the reader's own engine.
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("CLEAVE_")}
+            environment["CLEAVE_CONFIG"] = os.devnull
         command = [sys.executable, "-m", "engine.cli.main", "serve", "--data-dir", str(data)]
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -72,13 +75,13 @@ def own_engine() -> Iterator[str]:
                 start_new_session=True,
             )
         try:
-            yield f"127.0.0.1:{_grpc_port(data / 'ports.json', process, log)}"
+            yield f"127.0.0.1:{_grpc_port(data / 'ports.json', process, log, what)}"
         except BaseException:
             _stop(process)
             raise
         _stop(process)
         if process.returncode != 0:
-            raise _engine_ended(process, log)
+            raise _engine_ended(process, log, what)
 
 
 @contextlib.contextmanager
@@ -96,14 +99,14 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _grpc_port(file: Path, process: subprocess.Popen[bytes], log: Path) -> int:
+def _grpc_port(file: Path, process: subprocess.Popen[bytes], log: Path, what: str) -> int:
     """The port, once the engine serves: it writes the file last."""
     until = time.monotonic() + _START_WITHIN_S
     while time.monotonic() < until and process.poll() is None:
         with contextlib.suppress(FileNotFoundError):
             return int(json.loads(file.read_bytes())["grpc_port"])
         time.sleep(0.02)
-    raise _engine_ended(process, log)
+    raise _engine_ended(process, log, what)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -116,8 +119,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _engine_ended(process: subprocess.Popen[bytes], log: Path) -> Problem:
+def _engine_ended(process: subprocess.Popen[bytes], log: Path, what: str) -> Problem:
     status = process.poll()
     said = "\n".join(log.read_text(errors="replace").splitlines()[-_SHOWN_LINES:])
     how = f"was not up after {_START_WITHIN_S:g} s" if status is None else f"ended with status {status}"
-    return Problem("cannot measure", f"the engine {how}:\n{said}", "cleave doctor")
+    return Problem(what, f"the engine {how}:\n{said}", "cleave doctor")
