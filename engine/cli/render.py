@@ -120,6 +120,8 @@ def report_line(report: reports_pb2.Report) -> str:
         parts += [f"Start Duration: {_ms(report.start_us)}", f"Init Duration: {_ms(report.init_us)}"]
     if report.queue_us:
         parts.append(f"Queue Duration: {_ms(report.queue_us)}")
+    if report.network_in_bytes or report.network_out_bytes:
+        parts.append(f"Network: {report.network_in_bytes} B in, {report.network_out_bytes} B out")
     return "\t".join([*parts, f"CPU: {_ms(report.cpu_us)}", f"Total: {_ms(report.total_us)}"])
 
 

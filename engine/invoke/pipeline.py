@@ -202,6 +202,8 @@ class Pipeline:
             peak_memory_bytes=ending.peak_memory_bytes,
             cpu_us=ending.cpu_us,
             tmp_written_bytes=ending.tmp_written_bytes,
+            network_in_bytes=ending.network_in_bytes,
+            network_out_bytes=ending.network_out_bytes,
             timeline=timeline,
         )
 

@@ -63,6 +63,8 @@ class Report(msgspec.Struct, frozen=True):
     peak_memory_bytes: int = 0
     cpu_us: int = 0
     tmp_written_bytes: int = 0
+    network_in_bytes: int = 0
+    network_out_bytes: int = 0
     timeline: tuple[tuple[str, int], ...] = ()  # (phase, microseconds since acceptance)
 
 

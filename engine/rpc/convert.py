@@ -140,6 +140,8 @@ def report_to_proto(report: Report) -> reports_pb2.Report:
         peak_memory_bytes=report.peak_memory_bytes,
         cpu_us=report.cpu_us,
         tmp_written_bytes=report.tmp_written_bytes,
+        network_in_bytes=report.network_in_bytes,
+        network_out_bytes=report.network_out_bytes,
         memory_mb=report.memory_mb,
     )
     for phase, offset_us in report.timeline:

@@ -36,6 +36,13 @@ def test_a_warm_report_has_no_init(cleave: Cleave, engine: StubEngine) -> None:
     assert "Init Duration" not in err
 
 
+def test_what_went_over_the_network_is_in_the_report_where_there_was_any(cleave: Cleave, engine: StubEngine) -> None:
+    assert "Network:" not in cleave("invoke", "hello").err
+    engine.answer.report.network_in_bytes, engine.answer.report.network_out_bytes = 52_000, 700
+    assert "\tNetwork: 52000 B in, 700 B out\t" in cleave("invoke", "hello").err
+    assert cleave("invoke", "hello", "-o", "json").document["report"]["network_in_bytes"] == 52_000
+
+
 def test_an_event_comes_from_the_argument_a_file_or_standard_input(
     cleave: Cleave, engine: StubEngine, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from engine.errors import NotFound
 from engine.invoke.specs import Specs
 from engine.model.outcome import Outcome, StartKind
-from engine.sandbox.api import Event, RunSink
+from engine.sandbox.api import Ending, Event, RunSink
 from engine.sandbox.stub import Gate, behind
 from tests.unit.invoke.things import REQUEST_ID, WALL_NS, Code, Front, House, function, request
 
@@ -36,6 +36,17 @@ async def test_an_event_comes_back_with_a_report_and_the_log() -> None:
     ]
     assert done.log_tail.decode().splitlines() == house.lines()
     assert house.recorded == [report]
+
+
+async def test_what_a_sandbox_used_is_in_the_report_field_by_field() -> None:
+    used = {"peak_memory_bytes": 1, "cpu_us": 2, "tmp_written_bytes": 3, "network_in_bytes": 4, "network_out_bytes": 5}
+
+    async def script(event: Event, sink: RunSink) -> Ending:
+        return replace(Ending(Outcome.OK, True, b"1"), **used)
+
+    house = House(script)
+    report = (await house.pipeline.invoke(request())).report
+    assert {name: getattr(report, name) for name in used} == used
 
 
 async def test_a_warm_invocation_has_no_init_in_its_report() -> None:

@@ -110,6 +110,8 @@ def test_a_report_keeps_everything() -> None:
             peak_memory_bytes=7,
             cpu_us=8,
             tmp_written_bytes=9,
+            network_in_bytes=10,
+            network_out_bytes=11,
             timeline=(("admitted", 1), ("leased", 2)),
         )
     )
@@ -117,6 +119,7 @@ def test_a_report_keeps_everything() -> None:
     assert (made.outcome, made.start_kind) == (reports_pb2.OUTCOME_TIMEOUT, reports_pb2.START_KIND_FORK)
     assert (made.queue_us, made.start_us, made.init_us, made.handler_us, made.total_us) == (1, 2, 3, 4, 5)
     assert (made.billed_ms, made.peak_memory_bytes, made.cpu_us, made.tmp_written_bytes) == (6, 7, 8, 9)
+    assert (made.network_in_bytes, made.network_out_bytes) == (10, 11)
     assert (made.request_id, made.executed_version, made.memory_mb) == ("r-1", "$LATEST", 128)
     assert [(mark.phase, mark.offset_us) for mark in made.timeline] == [("admitted", 1), ("leased", 2)]
 
