@@ -22,6 +22,7 @@ from engine.config_address import parse_subnet, split_address
 from engine.fabric.datadir import DataDir
 from engine.fabric.sqlite import Sqlite
 from engine.invoke.pipeline import Pipeline
+from engine.model.function import Function
 from engine.model.host import HostReport
 from engine.observe import oplog
 from engine.observe.function_logs import FunctionLogs
@@ -124,6 +125,7 @@ class Service:
         left = await pool.open(default_runtime or None)
         if left:
             self._log.warning("removed_leftovers", sandboxes=left)
+        _expect_networks(registry, pool)
 
         scheduler = self._scheduler = LocalScheduler(
             pool,
@@ -218,6 +220,18 @@ async def _report(settings: Settings, interpreters: Mapping[str, Interpreter], f
     )
     checks = await asyncio.get_running_loop().run_in_executor(None, check)
     return HostReport(checks=checks, engine_version=__version__, runtimes=tuple(sorted(interpreters)))
+
+
+def _expect_networks(registry: FunctionRegistry, pool: LinuxPool) -> None:
+    """Tell the pool of every egress that a function has or comes to have, before the first start asks for it."""
+
+    def expect(name: str, function: Function | None) -> None:
+        if function is not None:
+            pool.expect(function.config.egress)
+
+    registry.subscribe(expect)
+    for egress in registry.egresses():
+        pool.expect(egress)
 
 
 async def _sweep_code(code: LocalCodeStore, registry: FunctionRegistry) -> None:

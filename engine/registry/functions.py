@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 
 from engine.errors import AlreadyExists, InvalidArgument, NotFound, StaleEtag, StoreUnusable
 from engine.fabric.sqlite import Sqlite
-from engine.model.function import LATEST, Function, FunctionConfig
+from engine.model.function import LATEST, Egress, Function, FunctionConfig
 from engine.model.names import FunctionRef, check_function_name
 from engine.registry import rows, validate
 from engine.registry.api import ChangeListener, CodeStore, ConfigChange
@@ -201,6 +201,10 @@ class FunctionRegistry:
     def subscribe(self, listener: ChangeListener) -> None:
         """See engine.registry.api.Registry. A listener that raises is reported to the loop and hinders no other."""
         self._listeners.append(listener)
+
+    def egresses(self) -> set[Egress]:
+        """Those that functions have."""
+        return {function.config.egress for function in self._functions.values()}
 
     def referenced_code(self) -> set[str]:
         """The blobs that functions need, for LocalCodeStore.sweep."""

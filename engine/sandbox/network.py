@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from engine.errors import EngineError, HostUnfit, SandboxFault
+from engine.errors import EngineError, HostUnfit, SandboxFault, Unavailable
 from engine.model.function import Egress
 from engine.sandbox import box, network_host
 from engine.sandbox.counts import Counts
@@ -70,10 +70,11 @@ def _eth0(table: bytes) -> tuple[int, int]:
 
 
 class Network:
-    """All networks of one engine. `open` and `close` block for some 50 ms; `take` does where no namespace is ready.
+    """All networks of one engine. `open`, `prepare` and `close` block for some 50 ms; `take` does where no namespace is
+    ready, or no router.
 
-    The router is built with the first sandbox that needs it: an engine whose functions have no egress changes nothing
-    of the host's network."""
+    The router is built when it is known that a function has egress, or with the first sandbox that needs it: an engine
+    whose functions have none changes nothing of the host's network."""
 
     def __init__(self, instance_id: str, settings: NetworkSettings, counts: Counts) -> None:
         self._id = instance_id
@@ -81,6 +82,7 @@ class Network:
         self._problem: EngineError | None = HostUnfit("egress was not set up yet", fix="try again in a moment")
         self._building = threading.Lock()
         self._router: Router | None = None
+        self._closed = False
         self._closed_pool = NamespacePool(lambda: Made(*box.net_make()), counts=counts, target=settings.pool_size)
         self._open_pool = NamespacePool(
             self._link, counts=counts, target=settings.pool_size, forget=self._forget, rate_per_s=LINK_RATE_PER_S
@@ -102,6 +104,13 @@ class Network:
                 metadata={"field": "config.egress"},
             )
 
+    def prepare(self, egress: Egress) -> None:
+        """Make what this kind needs, ahead of the first sandbox: it has a function. What fails is told to that sandbox,
+        which tries again."""
+        if egress is Egress.INTERNET and self._problem is None:
+            with contextlib.suppress(EngineError):
+                self._build_router()
+
     def take(self, egress: Egress) -> SandboxNetwork:
         """A fresh one. Raises HostUnfit, SandboxFault."""
         self.refuse(egress)
@@ -120,6 +129,8 @@ class Network:
 
     def close(self) -> None:
         """Take everything away: namespaces, router, the host's interface and table."""
+        with self._building:
+            self._closed = True
         self._closed_pool.close()
         self._open_pool.close()
         with self._building:
@@ -131,6 +142,8 @@ class Network:
         if self._router is not None:
             return
         with self._building:
+            if self._closed:
+                raise Unavailable("the engine is stopping", fix="try again when it has started")
             if self._router is None:
                 self._router = Router(self._id, self._settings.subnet, resolvers=self._settings.resolvers)
                 self._open_pool.start()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import shutil
 import socket
@@ -87,23 +86,6 @@ def load_rules(nft: str, rules: str) -> None:
             f"this host does not take the rules for egress: {said}",
             fix="use a kernel with nf_tables, its inet family, NAT and connection tracking (modprobe nf_tables)",
         )
-
-
-def dropping_chains() -> list[str]:
-    """Others' chains that drop what is forwarded unless a rule of theirs lets it pass, such as Docker's "ip filter
-    FORWARD": no rule of the engine's own table can. Empty where nft cannot say."""
-    try:
-        done = subprocess.run(
-            [nft_path(), "-j", "list", "chains"], capture_output=True, timeout=_NFT_WITHIN_S, cwd="/", check=True
-        )
-        chains = [entry["chain"] for entry in json.loads(done.stdout)["nftables"] if "chain" in entry]
-    except (HostUnfit, OSError, subprocess.SubprocessError, ValueError, KeyError):
-        return []
-    return [
-        f"{chain['family']} {chain['table']} {chain['name']}"
-        for chain in chains
-        if (chain.get("hook"), chain.get("policy")) == ("forward", "drop")
-    ]
 
 
 def resolvers(named: Sequence[str]) -> tuple[IPv4Address, ...]:

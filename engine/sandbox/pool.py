@@ -160,6 +160,11 @@ class LinuxPool:
         """How many network namespaces were made and removed, by kind."""
         return self._network.counts()
 
+    def expect(self, egress: Egress) -> None:
+        """A function has this egress: get ready for it in the background."""
+        if egress is not Egress.NONE and not self._closed:
+            self._refill.submit(self._network.prepare, egress)
+
     def refuse(self, egress: Egress) -> None:
         """Raise HostUnfit if sandboxes cannot have this egress here."""
         self._network.refuse(egress)

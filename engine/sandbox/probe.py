@@ -12,7 +12,7 @@ from pathlib import Path
 from engine.errors import EngineError
 from engine.model.host import Check
 from engine.runtimes.interpreters import Interpreter
-from engine.sandbox import box, network_host, parts
+from engine.sandbox import box, network_firewalls, network_host, parts
 from engine.sandbox.network import NetworkSettings
 from engine.sandbox.scratch_probe import probe_tmp
 
@@ -92,11 +92,11 @@ def _network(settings: NetworkSettings) -> Check:
     if problem is not None:
         return Check("network", True, mechanism, f"egress: internet is refused: {problem.message}", problem.fix)
     mechanism = "a network namespace of its own, loopback up (egress: none); veth and nftables (egress: internet)"
-    dropping = network_host.dropping_chains()
+    dropping = network_firewalls.dropping()
     if dropping:
-        named = f"{network_host.UPLINK_PREFIX}*"
-        detail = f"{', '.join(dropping)} drops what is forwarded: without a rule there, egress ends there"
-        return Check("network", True, mechanism, detail, f"let that chain accept what comes from and goes to {named}")
+        chains = ", ".join(firewall.chain for firewall in dropping)
+        detail = f"{chains} drops what is forwarded: without a rule there, egress ends there"
+        return Check("network", True, mechanism, detail, "; ".join(firewall.fix for firewall in dropping))
     return Check("network", True, mechanism, "internet reaches public addresses only, never the host or a neighbour")
 
 

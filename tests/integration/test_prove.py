@@ -24,7 +24,7 @@ INIT_TIMEOUT_MS = 4_000
 NOT_ASKED_HERE = {"network, internet"}  # hosts of tests need not forward packets
 
 
-def command(folder: Path, port: int) -> subprocess.Popen[str]:
+def command(folder: Path, port: int, **settings: str) -> subprocess.Popen[str]:
     """The command with the settings of a test's engine, looking for one at this port."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CLEAVE_")}
     environment |= {
@@ -33,6 +33,7 @@ def command(folder: Path, port: int) -> subprocess.Popen[str]:
         "TMPDIR": str(folder),
         "PROVED_SECRET": "of whoever asks",
     }
+    environment |= {f"CLEAVE_{name.upper()}": value for name, value in settings.items()}
     words = ["doctor", "--prove", "-o", "json", "--address", f"127.0.0.1:{port}"]
     return subprocess.Popen(
         [sys.executable, "-m", "engine.cli.main", *words],

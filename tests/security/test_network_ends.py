@@ -260,18 +260,6 @@ async def test_the_probe_says_why_the_internet_is_refused(lab: FakeHost, tmp_pat
     assert check.fix == "connect it to a network"
 
 
-async def test_the_probe_names_another_firewall_that_drops_what_is_forwarded(lab: FakeHost, tmp_path: Path) -> None:
-    """As Docker's does; rules that accept do not help against another table's that drop."""
-    run("nft", "add table ip docker; add chain ip docker FORWARD { type filter hook forward priority 0; policy drop; }")
-    try:
-        check = next(check for check in probe_host({}, tmp_path, network=SETTINGS) if check.limit == "network")
-    finally:
-        run("nft", "delete table ip docker")
-    assert check.enforced
-    assert "ip docker FORWARD" in check.detail
-    assert "clv" in check.fix
-
-
 async def test_resolvers_are_the_hosts_own_unless_they_are_on_the_host(
     lab: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
