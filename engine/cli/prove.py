@@ -41,7 +41,7 @@ def prove(choices: Choices) -> tuple[dict[str, Any], bool]:
             address = stack.enter_context(own_engine(what=WHAT, environment=dict(os.environ)))
             choices = Choices(address=address, output=choices.output)
             report = _ask(choices)
-        weaker = frozenset(check["limit"] for check in report["checks"] if WEAKER in check["detail"])
+        weaker = _in_weaker_form(report["checks"])
         began = time.monotonic()
         engine = stack.enter_context(connected(choices))
         stack.enter_context(failures_of(WHAT, choices))
@@ -75,6 +75,13 @@ def print_proof(proof: Sequence[dict[str, Any]], took_s: float) -> None:
         typer.echo("")
         print_table(("NOT HELD", "HOW IT WAS ASKED"), [(finding["limit"], finding["reason"]) for finding in broken])
         typer.echo("\nRun nobody's code here whom you do not trust. `cleave doctor` says what should hold it, and how.")
+
+
+def _in_weaker_form(checks: Sequence[dict[str, Any]]) -> frozenset[str]:
+    """The limits whose weaker form is in force, as the operator accepted it. Some engines name it in a field."""
+    return frozenset(
+        check["limit"] for check in checks if check["enforced"] and (check.get("weaker") or WEAKER in check["detail"])
+    )
 
 
 def _unless_unreachable(choices: Choices) -> dict[str, Any] | None:
