@@ -5,7 +5,8 @@
  *   error        the error every function fills
  *   cgroup       leaves: limits written, read back, measured, removed (cgroup_v1, cgroup_v2)
  *   delegation   where on a v2 tree the engine's directory goes
- *   scratch      /tmp on ext4 images, as detached mounts: made, emptied and used again (scratch_crypt, scratch_empty)
+ *   scratch      /tmp on ext4 images, as detached mounts: made, emptied and used again (scratch_crypt, scratch_empty),
+ *                and its other forms (scratch_tmpfs)
  *   mounts       the minimal root of a zygote; detached code mounts; what a sandbox mounts itself
  *   net          network namespaces: made ahead of need, joined (net_links: pairs between them; netlink)
  *   rlimits      resource limits
@@ -125,8 +126,12 @@ enum {
 /* The folder of an image that a sandbox sees as its /tmp. A tmpfs has none: its root is /tmp. */
 #define BOX_SCRATCH_FOLDER "tmp"
 
+/* What a /tmp is made of. */
+enum box_scratch_kind { BOX_SCRATCH_IMAGE, BOX_SCRATCH_TMPFS };
+
 /* One /tmp. Only `mount` is for a sandbox, and only once. */
 struct box_scratch {
+    enum box_scratch_kind kind;
     int mount; /* of the whole image, or of a tmpfs */
     int root;  /* of the image, for the engine; -1 for a tmpfs */
     int image; /* the file; -1 for a tmpfs */
@@ -141,7 +146,10 @@ struct box_scratch {
  * Closing it takes everything away; so does the end of the process. */
 int box_scratch_open(struct box_scratch *scratch, const char *template_path, const char *dir, unsigned flags,
                      struct box_error *err);
-/* A tmpfs of so many bytes and files, mounted nowhere. Its pages count as the sandbox's memory: the weaker form. */
+/* A tmpfs of so many bytes and files, as the descriptor of a detached mount. Its pages count as the memory of whoever
+ * writes them: the weaker form. Works in a user namespace, for who may mount there. */
+int box_tmpfs_mount(uint64_t size_bytes, uint64_t files, struct box_error *err);
+/* The same as a /tmp. */
 int box_scratch_tmpfs(struct box_scratch *scratch, uint64_t size_bytes, uint64_t files, struct box_error *err);
 /* Once the sandbox that had it is gone: make it empty, with another key and a new `mount`. Returns 1 if it is as good
  * as new, 0 if it can only be closed. */

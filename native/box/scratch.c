@@ -204,29 +204,6 @@ int box_scratch_open(struct box_scratch *scratch, const char *template_path, con
     return -1;
 }
 
-int box_scratch_tmpfs(struct box_scratch *scratch, uint64_t size_bytes, uint64_t files, struct box_error *err)
-{
-    char size[24], inodes[24];
-
-    *scratch = (struct box_scratch){.mount = -1, .root = -1, .image = -1};
-    snprintf(size, sizeof size, "%llu", (unsigned long long)size_bytes);
-    snprintf(inodes, sizeof inodes, "%llu", (unsigned long long)files + 1); /* one is the root's */
-    cleanup_close int fs = box_fsopen("tmpfs");
-    if (fs < 0 || box_fsconfig(fs, FSCONFIG_SET_STRING, "size", size) < 0 ||
-        box_fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", inodes) < 0 ||
-        box_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "1777") < 0 ||
-        box_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) < 0)
-        return box_fail(err, MOUNT_STAGE, "cannot make a tmpfs of %s bytes", size);
-    scratch->mount = box_fsmount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME);
-    if (scratch->mount < 0)
-        return box_fail(err, MOUNT_STAGE, "cannot mount a tmpfs");
-    if (count_used(scratch->mount, &scratch->base_bytes, &scratch->base_files) == 0)
-        return 0;
-    box_fail(err, MOUNT_STAGE, "cannot ask for what is used");
-    box_scratch_close(scratch);
-    return -1;
-}
-
 int box_mount_used(int mount_fd, uint64_t *bytes, struct box_error *err)
 {
     uint64_t files;

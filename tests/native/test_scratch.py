@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -133,6 +135,20 @@ def test_nothing_of_it_has_a_name_on_the_host(make: Make, tmp_path: Path) -> Non
     scratch.close()
     with pytest.raises(ValueError, match="closed"):
         scratch.fileno()
+
+
+def test_one_in_memory_is_made_in_a_user_namespace_too() -> None:
+    program = """
+import os
+from engine.sandbox.scratch_backends import Tmpfs
+scratch = Tmpfs().make(16)
+room = os.fstatvfs(scratch.fileno())
+assert room.f_bavail * room.f_frsize == 16 << 20, room
+scratch.close()
+"""
+    inside = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", program]
+    done = subprocess.run(inside, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_missing_template_says_so(tmp_path: Path) -> None:
