@@ -93,6 +93,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tmp_pool_size: Annotated[
         int, setting("Images for /tmp that are kept ready, of each size in use; 0 makes each anew.", ge=0, le=1_024)
     ] = 8
+    tmp_backend: Annotated[
+        Literal["auto", "loop", "project", "btrfs", "tmpfs"],
+        setting(
+            "What each /tmp is made of; auto: the strongest that this host has. loop: images; project: quotas of ext4 "
+            "or XFS; btrfs: its quota groups, turned on if they are off; tmpfs: the function's memory."
+        ),
+    ] = "auto"
     tmp_encryption: Annotated[
         bool, setting("Encrypt what is in /tmp on the disk, with a key that is gone with the sandbox.")
     ] = True

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import os
 import resource
+import sys
 import tempfile
 from collections.abc import Mapping
 from functools import partial
@@ -97,6 +98,7 @@ class Service:
             uid_base=settings.uid_base or uids.base_of(data.instance_id, settings.uid_count),
             uid_count=settings.uid_count,
             tmp_pool_size=settings.tmp_pool_size,
+            tmp_backend=settings.tmp_backend,
             tmp_encryption=settings.tmp_encryption,
             tmp_reserve=settings.tmp_reserve,
             accept_weaker=settings.accept_weaker,
@@ -125,7 +127,7 @@ class Service:
         left = await pool.open(default_runtime or None)
         if left:
             self._log.warning("removed_leftovers", sandboxes=left)
-        _expect_networks(registry, pool)
+        _expect_functions(registry, pool)
 
         scheduler = self._scheduler = LocalScheduler(
             pool,
@@ -192,7 +194,7 @@ class Service:
 async def probe_host(settings: Settings) -> HostReport:
     """What this host could enforce, without an engine."""
     interpreters = await asyncio.get_running_loop().run_in_executor(None, _find, settings)
-    with tempfile.TemporaryDirectory(prefix="cleave-probe-") as folder:
+    with tempfile.TemporaryDirectory(prefix="cleave-probe-", dir=_near(Path(settings.data_dir))) as folder:
         return await _report(settings, interpreters, Path(folder))
 
 
@@ -208,13 +210,20 @@ def _find(settings: Settings) -> Mapping[str, Interpreter]:
     return find_interpreters(settings.interpreters, os.environ.get("PATH", os.defpath))
 
 
+def _near(folder: Path) -> Path | None:
+    """What there is of a path and can be written to: on the disk where it would be. None: nothing."""
+    return next((path for path in (folder, *folder.parents) if os.access(path, os.W_OK | os.X_OK)), None)
+
+
 async def _report(settings: Settings, interpreters: Mapping[str, Interpreter], folder: Path) -> HostReport:
     check = partial(
         probe,
         interpreters,
         folder,
         accept_weaker=settings.accept_weaker,
+        tmp_backend=settings.tmp_backend,
         tmp_encryption=settings.tmp_encryption,
+        tmp_reserve=settings.tmp_reserve,
         max_sandboxes=settings.max_sandboxes,
         network=_network(settings),
     )
@@ -222,16 +231,17 @@ async def _report(settings: Settings, interpreters: Mapping[str, Interpreter], f
     return HostReport(checks=checks, engine_version=__version__, runtimes=tuple(sorted(interpreters)))
 
 
-def _expect_networks(registry: FunctionRegistry, pool: LinuxPool) -> None:
-    """Tell the pool of every egress that a function has or comes to have, before the first start asks for it."""
+def _expect_functions(registry: FunctionRegistry, pool: LinuxPool) -> None:
+    """Have what the first sandbox of each function needs made when the function is, and not when it is invoked."""
+    functions, _ = registry.list(limit=sys.maxsize)
+    for egress, tmp_mb in {(function.config.egress, function.config.tmp_mb) for function in functions}:
+        pool.expect(egress, tmp_mb)
 
-    def expect(name: str, function: Function | None) -> None:
+    def changed(_: str, function: Function | None) -> None:
         if function is not None:
-            pool.expect(function.config.egress)
+            pool.expect(function.config.egress, function.config.tmp_mb)
 
-    registry.subscribe(expect)
-    for egress in registry.egresses():
-        pool.expect(egress)
+    registry.subscribe(changed)
 
 
 async def _sweep_code(code: LocalCodeStore, registry: FunctionRegistry) -> None:

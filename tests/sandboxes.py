@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from engine.sandbox.demand import ParkSettings
 from engine.sandbox.linux import LinuxSandbox
 from engine.sandbox.network import NetworkSettings
 from engine.sandbox.pool import LinuxPool
+from engine.sandbox.scratch_choice import TmpBackend
 from engine.sandbox.uids import base_of
 
 RUNTIME = f"python3.{sys.version_info.minor}"
@@ -68,7 +69,9 @@ async def real_pool(
     folder: Path,
     *,
     tmp_pool_size: int = 0,
+    tmp_backend: TmpBackend = "auto",
     tmp_encryption: bool = True,
+    accept_weaker: Collection[str] = (),
     uid_count: int = 4_096,
     network: NetworkSettings | None = None,
     instance_id: str = "",
@@ -83,7 +86,9 @@ async def real_pool(
         uid_base=base_of(instance_id, uid_count),
         uid_count=uid_count,
         tmp_pool_size=tmp_pool_size,
+        tmp_backend=tmp_backend,
         tmp_encryption=tmp_encryption,
+        accept_weaker=accept_weaker,
         network=network or NetworkSettings(pool_size=0),
         park=park,
         own_process=own_process,

@@ -17,7 +17,6 @@ from engine.sandbox._box import (
     link_remove,
     link_up,
     mount_into,
-    mount_used,
     net_enter,
     net_make,
     read_report,
@@ -25,7 +24,11 @@ from engine.sandbox._box import (
     route_default,
     rtnl_open,
     scratch_image,
+    scratch_project,
+    scratch_subvolume,
+    scratch_sweep,
     scratch_tmpfs,
+    subvolume_quota,
 )
 
 __all__ = [
@@ -43,7 +46,6 @@ __all__ = [
     "link_remove",
     "link_up",
     "mount_into",
-    "mount_used",
     "net_enter",
     "net_make",
     "read_report",
@@ -51,5 +53,9 @@ __all__ = [
     "route_default",
     "rtnl_open",
     "scratch_image",
+    "scratch_project",
+    "scratch_subvolume",
+    "scratch_sweep",
     "scratch_tmpfs",
+    "subvolume_quota",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from engine.errors import SandboxFault
-from engine.sandbox import box
 from engine.sandbox.parts import Parts
 
 _AT_THE_LIMIT_BYTES = 4 << 20
@@ -33,7 +32,6 @@ class Meter:
         "_peak",
         "_raw_peak",
         "_tmp_bytes",
-        "_tmp_fd",
         "_traffic",
     )
 
@@ -45,8 +43,7 @@ class Meter:
         self._raw_peak = self._peak = 0
         self._cpu_us = cpu_us
         self._traffic = (0, 0)
-        self._tmp_fd = parts.tmp.fileno()
-        self._tmp_bytes = box.mount_used(self._tmp_fd)
+        self._tmp_bytes = parts.tmp.used()
 
     def read(self) -> Used:
         """What was used since the last call."""
@@ -56,7 +53,7 @@ class Meter:
             self._peak = max(self._peak, raw_peak - self._reclaimable())
         if raw_peak > self._limit_bytes - _AT_THE_LIMIT_BYTES:
             self._memory_kills = self._parts.leaf.oom_kills()
-        tmp_bytes = box.mount_used(self._tmp_fd)
+        tmp_bytes = self._parts.tmp.used()
         traffic = self._parts.network.traffic()
         used = Used(
             self._peak,

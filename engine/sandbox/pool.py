@@ -33,7 +33,7 @@ from engine.sandbox.network_pool import NetworkCounts
 from engine.sandbox.parked_pool import ParkedPool
 from engine.sandbox.parking import Parked, Shape, assign, unassigned, wait_parked
 from engine.sandbox.scratch import ScratchPool
-from engine.sandbox.scratch_backends import choose
+from engine.sandbox.scratch_choice import TmpBackend, choose
 from engine.zygote.host import ZYGOTE_STAGE, Zygote
 
 _COMMON_TMP_MB = 512
@@ -65,6 +65,7 @@ class LinuxPool:
         uid_base: int,
         uid_count: int = 4_096,
         tmp_pool_size: int = 8,
+        tmp_backend: TmpBackend = "auto",
         tmp_encryption: bool = True,
         tmp_reserve: bool = False,
         accept_weaker: Collection[str] = (),
@@ -99,7 +100,9 @@ class LinuxPool:
         self._counts = Counts()
         self._janitor = Janitor(self._counts, threads=janitors)
         self._tmp_pool_size = tmp_pool_size
-        self._choose_tmp = partial(choose, scratch_dir, accept_weaker, encrypt=tmp_encryption, reserve=tmp_reserve)
+        self._choose_tmp = partial(
+            choose, scratch_dir, accept_weaker, asked=tmp_backend, encrypt=tmp_encryption, reserve=tmp_reserve
+        )
         self._scratch: ScratchPool | None = None
         self._starts: set[asyncio.Future[_Made]] = set()
         self._network = Network(instance_id, network or NetworkSettings(), self._counts)
@@ -160,9 +163,14 @@ class LinuxPool:
         """How many network namespaces were made and removed, by kind."""
         return self._network.counts()
 
-    def expect(self, egress: Egress) -> None:
-        """A function has this egress: get ready for it in the background."""
-        if egress is not Egress.NONE and not self._closed:
+    def expect(self, egress: Egress, tmp_mb: int) -> None:
+        """A function has this egress and so large a /tmp: make ready, in a thread, what its first sandbox would wait
+        for."""
+        if self._closed:
+            return
+        if self._scratch is not None:
+            self._refill.submit(self._scratch.expect, tmp_mb)
+        if egress is not Egress.NONE:
             self._refill.submit(self._network.prepare, egress)
 
     def refuse(self, egress: Egress) -> None:

@@ -14,6 +14,7 @@ from engine.model.host import Check
 from engine.runtimes.interpreters import Interpreter
 from engine.sandbox import box, network_firewalls, network_host, parts
 from engine.sandbox.network import NetworkSettings
+from engine.sandbox.scratch_choice import TmpBackend
 from engine.sandbox.scratch_probe import probe_tmp
 
 _PROBE_MEMORY_MB = 128
@@ -25,7 +26,9 @@ def probe_host(
     folder: Path,
     *,
     accept_weaker: Collection[str] = (),
+    tmp_backend: TmpBackend = "auto",
     tmp_encryption: bool = True,
+    tmp_reserve: bool = False,
     max_sandboxes: int = 0,
     network: NetworkSettings | None = None,
 ) -> tuple[Check, ...]:
@@ -33,7 +36,14 @@ def probe_host(
     form the operator accepts. Blocks for some 100 ms; leaves nothing."""
     return (
         *_cgroups(),
-        *probe_tmp(folder, accept_weaker, encrypt=tmp_encryption, max_sandboxes=max_sandboxes),
+        *probe_tmp(
+            folder,
+            accept_weaker,
+            asked=tmp_backend,
+            encrypt=tmp_encryption,
+            reserve=tmp_reserve,
+            max_sandboxes=max_sandboxes,
+        ),
         _root("isolation", "namespaces: pid, mount, ipc, uts, network, cgroup", _namespaces),
         _network(network or NetworkSettings()),
         _root("privileges", "unprivileged user, no capabilities, no_new_privs", lambda: None),

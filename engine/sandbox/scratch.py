@@ -42,8 +42,12 @@ class Tmp:
 
     @property
     def device(self) -> str:
-        """The loop device under it."""
+        """What it lies on: a loop device, or the name of a folder."""
         return self._scratch.device
+
+    def used(self) -> int:
+        """Bytes stored in it. Raises SandboxFault."""
+        return self._scratch.used()
 
     def close(self) -> None:
         """Empty it for the next, or take it away."""
@@ -95,6 +99,18 @@ class ScratchPool:
         if short and self._backend.costs:
             self._submit(lambda: self.fill(size_mb, 1))
         return Tmp(scratch or self._make(size_mb), size_mb, self._give_back)
+
+    def expect(self, size_mb: int) -> None:
+        """A function wants this size: do what its first sandbox would wait for, and have one ready where that sends
+        none of another size away. What fails is left for `take` to complain of."""
+        try:
+            self._backend.prepare(size_mb)
+        except EngineError:
+            return
+        with self._lock:
+            fill = not self._ready.get(size_mb) and self._count() < _SIZES * self._target
+        if fill and self._backend.costs:
+            self.fill(size_mb, 1)
 
     def fill(self, size_mb: int, count: int) -> None:
         """Make up to `count` more ahead of need; what cannot be made is left for `take` to complain of."""

@@ -1,33 +1,26 @@
-"""The ways in which this host can make a /tmp with a quota, and which of them the engine uses.
+"""What makes a /tmp with a quota, and its two forms that need nothing of the host's file system.
 
-    images   ext4 images on loop devices, encrypted: the full form
-    tmpfs    memory: the weaker form, since what is stored there counts as the sandbox's memory
+    Images   ext4 images on loop devices, encrypted: the full form
+    Tmpfs    memory: the weaker form, since what is stored there counts as the sandbox's memory
 
-Both refuse what is over the quota with ENOSPC, start empty, and leave nothing once closed. Project quotas and btrfs
-qgroups are not among them: both answer EDQUOT, and neither is encrypted with a key of the sandbox's own.
+Both refuse what is over the quota with ENOSPC, start empty, and leave nothing once closed. Those that are folders of
+the host's file system are engine.sandbox.scratch_folders'; which one an engine uses is engine.sandbox.scratch_choice's.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Collection
+import threading
 from pathlib import Path
 from typing import Protocol
 
-from engine.errors import EngineError, HostUnfit, SandboxFault
+from engine.errors import SandboxFault
 from engine.sandbox import box
 from engine.sandbox.scratch_template import FILES_PER_MB, make_template
 
-WEAKER_TMP = "tmp"
-"""In accept_weaker: a /tmp in memory will do."""
-WEAKER_ENCRYPTION = "tmp-encryption"
-"""In accept_weaker: a /tmp that lies on the disk unencrypted will do."""
-PROBE_MB = 512
-"""The size that is tried: the smallest, and every function's unless it asks for more."""
 FLOOR_MB = 16
 """On a disk with less free, no /tmp is made or handed out."""
-_CRYPT_STAGE = "tmp encryption"
 
 
 class Backend(Protocol):
@@ -38,12 +31,23 @@ class Backend(Protocol):
         """What enforces the quota, for people."""
 
     @property
+    def promise(self) -> str:
+        """What holds beside the limit of bytes, for people."""
+
+    @property
     def encrypted(self) -> bool:
         """Whether what is stored can be read by nobody once the sandbox is gone."""
 
     @property
     def costs(self) -> bool:
         """Whether making one takes so long that it should be done ahead of need."""
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether it takes of the disk what is stored in it."""
+
+    def prepare(self, size_mb: int) -> None:
+        """Do what only the first of a size needs; up to a second. Raises SandboxFault, HostUnfit."""
 
     def make(self, size_mb: int) -> box.Scratch:
         """A fresh, empty /tmp. Raises SandboxFault, HostUnfit."""
@@ -56,50 +60,61 @@ class Images:
     """ext4 images in files of `folder`, nameless ones but for the template of each size."""
 
     mechanism = "ext4 image on a loop device"
+    promise = "its own quota; does not count as memory"
     costs = True
+    on_disk = True
 
     def __init__(self, folder: Path, *, encrypt: bool = True, reserve: bool = False) -> None:
         self._folder = folder
         self._reserve = reserve
+        self._lock = threading.Lock()
         self._templates: dict[int, bytes] = {}
+        self._making: dict[int, threading.Lock] = {}
         self.encrypted = encrypt
+
+    def prepare(self, size_mb: int) -> None:
+        """Format the template that images of this size are copied from, if it is not there."""
+        self._template(size_mb)
 
     def make(self, size_mb: int) -> box.Scratch:
         """See the protocol."""
         self.admit(size_mb)
-        template = self._templates.get(size_mb)
-        if template is None or not os.path.exists(template):
-            template = self._templates[size_mb] = os.fsencode(make_template(self._folder, size_mb))
+        template, folder = self._template(size_mb), os.fsencode(self._folder)
         try:
-            return box.scratch_image(template, os.fsencode(self._folder), encrypt=self.encrypted, reserve=self._reserve)
+            return box.scratch_image(template, folder, encrypt=self.encrypted, reserve=self._reserve)
         except SandboxFault as fault:
             if fault.errno == errno.ENOSPC:
-                raise SandboxFault(fault.stage, fault.errno, fault.text, fix=self._fix(size_mb)) from fault
+                raise SandboxFault(
+                    fault.stage, fault.errno, fault.text, fix=fix_of_full(self._folder, size_mb)
+                ) from fault
             raise
 
     def admit(self, size_mb: int) -> None:
         """An image takes of the disk what is stored in it. On one that is all but full, a /tmp could hold nothing."""
-        if self._reserve:
-            return
-        try:
-            disk = os.statvfs(self._folder)
-        except FileNotFoundError:
-            return
-        free_mb = disk.f_bavail * disk.f_frsize >> 20
-        if free_mb < FLOOR_MB:
-            text = f"No space left for another /tmp: {free_mb} MB are free on the disk of {self._folder}"
-            raise SandboxFault("tmp image", errno.ENOSPC, text, fix=self._fix(size_mb))
+        if not self._reserve:
+            refuse_if_full(self._folder, size_mb)
 
-    def _fix(self, size_mb: int) -> str:
-        return f"free {size_mb} MB on the disk of {self._folder}, or give the function a smaller /tmp"
+    def _template(self, size_mb: int) -> bytes:
+        with self._lock:
+            making = self._making.setdefault(size_mb, threading.Lock())
+        with making:  # who needs one that is being made waits for it
+            template = self._templates.get(size_mb)
+            if template is None or not os.path.exists(template):
+                template = self._templates[size_mb] = os.fsencode(make_template(self._folder, size_mb))
+            return template
 
 
 class Tmpfs:
     """Memory."""
 
     mechanism = "tmpfs (counts as memory)"
+    promise = "limits of bytes and of files; what is stored counts as the function's memory"
     encrypted = True  # never on a disk: swap is off for sandboxes
     costs = False
+    on_disk = False
+
+    def prepare(self, size_mb: int) -> None:
+        """Nothing."""
 
     def make(self, size_mb: int) -> box.Scratch:
         """See the protocol."""
@@ -109,31 +124,18 @@ class Tmpfs:
         """The memory tier is the limit."""
 
 
-def choose(folder: Path, accept_weaker: Collection[str], *, encrypt: bool = True, reserve: bool = False) -> Backend:
-    """The strongest that works here, found by making one; some 20 ms. Raises HostUnfit, with what to do, where that
-    would be weaker than asked and the operator did not accept it. For a full disk it raises SandboxFault."""
+def refuse_if_full(folder: Path, size_mb: int) -> None:
+    """Raise SandboxFault where the disk of `folder` has next to nothing free."""
     try:
-        return _working(Images(folder, encrypt=encrypt, reserve=reserve))
-    except EngineError as problem:
-        if isinstance(problem, SandboxFault) and problem.errno == errno.ENOSPC:
-            raise
-        if isinstance(problem, SandboxFault) and problem.stage == _CRYPT_STAGE:
-            if WEAKER_ENCRYPTION in accept_weaker:
-                return _working(Images(folder, encrypt=False, reserve=reserve))
-            raise HostUnfit(
-                f"/tmp cannot be encrypted on this host: {problem.text}",
-                fix="use a kernel with CONFIG_FS_ENCRYPTION and AES-XTS, or accept the weaker form: "
-                f'accept_weaker = ["{WEAKER_ENCRYPTION}"], or do not ask for it: tmp_encryption = false',
-            ) from problem
-        if WEAKER_TMP in accept_weaker:
-            return _working(Tmpfs())
-        raise HostUnfit(
-            f"/tmp cannot have a quota on this host: {problem.message}",
-            fix=f"{problem.fix if isinstance(problem, HostUnfit) else 'run as root, with the loop module and ext4'}"
-            f', or accept a /tmp that counts as memory: accept_weaker = ["{WEAKER_TMP}"]',
-        ) from problem
+        disk = os.statvfs(folder)
+    except FileNotFoundError:
+        return
+    free_mb = disk.f_bavail * disk.f_frsize >> 20
+    if free_mb < FLOOR_MB:
+        text = f"No space left for another /tmp: {free_mb} MB are free on the disk of {folder}"
+        raise SandboxFault("tmp image", errno.ENOSPC, text, fix=fix_of_full(folder, size_mb))
 
 
-def _working(backend: Backend) -> Backend:
-    backend.make(PROBE_MB).close()
-    return backend
+def fix_of_full(folder: Path, size_mb: int) -> str:
+    """What to do about a full disk."""
+    return f"free {size_mb} MB on the disk of {folder}, or give the function a smaller /tmp"

@@ -6,7 +6,7 @@
  *   cgroup       leaves: limits written, read back, measured, removed (cgroup_v1, cgroup_v2)
  *   delegation   where on a v2 tree the engine's directory goes
  *   scratch      /tmp on ext4 images, as detached mounts: made, emptied and used again (scratch_crypt, scratch_empty),
- *                and its other forms (scratch_tmpfs)
+ *                and its other forms (scratch_tmpfs; scratch_folder, scratch_project, scratch_subvolume)
  *   mounts       the minimal root of a zygote; detached code mounts; what a sandbox mounts itself
  *   net          network namespaces: made ahead of need, joined (net_links: pairs between them; netlink)
  *   rlimits      resource limits
@@ -127,15 +127,18 @@ enum {
 #define BOX_SCRATCH_FOLDER "tmp"
 
 /* What a /tmp is made of. */
-enum box_scratch_kind { BOX_SCRATCH_IMAGE, BOX_SCRATCH_TMPFS };
+enum box_scratch_kind { BOX_SCRATCH_IMAGE, BOX_SCRATCH_TMPFS, BOX_SCRATCH_PROJECT, BOX_SCRATCH_SUBVOLUME };
 
 /* One /tmp. Only `mount` is for a sandbox, and only once. */
 struct box_scratch {
     enum box_scratch_kind kind;
-    int mount; /* of the whole image, or of a tmpfs */
-    int root;  /* of the image, for the engine; -1 for a tmpfs */
-    int image; /* the file; -1 for a tmpfs */
+    int mount; /* of the whole image, of a tmpfs, or of the folder itself */
+    int root;  /* of the image, for the engine; or what the folder is in; -1 for a tmpfs */
+    int image; /* the file; -1 where there is none */
     unsigned loop;
+    char name[16];      /* of the folder, in root */
+    uint32_t project;   /* its number */
+    uint64_t subvolume; /* its number */
     unsigned flags;
     unsigned renewals;
     uint8_t key_id[BOX_KEY_ID];
@@ -151,13 +154,22 @@ int box_scratch_open(struct box_scratch *scratch, const char *template_path, con
 int box_tmpfs_mount(uint64_t size_bytes, uint64_t files, struct box_error *err);
 /* The same as a /tmp. */
 int box_scratch_tmpfs(struct box_scratch *scratch, uint64_t size_bytes, uint64_t files, struct box_error *err);
+/* A folder in `dir` that is a project of its own, with hard limits (ext4 or XFS, mounted with prjquota; Linux 5.14). */
+int box_scratch_project(struct box_scratch *scratch, const char *dir, uint64_t size_bytes, uint64_t files,
+                        unsigned flags, struct box_error *err);
+/* A subvolume in `dir`, with a limit on its quota group (btrfs, with quotas on; Linux 5.9). */
+int box_scratch_subvolume(struct box_scratch *scratch, const char *dir, uint64_t size_bytes, struct box_error *err);
+/* Turn the quotas of a btrfs on, for all that use it; nothing where they are. */
+int box_subvolume_quota(const char *dir, struct box_error *err);
+/* Remove what a killed engine left in `dir` of the two above. Returns how many, -1 if some could not be removed. */
+int box_scratch_sweep(const char *dir, struct box_error *err);
+/* Bytes stored in it. */
+int box_scratch_used(const struct box_scratch *scratch, uint64_t *bytes, struct box_error *err);
 /* Once the sandbox that had it is gone: make it empty, with another key and a new `mount`. Returns 1 if it is as good
  * as new, 0 if it can only be closed. */
 int box_scratch_renew(struct box_scratch *scratch);
 /* Safe to call again. */
 void box_scratch_close(struct box_scratch *scratch);
-/* Bytes stored in a mount. */
-int box_mount_used(int mount_fd, uint64_t *bytes, struct box_error *err);
 
 /* ---- mounts: detached mounts, returned as descriptors ---- */
 

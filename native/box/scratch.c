@@ -197,18 +197,21 @@ static int fill_scratch(struct box_scratch *scratch, const char *template_path, 
 int box_scratch_open(struct box_scratch *scratch, const char *template_path, const char *dir, unsigned flags,
                      struct box_error *err)
 {
-    *scratch = (struct box_scratch){.mount = -1, .root = -1, .image = -1, .flags = flags};
+    *scratch = (struct box_scratch){.kind = BOX_SCRATCH_IMAGE, .mount = -1, .root = -1, .image = -1, .flags = flags};
     if (fill_scratch(scratch, template_path, dir, err) == 0)
         return 0;
     box_scratch_close(scratch);
     return -1;
 }
 
-int box_mount_used(int mount_fd, uint64_t *bytes, struct box_error *err)
+int box_scratch_used(const struct box_scratch *scratch, uint64_t *bytes, struct box_error *err)
 {
     uint64_t files;
 
-    if (count_used(mount_fd, bytes, &files) < 0)
+    if (scratch->kind == BOX_SCRATCH_SUBVOLUME)
+        return box_subvolume_used(scratch, bytes, err);
+    /* Of a project's folder it is the project that is shown. */
+    if (count_used(scratch->mount, bytes, &files) < 0)
         return box_fail(err, MOUNT_STAGE, "cannot ask for what is used");
     return 0;
 }
@@ -247,7 +250,8 @@ int box_scratch_renew(struct box_scratch *scratch)
     struct box_error ignored;
     uint64_t bytes, files;
 
-    if (!(scratch->flags & BOX_SCRATCH_ENCRYPT) || scratch->root < 0 || scratch->renewals == RENEWALS_MAX)
+    if (scratch->kind != BOX_SCRATCH_IMAGE || !(scratch->flags & BOX_SCRATCH_ENCRYPT) || scratch->root < 0 ||
+        scratch->renewals == RENEWALS_MAX)
         return 0;
     box_close_ptr(&scratch->mount);
     scratch->mount = -1;
@@ -281,9 +285,14 @@ static void drop_unwritten(const struct box_scratch *scratch)
 
 void box_scratch_close(struct box_scratch *scratch)
 {
-    if (scratch->root >= 0)
+    struct box_error ignored;
+
+    if (scratch->kind == BOX_SCRATCH_IMAGE && scratch->root >= 0)
         drop_unwritten(scratch);
     box_close_ptr(&scratch->mount);
+    if (scratch->name[0] != '\0') /* what cannot be removed keeps its limits, and is the next start's */
+        (void)box_tmp_folder_remove(scratch->root, scratch->name, &ignored);
+    scratch->name[0] = '\0';
     box_close_ptr(&scratch->root);
     box_close_ptr(&scratch->image);
     scratch->mount = scratch->root = scratch->image = -1;

@@ -64,3 +64,13 @@ int box_crypt_forget(int root, const uint8_t *key_id)
     BOX_STEP("tmp: key removed");
     return 0;
 }
+
+int box_crypt_key(int folder, uint8_t *key_id)
+{
+    struct fscrypt_get_policy_ex_arg found = {.policy_size = sizeof found.policy};
+
+    if (ioctl(folder, FS_IOC_GET_ENCRYPTION_POLICY_EX, &found) < 0 || found.policy.version != FSCRYPT_POLICY_V2)
+        return 0;
+    memcpy(key_id, found.policy.v2.master_key_identifier, BOX_KEY_ID);
+    return 1;
+}

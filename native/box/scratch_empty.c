@@ -1,53 +1,19 @@
 /* Removing all that a sandbox left in its /tmp, when nothing runs in it any more.
  *
- * A folder in a folder is moved to the top and emptied there, so that neither the depth of a tree nor its width costs
- * descriptors or stack. Nothing is followed: what is not a folder is unlinked, whatever it is. */
+ * It goes down into one folder at a time and up again by "..", so that neither the depth of a tree nor its width costs
+ * descriptors or stack; and nothing is renamed, so that it works in an encrypted folder whose key is gone. Nothing is
+ * followed: what is not a folder is unlinked, whatever it is. */
 #include "internal.h"
 #include "scratch.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 
-/* Move `name` out of `folder` into `top`, under a name that is free there. */
-static int move_up(int folder, const char *name, int top, unsigned *serial)
-{
-    char free_name[24];
-
-    for (;;) {
-        snprintf(free_name, sizeof free_name, "%u", (*serial)++);
-        if (renameat2(folder, name, top, free_name, RENAME_NOREPLACE) == 0)
-            return 0;
-        if (errno != EEXIST)
-            return -1;
-    }
-}
-
-static int empty_one(int top, int folder, unsigned *serial);
-
-static int remove_one(int top, int folder, const char *name, unsigned *serial)
-{
-    if (unlinkat(folder, name, 0) == 0)
-        return 0;
-    if (errno != EISDIR)
-        return -1;
-    if (unlinkat(folder, name, AT_REMOVEDIR) == 0)
-        return 0;
-    if (errno != ENOTEMPTY)
-        return -1;
-    if (folder != top)
-        return move_up(folder, name, top, serial);
-    cleanup_close int inner = openat(top, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (inner < 0 || empty_one(top, inner, serial) < 0)
-        return -1;
-    return unlinkat(top, name, AT_REMOVEDIR);
-}
-
-/* Take everything out of `folder`, which is `top` or right in it. What came into `top` meanwhile is found by another
- * pass, until one finds nothing. */
-static int empty_one(int top, int folder, unsigned *serial)
+/* Remove what can be removed of a folder. Returns 1 with *inner open where it met a folder that is not empty, 0 once a
+ * whole pass found nothing. */
+static int empty_one(int folder, int *inner)
 {
     int found, status = 0;
     /* Its own descriptor: closedir closes it. */
@@ -63,11 +29,20 @@ static int empty_one(int top, int folder, unsigned *serial)
 
         found = 0;
         rewinddir(list);
-        while (status == 0 && (entry = readdir(list)) != NULL)
-            if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-                found = 1;
-                status = remove_one(top, folder, entry->d_name, serial);
+        while (status == 0 && (entry = readdir(list)) != NULL) {
+            const char *name = entry->d_name;
+            if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+                continue;
+            found = 1;
+            if (unlinkat(folder, name, 0) == 0 || (errno == EISDIR && unlinkat(folder, name, AT_REMOVEDIR) == 0))
+                continue;
+            if (errno != ENOTEMPTY) {
+                status = -1;
+            } else {
+                *inner = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                status = *inner < 0 ? -1 : 1;
             }
+        }
     } while (status == 0 && found);
     closedir(list);
     return status;
@@ -75,7 +50,22 @@ static int empty_one(int top, int folder, unsigned *serial)
 
 int box_folder_empty(int folder)
 {
-    unsigned serial = 0;
+    cleanup_close int here = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    unsigned long depth = 0;
 
-    return empty_one(folder, folder, &serial);
+    if (here < 0)
+        return -1;
+    for (;;) {
+        int next = -1;
+        int status = empty_one(here, &next);
+        if (status < 0 || (status == 0 && depth == 0))
+            return status;
+        if (status == 0)
+            next = openat(here, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (next < 0)
+            return -1;
+        depth += status == 1 ? 1 : -1ul;
+        close(here);
+        here = next;
+    }
 }

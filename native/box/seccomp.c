@@ -10,7 +10,9 @@
 
 #include <errno.h>
 #include <linux/audit.h>
+#include <linux/btrfs.h>
 #include <linux/filter.h>
+#include <linux/fs.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -29,7 +31,13 @@
 #endif
 
 /* Calls that the headers to build with may not know yet; from 424 on the numbers are those of every architecture. */
-enum { CALL_QUOTACTL_FD = 443, CALL_STATMOUNT = 457, CALL_LISTMOUNT = 458, CALL_OPEN_TREE_ATTR = 467 };
+enum {
+    CALL_QUOTACTL_FD = 443,
+    CALL_STATMOUNT = 457,
+    CALL_LISTMOUNT = 458,
+    CALL_OPEN_TREE_ATTR = 467,
+    CALL_FILE_SETATTR = 469,
+};
 
 #ifndef MFD_HUGETLB
 #define MFD_HUGETLB 0x0004U
@@ -46,6 +54,7 @@ enum action {
     NO_CORE_64,  /* prlimit64: as above */
     SMALL_PAGES, /* mmap: no huge pages of the host's pool, which no memory limit counts */
     SMALL_MEMFD, /* memfd_create: as above */
+    OWN_QUOTA,   /* ioctl: no file leaves the project or the subvolume whose quota it counts towards */
     N_ACTIONS,
 };
 
@@ -75,6 +84,8 @@ static const struct rule {
     {CALL_LISTMOUNT, REFUSE, "as above"},
     {SYS_quotactl, REFUSE, "quotas"},
     {CALL_QUOTACTL_FD, REFUSE, "quotas"},
+    {SYS_ioctl, OWN_QUOTA, "a file's owner may give it to a project, and make a subvolume, without a quota"},
+    {CALL_FILE_SETATTR, REFUSE, "as above; it is in Linux 6.17 what two of those requests were"},
     {SYS_swapon, REFUSE, "swap"},
     {SYS_swapoff, REFUSE, "swap"},
     {SYS_acct, REFUSE, "accounting files"},
@@ -131,7 +142,7 @@ enum {
     NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |
         CLONE_NEWNET,
     MAX_RUNS = 2 * N_RULES + 1,
-    MAX_LENGTH = MAX_RUNS + 56, /* the runs, and what comes before and after the search */
+    MAX_LENGTH = MAX_RUNS + 65, /* the runs, and what comes before and after the search */
 };
 _Static_assert(MAX_LENGTH < 255, "the search is too long for a jump's 8 bits");
 
@@ -221,6 +232,17 @@ static void put_actions(struct program *program)
     load_argument(program, 1);
     if_any(program, MFD_HUGETLB, 0, 1);
     refuse(program, ENOMEM);
+    answer(program, SECCOMP_RET_ALLOW);
+
+    program->at[OWN_QUOTA] = program->length;
+    load_argument(program, 1);
+    if_equal(program, FS_IOC_FSSETXATTR, 5, 0);
+    if_equal(program, FS_IOC_SETFLAGS, 4, 0); /* takes a folder's inheritance away */
+    if_equal(program, BTRFS_IOC_SUBVOL_CREATE, 3, 0);
+    if_equal(program, BTRFS_IOC_SUBVOL_CREATE_V2, 2, 0);
+    if_equal(program, BTRFS_IOC_SNAP_CREATE, 1, 0);
+    if_equal(program, BTRFS_IOC_SNAP_CREATE_V2, 0, 1);
+    refuse(program, EPERM);
 
     program->at[ALLOW] = program->length;
     answer(program, SECCOMP_RET_ALLOW);

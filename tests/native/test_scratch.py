@@ -14,7 +14,8 @@ import pytest
 
 from engine.errors import HostUnfit, SandboxFault
 from engine.sandbox import box
-from engine.sandbox.scratch_backends import Backend, Images, Tmpfs, choose
+from engine.sandbox.scratch_backends import Backend, Images, Tmpfs
+from engine.sandbox.scratch_choice import choose
 from engine.sandbox.scratch_probe import probe_tmp
 from engine.sandbox.scratch_template import FILES_PER_MB, make_template
 from tests.native.tmp import create, folder_of, loops_on, visible, write_as_nobody
@@ -117,12 +118,12 @@ def test_what_one_wrote_the_next_does_not_see(make: Make) -> None:
 
 def test_use_is_counted(make: Make) -> None:
     scratch = make()
-    before = box.mount_used(scratch.fileno())
+    before = scratch.used()
     with folder_of(scratch) as folder:
         file = create(folder, "some")
         os.write(file, bytes(3 * MB))
         os.close(file)
-    assert 3 * MB <= box.mount_used(scratch.fileno()) - before < 4 * MB
+    assert 3 * MB <= scratch.used() - before < 4 * MB
 
 
 def test_nothing_of_it_has_a_name_on_the_host(make: Make, tmp_path: Path) -> None:

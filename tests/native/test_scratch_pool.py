@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import SandboxFault
+from engine.errors import HostUnfit, SandboxFault
+from engine.sandbox import scratch_template
 from engine.sandbox.scratch import ScratchPool
 from engine.sandbox.scratch_backends import Images, Tmpfs
+from tests.native.filesystems import fill
 from tests.native.tmp import create, folder_of, loops_on, write_as_nobody
 
 pytestmark = pytest.mark.privileged
@@ -91,6 +93,61 @@ def test_sizes_that_are_asked_for_no_more_make_room_for_others(pool: ScratchPool
     assert pool.ready == 7
 
 
+def test_a_size_that_is_expected_is_taken_without_a_format(
+    pool: ScratchPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool.expect(513)
+    assert pool.ready == 1
+    monkeypatch.setattr(scratch_template, "_format", None)
+    pool.take(513).discard()
+    pool.take(513).discard()
+    with pytest.raises(TypeError):
+        pool.take(514)
+
+
+def test_expecting_a_size_sends_none_of_another_away(pool: ScratchPool, tmp_path: Path) -> None:
+    for size_mb in (512, 513, 514, 515):
+        pool.fill(size_mb, 2)
+    pool.expect(516)
+    assert pool.ready == 8
+    assert (tmp_path / "516.ext4").exists()
+    pool.take(512).discard()
+    pool.expect(516)
+    pool.expect(516)
+    assert pool.ready == 8
+
+
+def test_expecting_what_cannot_be_made_leaves_the_complaint_to_who_takes_it(
+    pool: ScratchPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.sandbox.scratch_template.shutil.which", lambda name, path: None)
+    pool.expect(513)
+    with pytest.raises(HostUnfit, match=r"mkfs\.ext4 is missing"):
+        pool.take(513)
+
+
+def test_who_needs_a_size_that_is_being_formatted_waits_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    formatted: list[int] = []
+    begun = threading.Event()
+    whole = scratch_template._format
+
+    def count(path: Path, size_mb: int) -> None:
+        formatted.append(size_mb)
+        begun.set()
+        whole(path, size_mb)
+
+    monkeypatch.setattr(scratch_template, "_format", count)
+    images = Images(tmp_path)
+    ahead = threading.Thread(target=images.prepare, args=(513,))
+    ahead.start()
+    begun.wait()
+    images.make(513).close()
+    ahead.join()
+    assert formatted == [513]
+
+
 def test_a_pool_of_none_makes_each_anew_and_keeps_none(tmp_path: Path, jobs: Jobs) -> None:
     pool = ScratchPool(Images(tmp_path), target=0, submit=jobs.append)
     pool.take(512).close()
@@ -152,19 +209,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["mount", "-o", "loop", image, path], check=True)
     yield path
     subprocess.run(["umount", path], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Take all the room there is."""
-    refused = 0
-    with open(disk / "ballast", "wb", buffering=0) as file:
-        while not refused:
-            try:
-                file.write(bytes(1 << 16))
-            except OSError as error:
-                refused = error.errno or -1
-    assert refused == errno.ENOSPC
-    return disk / "ballast"
 
 
 def write_through(folder: int) -> int:

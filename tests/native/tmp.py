@@ -90,6 +90,31 @@ def write_as_nobody(folder: int, name: str, size: int, *, really: bool = False) 
     return int(stored_text), int(refused_text)
 
 
+def create_as_nobody(folder: int, most: int) -> tuple[int, int]:
+    """Make up to `most` empty files as an unprivileged user, in another process: how many and the errno (0: all)."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        made = refused = 0
+        try:
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            while made < most:
+                os.close(create(folder, str(made)))
+                made += 1
+        except OSError as error:
+            refused = error.errno or -1
+        finally:
+            os.write(writer, f"{made} {refused}".encode())
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as said:
+        text = said.read()
+    os.waitpid(pid, 0)
+    made_text, refused_text = text.split()
+    return int(made_text), int(refused_text)
+
+
 def image_of(folder: Path) -> int:
     """This process's descriptor of the nameless file behind the one /tmp that was made in `folder`."""
     found = []

@@ -45,10 +45,10 @@ async def test_a_pool_that_expects_egress_has_links_before_a_sandbox_asks(
     monkeypatch.setattr(network, "Router", Counted)
     async with real_pool(tmp_path, network=SETTINGS) as pool:
         for _ in range(3):
-            pool.expect(Egress.NONE)
+            pool.expect(Egress.NONE, 512)
         assert of_engines() == []
         for _ in range(3):
-            pool.expect(Egress.INTERNET)
+            pool.expect(Egress.INTERNET, 512)
         await asyncio.to_thread(until, lambda: pool.network_counts[Egress.INTERNET].ready == 2)
         assert len(of_engines()) == 2
         sandbox = await started(pool, tmp_path)

@@ -46,9 +46,14 @@ cdef extern from "box.h" nogil:
     enum: BOX_SCRATCH_ENCRYPT
     enum: BOX_SCRATCH_RESERVE
 
+    enum box_scratch_kind:
+        BOX_SCRATCH_IMAGE
+
     struct box_scratch:
+        box_scratch_kind kind
         int mount
         unsigned loop
+        char name[16]
     struct box_net:
         int ns
         int counters
@@ -108,7 +113,12 @@ cdef extern from "box.h" nogil:
     int box_scratch_open(box_scratch *scratch, const char *template_path, const char *dir, unsigned flags,
                          box_error *err)
     int box_scratch_tmpfs(box_scratch *scratch, uint64_t size_bytes, uint64_t files, box_error *err)
-    int box_mount_used(int mount_fd, uint64_t *count, box_error *err)
+    int box_scratch_project(box_scratch *scratch, const char *dir, uint64_t size_bytes, uint64_t files, unsigned flags,
+                            box_error *err)
+    int box_scratch_subvolume(box_scratch *scratch, const char *dir, uint64_t size_bytes, box_error *err)
+    int box_subvolume_quota(const char *dir, box_error *err)
+    int box_scratch_sweep(const char *dir, box_error *err)
+    int box_scratch_used(const box_scratch *scratch, uint64_t *count, box_error *err)
     int box_scratch_renew(box_scratch *scratch)
     void box_scratch_close(box_scratch *scratch)
     int box_code_mount(const char *path, box_error *err)

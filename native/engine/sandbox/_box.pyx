@@ -235,12 +235,25 @@ cdef class Scratch:
 
     @property
     def device(self):
-        return f"/dev/loop{self.scratch.loop}"
+        """What it lies on, for people: its loop device, or the name of its folder; "" in memory."""
+        if self.scratch.kind == BOX_SCRATCH_IMAGE:
+            return f"/dev/loop{self.scratch.loop}"
+        return self.scratch.name.decode()
 
     def fileno(self):
         if not self.whole:
             raise ValueError("this /tmp is closed")
         return self.scratch.mount
+
+    def used(self):
+        """Bytes stored in it."""
+        cdef box_error err
+        cdef uint64_t count
+        if not self.whole:
+            raise ValueError("this /tmp is closed")
+        if box_scratch_used(&self.scratch, &count, &err) < 0:
+            raise fault(&err)
+        return count
 
     def renew(self):
         cdef int renewed
@@ -283,11 +296,57 @@ def scratch_tmpfs(size_bytes, files):
     return made
 
 
-def mount_used(int mount_fd):
-    """Bytes stored in a mount."""
+def scratch_project(bytes folder, *, size_bytes, files, bint encrypt):
+    """A /tmp that is a project of the folder's file system."""
     cdef box_error err
-    cdef uint64_t count
-    if box_mount_used(mount_fd, &count, &err) < 0:
+    cdef int status
+    cdef const char *folder_text = folder
+    cdef uint64_t limit_bytes = size_bytes
+    cdef uint64_t limit_files = files
+    cdef unsigned flags = BOX_SCRATCH_ENCRYPT if encrypt else 0
+    cdef Scratch made = Scratch.__new__(Scratch)
+    with nogil:
+        status = box_scratch_project(&made.scratch, folder_text, limit_bytes, limit_files, flags, &err)
+    if status < 0:
+        raise fault(&err)
+    made.whole = True
+    return made
+
+
+def scratch_subvolume(bytes folder, *, size_bytes):
+    """A /tmp that is a subvolume of the folder's btrfs."""
+    cdef box_error err
+    cdef int status
+    cdef const char *folder_text = folder
+    cdef uint64_t limit_bytes = size_bytes
+    cdef Scratch made = Scratch.__new__(Scratch)
+    with nogil:
+        status = box_scratch_subvolume(&made.scratch, folder_text, limit_bytes, &err)
+    if status < 0:
+        raise fault(&err)
+    made.whole = True
+    return made
+
+
+def subvolume_quota(bytes folder):
+    """Turn the quotas of the folder's btrfs on."""
+    cdef box_error err
+    cdef int status
+    cdef const char *folder_text = folder
+    with nogil:
+        status = box_subvolume_quota(folder_text, &err)
+    if status < 0:
+        raise fault(&err)
+
+
+def scratch_sweep(bytes folder):
+    """Remove what a killed engine left of projects and subvolumes; how many there were."""
+    cdef box_error err
+    cdef int count
+    cdef const char *folder_text = folder
+    with nogil:
+        count = box_scratch_sweep(folder_text, &err)
+    if count < 0:
         raise fault(&err)
     return count
 
