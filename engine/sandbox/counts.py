@@ -28,6 +28,7 @@ class Happening(enum.Enum):
 
     OUT_OF_MEMORY = "out_of_memory"  # runs that the kernel killed at the memory tier
     TIMEOUT = "timeouts"  # runs whose time was up
+    DISK_FULL = "full_disks"  # runs that stored in /tmp while the disk under it was full
     START_FAILED = "failed_starts"  # starts that ended in an error; what they had made was taken away
     PARKED_LOST = "lost_parked"  # sandboxes that died, or could not be used, before they had a function
     ZYGOTE_LOST = "lost_zygotes"  # zygotes that died, or did not answer, and were replaced

@@ -45,6 +45,7 @@ _LOG_READ_BYTES = 65_536  # a pipe holds no more
 _LOG_READS_A_TURN = 16
 _DEAD_WITHIN_S = 5.0  # a process that the kernel cannot kill by then is left to the janitor; its caller gets an answer
 _EXIT_WITHIN_S = 0.25
+_DISK_FULL = b"cleave: the disk under /tmp is full: what was stored there may be lost\n"
 _CLOSED_WITHIN_S = 10.0  # what the kernel has not let go of by then is the janitor's to go on with
 
 
@@ -383,6 +384,11 @@ class LinuxSandbox:
         if in_init and outcome is not Outcome.INIT_ERROR:
             self._init_us = self._since_began(from_hello=True)
         used = self._meter.read()
+        if used.tmp_bytes and self._parts.tmp.disk_full():
+            # Its own error, if it got one, is an input or output error, which says nothing of the reason.
+            self._counts.happened(Happening.DISK_FULL)
+            if self._sink is not None:
+                self._sink.output(_DISK_FULL)
         ending = Ending(
             outcome=outcome,
             reusable=self._life.state is SandboxState.IDLE,

@@ -29,10 +29,11 @@ class Tmp:
     """One sandbox's /tmp. Ended by `close` once every process of the sandbox is reaped, or by `discard` where that is
     not certain. Both take up to some milliseconds; a second call does nothing."""
 
-    __slots__ = ("_give_back", "_scratch", "size_mb")
+    __slots__ = ("_backend", "_give_back", "_scratch", "size_mb")
 
-    def __init__(self, scratch: box.Scratch, size_mb: int, give_back: GiveBack) -> None:
+    def __init__(self, scratch: box.Scratch, size_mb: int, backend: Backend, give_back: GiveBack) -> None:
         self._scratch = scratch
+        self._backend = backend
         self._give_back: GiveBack | None = give_back
         self.size_mb = size_mb
 
@@ -48,6 +49,14 @@ class Tmp:
     def used(self) -> int:
         """Bytes stored in it. Raises SandboxFault."""
         return self._scratch.used()
+
+    def disk_full(self) -> bool:
+        """Whether the disk under it is: what is stored fails, or is lost when it is written out."""
+        try:
+            self._backend.admit(self.size_mb)
+        except EngineError:
+            return True
+        return False
 
     def close(self) -> None:
         """Empty it for the next, or take it away."""
@@ -98,7 +107,7 @@ class ScratchPool:
             short = len(waiting) < self._low
         if short and self._backend.costs:
             self._submit(lambda: self.fill(size_mb, 1))
-        return Tmp(scratch or self._make(size_mb), size_mb, self._give_back)
+        return Tmp(scratch or self._make(size_mb), size_mb, self._backend, self._give_back)
 
     def expect(self, size_mb: int) -> None:
         """A function wants this size: do what its first sandbox would wait for, and have one ready where that sends

@@ -6,6 +6,7 @@ operator accepted, is refused with what to do; what a killed engine left in the 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Collection
 from pathlib import Path
@@ -51,7 +52,8 @@ def choose(
     """The one that `asked` names, or the strongest that works here; some 20 ms. Raises HostUnfit, with what to do,
     where that would be weaker than asked and the operator did not accept it. For a full disk it raises SandboxFault.
     Without `turn_on`, quotas that are off are not turned on for it, as they are where "btrfs" is asked for."""
-    sweep(folder)
+    with contextlib.suppress(SandboxFault):  # what somebody holds keeps its limits, and is the next start's
+        sweep(folder)
 
     def attempt(name: str) -> Backend:
         return _attempt(

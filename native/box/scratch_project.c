@@ -31,7 +31,8 @@ static const char STAGE[] = "tmp project";
 
 enum {
     NUMBER_TRIES = 16,
-    UNIT = 1024,      /* of Q_SETQUOTA's limits, QIF_DQBLKSIZE in linux/quota.h */
+    UNIT = 1024, /* of Q_SETQUOTA's limits, QIF_DQBLKSIZE in linux/quota.h */
+    BLOCK_MAX = 1 << 16,
     GONE_TRIES = 100, /* times 2 ms */
 };
 
@@ -108,7 +109,8 @@ static int make_project(int folder, uint32_t project, struct box_error *err)
 static int set_limits(int fd, uint32_t project, uint64_t size_bytes, uint64_t files, struct box_error *err)
 {
     struct if_dqblk found;
-    uint64_t units = (size_bytes + UNIT - 1) / UNIT;
+    /* XFS keeps whole blocks of its own. */
+    uint64_t units = (size_bytes + BLOCK_MAX - 1) / BLOCK_MAX * (BLOCK_MAX / UNIT);
 
     /* One file is the folder itself. */
     if (limit(fd, project, units, files + 1) < 0)
@@ -191,7 +193,10 @@ int box_project_remove(int root, const char *name, struct box_error *err)
     BOX_STEP("tmp: emptied");
     if (ioctl(folder, FS_IOC_FSGETXATTR, &attributes) < 0)
         attributes.fsx_projid = 0;
-    uint32_t project = attributes.fsx_xflags & FS_XFLAG_PROJINHERIT ? attributes.fsx_projid : 0;
+    /* It is called by its number. What has another one inherited it, from a folder above that is somebody's project. */
+    uint32_t project = (uint32_t)strtoul(name, NULL, 16);
+    if (attributes.fsx_projid != project)
+        project = 0;
     if (project != 0 && !is_empty(folder, project)) {
         errno = EBUSY; /* then its limits stay, and hold */
         return box_fail(err, STAGE, "somebody has a file of %s open", name);

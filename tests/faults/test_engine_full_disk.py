@@ -136,6 +136,10 @@ async def test_a_function_whose_tmp_outgrows_the_disk_is_told_so_and_disturbs_no
         answer = await writing
         assert answer.json()["errorMessage"].endswith("Runtime exited with error: exit status 9")
         assert b"\nOSError\n" in answer.log
+        # The error that it got is one of input or output. Its log says what was behind it, and the engine counts it.
+        assert b"cleave: the disk under /tmp is full" in answer.log
+        events = {event.kind: event.count for event in (await running.service.host()).events}
+        assert events["full_disks"] == 1
         # What it took goes with its sandbox.
         await until(lambda: os.statvfs(disk).f_bavail * 4_096 > 20 << 20, what="there is room again")
         await running.grpc.create("next", zip_of("def handler(event, context):\n    return 'next'\n"))

@@ -18,6 +18,8 @@ pytestmark = pytest.mark.privileged
 GUEST = "tests/hosts/guest"
 SANDBOX = "tests/integration/test_sandbox.py"
 INSIDE = "tests/security/test_inside.py"
+FOLDERS = "tests/native/test_scratch_folders.py"
+QUOTAS = "tests/security/test_tmp_quota.py"
 REDUCED = {
     "bare": (
         f"{GUEST}/test_by_hand.py",
@@ -28,6 +30,12 @@ REDUCED = {
         f"{SANDBOX}::test_a_timeout_kills_the_whole_tree[1769-stopped]",
         f"{SANDBOX}::test_a_start_that_fails_gives_everything_back",
         f"{INSIDE}::test_its_cgroup_is_the_root_of_what_it_sees",
+        f"{GUEST}/test_tmp.py",
+        f"{FOLDERS}::test_a_file_of_the_whole_quota_fits_and_no_more_does",
+        f"{FOLDERS}::test_files_past_the_limit_are_refused",
+        f"{FOLDERS}::test_its_end_leaves_nothing_of_any_shape_of_tree",
+        f"{FOLDERS}::test_what_a_killed_engine_left_the_next_start_removes",
+        f"{QUOTAS}::test_inside_no_request_takes_a_file_out_of_its_quota",
     ),
     "delegated": (
         f"{GUEST}/test_delegated.py",
@@ -38,7 +46,8 @@ REDUCED = {
     "undelegated": (f"{GUEST}/test_undelegated.py", f"{GUEST}/test_systemd.py"),
 }
 FULL = {
-    "bare": (f"{GUEST}/test_by_hand.py", f"{GUEST}/test_limits.py", "tests/native", SANDBOX, INSIDE),
+    "bare": (f"{GUEST}/test_by_hand.py", f"{GUEST}/test_limits.py", f"{GUEST}/test_tmp.py", "tests/native", SANDBOX,
+             INSIDE, QUOTAS),
     "delegated": (f"{GUEST}/test_delegated.py", f"{GUEST}/test_systemd.py", f"{GUEST}/test_limits.py", "tests/native",
                   SANDBOX),
     "undelegated": (f"{GUEST}/test_undelegated.py", f"{GUEST}/test_systemd.py", f"{GUEST}/test_limits.py",
@@ -88,7 +97,7 @@ def test_the_kernel_has_v2_alone(booted: machine.Run) -> None:
 
 
 def test_limits_hold_where_nobody_manages_the_tree(booted: machine.Run) -> None:
-    check(booted, "bare", 35)
+    check(booted, "bare", 63)
 
 
 def test_limits_hold_in_a_systemd_unit_that_was_given_to_the_engine(booted: machine.Run) -> None:

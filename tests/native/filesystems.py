@@ -34,19 +34,19 @@ class Kind:
     over: int  # the errno of a write over the quota
     limits_files: bool
     encrypts: bool
-    mb: int = 512
+    mb: int  # of the whole, where a test does not say
 
 
 _EXT4 = ("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,nodiscard")
 ALL = {
     kind.name: kind
     for kind in (
-        Kind("ext4", "project", (*_EXT4, "-O", "project,quota,encrypt"), "prjquota", EDQUOT, True, True),
-        Kind("xfs", "project", ("mkfs.xfs", "-q", "-f"), "prjquota", ENOSPC, True, False),
-        Kind("btrfs", "btrfs", ("mkfs.btrfs", "-q", "-f"), "defaults", EDQUOT, False, False),
+        Kind("ext4", "project", (*_EXT4, "-O", "project,quota,encrypt"), "prjquota", EDQUOT, True, True, 160),
+        Kind("xfs", "project", ("mkfs.xfs", "-q", "-f"), "prjquota", ENOSPC, True, False, 320),
+        Kind("btrfs", "btrfs", ("mkfs.btrfs", "-q", "-f"), "defaults", EDQUOT, False, False, 256),
     )
 }
-UNLIMITED = Kind("xfs", "project", ("mkfs.xfs", "-q", "-f"), "defaults", 0, False, False)
+UNLIMITED = Kind("xfs", "project", ("mkfs.xfs", "-q", "-f"), "defaults", 0, False, False, 320)
 """Files belong to projects, and nothing is limited: as in a kernel without quotas."""
 
 
