@@ -202,10 +202,6 @@ class FunctionRegistry:
         """See engine.registry.api.Registry. A listener that raises is reported to the loop and hinders no other."""
         self._listeners.append(listener)
 
-    def egresses(self) -> set[Egress]:
-        """Those that functions have."""
-        return {function.config.egress for function in self._functions.values()}
-
     def referenced_code(self) -> set[str]:
         """The blobs that functions need, for LocalCodeStore.sweep."""
         return {function.code_sha256 for function in self._functions.values()}
