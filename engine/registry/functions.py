@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 
 from engine.errors import AlreadyExists, InvalidArgument, NotFound, StaleEtag, StoreUnusable
 from engine.fabric.sqlite import Sqlite
-from engine.model.function import LATEST, Egress, Function, FunctionConfig
+from engine.model.function import LATEST, Function, FunctionConfig
 from engine.model.names import FunctionRef, check_function_name
 from engine.registry import rows, validate
 from engine.registry.api import ChangeListener, CodeStore, ConfigChange

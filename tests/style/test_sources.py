@@ -11,7 +11,7 @@ import pytest
 from tests.style.tree import files, sources, text
 
 LINE_LIMIT = 450
-CODE = (".py", ".pyx", ".pxd", ".c", ".h", ".proto")
+CODE = (".py", ".pyx", ".pxd", ".pxi", ".c", ".h", ".proto")
 
 
 def test_no_source_file_is_longer_than_a_reader_can_hold() -> None:
@@ -29,7 +29,14 @@ def test_every_module_says_first_what_it_does() -> None:
 
 
 def test_every_native_and_proto_file_says_first_what_it_does() -> None:
-    opening = {".c": ("/*", "//"), ".h": ("/*", "//"), ".proto": ("//",), ".pyx": ("#", '"""'), ".pxd": ("#", '"""')}
+    opening = {
+        ".c": ("/*", "//"),
+        ".h": ("/*", "//"),
+        ".proto": ("//",),
+        ".pyx": ("#", '"""'),
+        ".pxd": ("#", '"""'),
+        ".pxi": ("#",),
+    }
     silent = [
         str(path)
         for path in sources(*opening)
