@@ -23,7 +23,7 @@ from engine.cli.benching.bed import Bed, test_bed
 from engine.cli.benching.facts import facts
 from engine.cli.benching.run import document
 from engine.cli.benching.scenarios import DEFAULT_ROUNDS
-from engine.cli.benching.show import HEAD, PARTS_HEAD, lines, parts, table
+from engine.cli.benching.show import ENDS_HEAD, HEAD, PARTS_HEAD, ends, lines, parts, table
 from engine.cli.problems import Problem
 
 RESULTS = Path(__file__).with_name("results")
@@ -85,6 +85,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     terminalreporter.section("measured")
     for line in [*lines(result), "", *_aligned([HEAD, *table(result)]), "", *_aligned([PARTS_HEAD, *parts(result)])]:
+        terminalreporter.line(line)
+    for line in ["", *_aligned([ENDS_HEAD, *ends(result)])]:
         terminalreporter.line(line)
     verdicts = config.stash[VERDICTS]
     missed = any(not verdict.kept for verdict in verdicts)

@@ -123,9 +123,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             values="IPv4 addresses beyond loopback, such as 1.1.1.1",
         ),
     ] = ()
-    init_full_cpu: Annotated[
-        bool, setting("Give the init phase a whole vCPU, whatever the memory tier, as AWS does.")
-    ] = True
+    init_cpu: Annotated[bool, setting("Give the init phase a whole vCPU, whatever the memory tier, as AWS does.")] = (
+        True
+    )
+    cpu_burst: Annotated[
+        bool,
+        setting("Let a function use idle CPU beyond what its memory tier buys; neighbours keep their share by weight."),
+    ] = False
     accept_weaker: Annotated[
         tuple[Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]*$")], ...],
         setting(

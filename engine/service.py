@@ -34,6 +34,7 @@ from engine.rest.server import RestServer
 from engine.rpc.server import RpcServer
 from engine.runtimes.interpreters import Interpreter, find_interpreters
 from engine.sandbox import uids
+from engine.sandbox.cpu import CpuRules
 from engine.sandbox.demand import ParkSettings
 from engine.sandbox.network import NetworkSettings
 from engine.sandbox.pool import LinuxPool
@@ -103,7 +104,7 @@ class Service:
             tmp_reserve=settings.tmp_reserve,
             accept_weaker=settings.accept_weaker,
             janitors=settings.janitors,
-            init_full_cpu=settings.init_full_cpu,
+            cpu=CpuRules(settings.init_cpu, settings.cpu_burst),
             network=_network(settings),
             own_process=self._own_process,
             park=ParkSettings(
@@ -139,7 +140,14 @@ class Service:
         logs = FunctionLogs()
         region, account = settings.region, settings.account
         pipeline = Pipeline(
-            registry, code, scheduler, logs, region=region, account=account, init_timeout_ms=settings.init_timeout_ms
+            registry,
+            code,
+            scheduler,
+            logs,
+            region=region,
+            account=account,
+            init_timeout_ms=settings.init_timeout_ms,
+            python_versions={name: found.version for name, found in self._interpreters.items()},
         )
         sweeping = loop.create_task(_sweep_code(code, registry))
         undo.callback(sweeping.cancel)

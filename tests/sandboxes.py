@@ -17,6 +17,7 @@ from engine.model.function import Egress
 from engine.model.outcome import StartKind
 from engine.runtimes.interpreters import Interpreter, find_interpreters
 from engine.sandbox.api import Ending, Event, SandboxSpec
+from engine.sandbox.cpu import AS_LAMBDA, CpuRules
 from engine.sandbox.demand import ParkSettings
 from engine.sandbox.linux import LinuxSandbox
 from engine.sandbox.network import NetworkSettings
@@ -35,10 +36,14 @@ class Collected:
     """What a run sent before it ended."""
 
     kind: StartKind | None = None
+    inits: list[Ending | None] = field(default_factory=list)
     written: bytearray = field(default_factory=bytearray)
 
     def started(self, kind: StartKind) -> None:
         self.kind = kind
+
+    def initialized(self, failure: Ending | None) -> None:
+        self.inits.append(failure)
 
     def output(self, data: bytes) -> None:
         self.written += data
@@ -77,6 +82,7 @@ async def real_pool(
     instance_id: str = "",
     park: ParkSettings | None = None,
     own_process: bool = False,
+    cpu: CpuRules = AS_LAMBDA,
 ) -> AsyncIterator[LinuxPool]:
     instance_id = instance_id or new_instance_id()
     pool = LinuxPool(
@@ -92,6 +98,7 @@ async def real_pool(
         network=network or NetworkSettings(pool_size=0),
         park=park,
         own_process=own_process,
+        cpu=cpu,
     )
     await pool.open(RUNTIME)
     try:
@@ -135,10 +142,13 @@ def spec(
     )
 
 
-def event(payload: Any = None, *, timeout_ms: int = 10_000, request_id: str = "r-1") -> Event:
+def event(
+    payload: Any = None, *, timeout_ms: int = 10_000, request_id: str = "r-1", covers_init: bool = False
+) -> Event:
     if timeout_ms >= _NOT_MEANT_TO_PASS_MS:
         timeout_ms *= SLOWER
-    return Event(request_id, json.dumps(payload if payload is not None else {}).encode(), timeout_ms, "arn:probe")
+    body = json.dumps(payload if payload is not None else {}).encode()
+    return Event(request_id, body, timeout_ms, "arn:probe", covers_init=covers_init)
 
 
 async def run_once(

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import orjson
 
 from engine.cli.notify import notify
+from engine.cli.priority import come_first
 from engine.cli.problems import ExitCode
 from engine.config import Settings, changed, reloaded
 from engine.config_address import join_address, split_address
@@ -63,6 +64,7 @@ def run(
     """Serve until told to stop. `read_settings` is asked again on SIGHUP; `announce` gets the two addresses once they
     are bound. Raises what the start raises."""
     oplog.configure(settings.log_level, settings.log_format)
+    come_first()
     return asyncio.run(_Run(settings, read_settings, make_service, announce).run())
 
 

@@ -10,6 +10,8 @@ import io
 import os
 import sys
 
+from . import wire
+
 
 class Stdio:
     """Streams of our own beside whatever user code puts in sys.stdout."""
@@ -35,6 +37,13 @@ class Stdio:
         try:
             self._out.write(text)
         except (OSError, ValueError):
+            pass
+
+    def mark(self) -> None:
+        """Say in the log where the init phase ends."""
+        try:
+            os.write(self._spare_fd, wire.INIT_END)
+        except OSError:  # user code has closed it
             pass
 
     def settle(self) -> None:

@@ -49,6 +49,10 @@ EVENT_LIMIT_BYTES = 16_777_216
 ANSWERS_FD = 3
 """Where a guest writes its frames."""
 
+INIT_END = b"\0\x1fcleave: the init phase is over\0\n"
+"""In the log's pipe before READY: no order holds between two pipes, and the handler's output comes right after. Who
+forges it in module code misplaces START in his own log."""
+
 EVENTS_FD = 4
 """Where a guest reads the engine's."""
 

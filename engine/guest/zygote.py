@@ -8,6 +8,7 @@ to runtime.run and never returns.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -46,6 +47,7 @@ def main(argv: list[str]) -> None:
     uid_base, uid_count = int(argv[5]), int(argv[6])
     prefixes = tuple(prefix.encode() for prefix in argv[7:])
     sys.dont_write_bytecode = True
+    os.setpriority(os.PRIO_PROCESS, 0, 0)  # the engine's own is above that of what it runs
     fork = _load_fork_module(fork_path)
     _load_guest_package(guest_dir)
     if TYPE_CHECKING:
@@ -60,7 +62,6 @@ def main(argv: list[str]) -> None:
     gc.collect()
     gc.freeze()
     fork.trim()
-    import os
 
     os.write(sock, b"ready")
     serves = fork.serve(sock, journal)

@@ -22,7 +22,6 @@ class Facts(NamedTuple):
 
     request_id: str
     timeout_ms: int
-    init_timeout_ms: int
     exit_status: str = ""
 
 
@@ -42,14 +41,11 @@ MESSAGES: Mapping[Outcome, Callable[[Facts], str]] = MappingProxyType(
         Outcome.TIMEOUT: lambda facts: timed_out(facts.timeout_ms),
         Outcome.OUT_OF_MEMORY: lambda facts: "Runtime exited with error: signal: killed",
         Outcome.EXITED: _exited,
-        Outcome.INIT_ERROR: lambda facts: timed_out(facts.init_timeout_ms),  # what fails otherwise says why itself
+        Outcome.INIT_ERROR: lambda facts: "The function's init phase failed without saying why",
         Outcome.HANDLER_ERROR: lambda facts: "The function failed without saying why",
     }
 )
 """What comes after "RequestId: … Error: "."""
-
-_TYPES: Mapping[Outcome, str] = MappingProxyType({Outcome.INIT_ERROR: "Sandbox.Timedout"})
-"""Where the type differs from the outcome's usual one, because the case here is another."""
 
 
 def error_message(outcome: Outcome, facts: Facts) -> str:
@@ -61,6 +57,6 @@ def function_error(ending: Ending, facts: Facts) -> FunctionError:
     """The error of an ending that is a function's own failure: the sandbox's own document if there is one."""
     if ending.error is not None:
         return ending.error
-    error_type = _TYPES.get(ending.outcome) or OUTCOMES[ending.outcome].aws
+    error_type = OUTCOMES[ending.outcome].aws
     document = {"errorType": error_type, "errorMessage": error_message(ending.outcome, facts)}
     return FunctionError(error_type, orjson.dumps(document))

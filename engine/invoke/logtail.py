@@ -109,6 +109,13 @@ class LogTail:
             self._end_line()
         self._emit((text.encode(errors="replace"),))
 
+    def announce(self, text: str) -> None:
+        """A line of the engine's own, said before anything else, that is no part of the tail."""
+        line = LogLine(self._wall_ns() // 1000, text.encode(errors="replace"), self._request_id)
+        self._keep(self._function_name, line)
+        if self._forward is not None:
+            self._forward(line)
+
     async def finish(self) -> None:
         """Take on what waits, up to FINISH_LINES of it, and end the last line."""
         self._shorten(FINISH_LINES)

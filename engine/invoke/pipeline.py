@@ -2,30 +2,31 @@
 
 Leaves to others: the wire (fronts), sandboxes and concurrency (scheduler), what is kept of logs (observe). Guarantees:
 whatever is refused never ran; a function's failure is a Completion with AWS's document, the engine's is an EngineError;
-each event that a sandbox had has START and END in the log, and REPORT unless the caller left or the engine failed.
+each event that a sandbox had has START and END in the log, and REPORT unless the caller left or the engine failed; an
+init phase has INIT_START before and, for each time that it failed, INIT_REPORT, all before START.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from engine.errors import NotFound, SandboxFault
 from engine.invoke.checks import check_client_context, check_invocable, check_payload, check_request_id
 from engine.invoke.documents import Facts, error_message, function_error
 from engine.invoke.ids import RequestIds
 from engine.invoke.logtail import LogTail
-from engine.invoke.reportline import billed_ms, end_line, report_line, start_line, timeout_line
+from engine.invoke.reportline import billed_ms, end_line, init_report_line, report_line, start_line, timeout_line
 from engine.invoke.retire import Retirer
-from engine.invoke.specs import Prepared, Specs
+from engine.invoke.specs import NO_VERSIONS, Prepared, Specs
 from engine.model.function import LATEST, Function
 from engine.model.invocation import Completion, FunctionError, InvokeRequest, Report, Sink
 from engine.model.names import FunctionRef, function_arn
 from engine.model.outcome import FUNCTION_FAILED, Outcome, StartKind
 from engine.observe.function_logs import FunctionLogs
 from engine.registry.api import CodeStore, Registry
-from engine.sandbox.api import Event
+from engine.sandbox.api import Ending, Event
 from engine.scheduler.api import Done, Scheduler, Work
 
 Authorize = Callable[[InvokeRequest], None]
@@ -48,15 +49,30 @@ def _discard(data: bytes) -> None:
 
 
 class _Run:
-    """The sink of one run: writes START, passes output to the log and chunks to the front."""
+    """The sink of one run: writes INIT_START, INIT_REPORT and START, passes output to the log, chunks to the front."""
 
-    __slots__ = ("_kind", "_log", "_monotonic_ns", "_request_id", "_sink", "_version", "chunk", "output", "started_ns")
+    __slots__ = (
+        "_begun",
+        "_init_failed",
+        "_init_start",
+        "_log",
+        "_monotonic_ns",
+        "_request_id",
+        "_sink",
+        "_version",
+        "chunk",
+        "output",
+        "started_ns",
+    )
 
     def __init__(
-        self, request_id: str, version: str, log: LogTail, sink: Sink | None, monotonic_ns: Callable[[], int]
+        self, request_id: str, prepared: Prepared, log: LogTail, sink: Sink | None, monotonic_ns: Callable[[], int]
     ) -> None:
         self._request_id = request_id
-        self._version = version
+        self._version = prepared.function.version
+        self._init_start = prepared.init_start
+        self._init_failed = False
+        self._begun = False
         self._log = log
         self._sink = sink
         self._monotonic_ns = monotonic_ns
@@ -69,6 +85,22 @@ class _Run:
             self.started_ns = self._monotonic_ns()
             if self._sink is not None:
                 self._sink.started(self._request_id, self._version, kind)
+            if kind is not StartKind.WARM:
+                self._log.announce(self._init_start)
+        if kind is StartKind.WARM:
+            self.begin()
+
+    def initialized(self, failure: Ending | None) -> None:
+        if failure is None:
+            self.begin()
+        else:
+            self._log.say(init_report_line(failure, "invoke" if self._init_failed else "init"))
+            self._init_failed = True
+
+    def begin(self) -> None:
+        """Write START, once: the handler is called next, or never."""
+        if not self._begun:
+            self._begun = True
             self._log.say(start_line(self._request_id, self._version))
 
 
@@ -85,6 +117,7 @@ class Pipeline:
         region: str,
         account: str,
         init_timeout_ms: int = 10_000,
+        python_versions: Mapping[str, str] = NO_VERSIONS,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         wall_ns: Callable[[], int] = time.time_ns,
         new_uuid: Callable[[], str] | None = None,
@@ -106,6 +139,7 @@ class Pipeline:
             region=region,
             account=account,
             init_timeout_ms=init_timeout_ms,
+            python_versions=python_versions,
             wall_ns=wall_ns,
             new_uuid=new_uuid,
         )
@@ -132,7 +166,7 @@ class Pipeline:
         forward = None if sink is None else sink.log
         loop = asyncio.get_running_loop()
         log = LogTail(function.name, request_id, self._logs.append, forward, self._wall_ns, loop)
-        run = _Run(request_id, function.version, log, sink, self._monotonic_ns)
+        run = _Run(request_id, prepared, log, sink, self._monotonic_ns)
         checked_ns = self._monotonic_ns()
         try:
             done = await self._scheduler.run(Work(prepared.spec, event), run)
@@ -144,14 +178,13 @@ class Pipeline:
         except BaseException:
             log.finish_now()
             if run.started_ns:
+                run.begin()
                 log.say(end_line(request_id))
             self._forget_if_gone(prepared)
             raise
         run.started(done.start_kind)  # for a sandbox that ended before it could say so
-        init_timeout_ms = prepared.spec.init_timeout_ms
-        # A handler that was never called timed out in its init phase.
-        timeout_ms = function.config.timeout_ms if ending.handler_us else init_timeout_ms
-        facts = Facts(request_id, timeout_ms, init_timeout_ms, ending.exit_status)
+        run.begin()
+        facts = Facts(request_id, function.config.timeout_ms, ending.exit_status)
         error = None if ending.outcome is Outcome.OK else function_error(ending, facts)
         marks = (("checked", checked_ns), ("started", run.started_ns)) if request.timeline else None
         report = self._report(request_id, prepared, done, accepted_ns, marks)

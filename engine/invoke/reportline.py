@@ -13,6 +13,7 @@ from types import MappingProxyType
 from engine.invoke.documents import timed_out
 from engine.model.invocation import Report
 from engine.model.outcome import Outcome
+from engine.sandbox.api import Ending
 
 ERROR_TYPE_LIMIT = 128
 
@@ -24,12 +25,27 @@ _STATUS: Mapping[Outcome, str] = MappingProxyType(
         Outcome.OUT_OF_MEMORY: "Status: error\tError Type: Runtime.OutOfMemory",
     }
 )
-"""Which endings a REPORT line names. An exception in the handler is not one of them."""
+"""Which endings a REPORT or INIT_REPORT line names. An exception in the handler is not one of them."""
 
 
 def billed_ms(init_us: int, handler_us: int) -> int:
-    """Init and handler together, rounded up to the next millisecond. Init is billed."""
+    """Init and handler together, rounded up to the next millisecond. Init is billed; one that failed is not, but its
+    second try is, within the handler's time (measured at bitesizedserverless.com/bite/
+    when-is-the-lambda-init-phase-free-and-when-is-it-billed)."""
     return -(-(init_us + handler_us) // 1000)
+
+
+def init_start_line(runtime_version: str, runtime_version_arn: str) -> str:
+    """Before the first line of module code."""
+    return f"INIT_START Runtime Version: {runtime_version}\tRuntime Version ARN: {runtime_version_arn}"
+
+
+def init_report_line(failure: Ending, phase: str) -> str:
+    """After the last line of module code, where it failed. `phase`: "init", or "invoke" for the second try."""
+    error_type = "" if failure.error is None else failure.error.type
+    took_us = failure.init_us or failure.handler_us
+    status = _status(failure.outcome, error_type)
+    return f"INIT_REPORT Init Duration: {took_us / 1000:.2f} ms\tPhase: {phase}\t{status}"
 
 
 def start_line(request_id: str, version: str) -> str:
@@ -53,10 +69,14 @@ def report_line(report: Report, error_type: str = "") -> str:
     ]
     if report.init_us:
         fields.append(f"Init Duration: {report.init_us / 1000:.2f} ms")
-    # A function may name its errors as it likes; a REPORT stays one line. Without a status AWS ends it in a tab.
-    named = " ".join(error_type.split())[:ERROR_TYPE_LIMIT]
-    fields.append(_STATUS.get(report.outcome, "").format(error_type=named))
+    fields.append(_status(report.outcome, error_type))  # without a status AWS ends it in a tab
     return "\t".join(fields)
+
+
+def _status(outcome: Outcome, error_type: str) -> str:
+    # A function may name its errors as it likes; a REPORT stays one line.
+    named = " ".join(error_type.split())[:ERROR_TYPE_LIMIT]
+    return _STATUS.get(outcome, "").format(error_type=named)
 
 
 def timeout_line(request_id: str, timeout_ms: int, wall_ns: int) -> str:

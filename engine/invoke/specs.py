@@ -6,24 +6,31 @@ etag that was asked for; the warm path neither builds an environment nor looks f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 
+from engine.invoke.reportline import init_start_line
 from engine.model.function import Function
 from engine.model.names import FunctionRef, function_arn
 from engine.registry.api import CodeStore
 from engine.runtimes.environment import function_environment
+from engine.runtimes.versions import runtime_version, runtime_version_arn
 from engine.sandbox.api import SandboxSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A function ready to be invoked. `arn` is the unqualified one."""
+    """A function ready to be invoked. `arn` is the unqualified one, `init_start` the log line before its init phase."""
 
     function: Function
     spec: SandboxSpec
     arn: str
+    init_start: str
+
+
+NO_VERSIONS: Mapping[str, str] = MappingProxyType({})
 
 
 class Specs:
@@ -36,6 +43,7 @@ class Specs:
         region: str,
         account: str,
         init_timeout_ms: int = 10_000,
+        python_versions: Mapping[str, str] = NO_VERSIONS,
         wall_ns: Callable[[], int],
         new_uuid: Callable[[], str],
     ) -> None:
@@ -43,6 +51,7 @@ class Specs:
         self._region = region
         self._account = account
         self._init_timeout_ms = init_timeout_ms
+        self._python_versions = python_versions
         self._wall_ns = wall_ns
         self._new_uuid = new_uuid
         self._prepared: dict[str, dict[str, Prepared]] = {}
@@ -83,4 +92,6 @@ class Specs:
             egress=config.egress,
         )
         arn = function_arn(self._region, self._account, FunctionRef(function.name))
-        return Prepared(function, spec, arn)
+        version = runtime_version(config.runtime, self._python_versions.get(config.runtime, ""))
+        init_start = init_start_line(version, runtime_version_arn(self._region, version))
+        return Prepared(function, spec, arn, init_start)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 OLDEST, NEWEST = (3, 9), (3, 14)
 _ASK = (
-    'import sys; sys.stdout.write(\'["%d.%d", "%s", "%s"]\' % '
-    "(sys.version_info[0], sys.version_info[1], sys.base_prefix, sys.base_exec_prefix))"
+    'import sys; sys.stdout.write(\'["%d.%d.%d", "%s", "%s"]\' % '
+    "(sys.version_info[:3] + (sys.base_prefix, sys.base_exec_prefix)))"
 )
 _ANSWER_WITHIN_S = 10
 
@@ -29,6 +29,7 @@ class Interpreter:
     runtime: str  # such as "python3.11"
     path: str  # the executable
     prefixes: tuple[str, ...]  # folders that it needs to see: its standard library
+    version: str = ""  # in full, such as "3.11.2"
 
 
 def ask(path: str) -> Interpreter | None:
@@ -43,12 +44,13 @@ def ask(path: str) -> Interpreter | None:
             check=True,
         )
         version, *prefixes = json.loads(answer.stdout)
-        major, minor = (int(part) for part in version.split("."))
+        major, minor, _ = (int(part) for part in version.split("."))
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     if not OLDEST <= (major, minor) <= NEWEST:
         return None
-    return Interpreter(f"python{version}", os.path.realpath(path), tuple(dict.fromkeys(prefixes)))
+    folders = tuple(dict.fromkeys(prefixes))
+    return Interpreter(f"python{major}.{minor}", os.path.realpath(path), folders, version)
 
 
 def find_interpreters(named: Iterable[str], search: str) -> Mapping[str, Interpreter]:

@@ -4,6 +4,7 @@ Theory of operation: a Pool starts a Sandbox for a SandboxSpec; the sandbox runs
 after the function's init phase; each run ends in an Ending. The guarantees that every implementation gives:
 
 * `run` never overlaps with itself, and always ends: by its own clock if by nothing else.
+* The first run tells its sink how the init phase ended, before the handler is called or the run ends.
 * Once an Ending has `reusable=False`, or `kill` was called, the sandbox runs nothing more.
 * After `close` returns, nothing of the sandbox is left: processes, mounts, cgroups, files.
 * What a sandbox sends is hostile: it decides its own Ending and nobody else's.
@@ -39,7 +40,7 @@ class SandboxSpec:
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One event for a sandbox. `deadline` is counted from the moment the handler is called."""
+    """One event for a sandbox. Its timeout is counted from the moment the handler is called."""
 
     request_id: str
     payload: bytes  # JSON text
@@ -47,6 +48,7 @@ class Event(msgspec.Struct, frozen=True):
     function_arn: str
     client_context: bytes = b""  # JSON
     trace_id: str = ""
+    covers_init: bool = False  # the timeout covers the init phase as well, which has no clock of its own then
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -57,8 +59,8 @@ class Ending(msgspec.Struct, frozen=True):
     payload: bytes = b""
     error: FunctionError | None = None
     start_us: int = 0  # from the decision to start until the guest was there; 0 when warm
-    init_us: int = 0  # 0 when warm
-    handler_us: int = 0
+    init_us: int = 0  # 0 when warm, and where the event covers it
+    handler_us: int = 0  # with the init phase where the event covers it
     peak_memory_bytes: int = 0
     cpu_us: int = 0
     tmp_written_bytes: int = 0
@@ -66,6 +68,7 @@ class Ending(msgspec.Struct, frozen=True):
     network_out_bytes: int = 0
     timeline: tuple[tuple[str, int], ...] = ()  # (phase, time.monotonic_ns() at that moment)
     exit_status: str = ""  # of EXITED: "exit status 1", "signal: killed"; "" for exit 0
+    init_failed: bool = False  # by the function's own doing, so that its handler was never called
 
 
 class RunSink(Protocol):
@@ -73,6 +76,9 @@ class RunSink(Protocol):
 
     def started(self, kind: StartKind) -> None:
         """A sandbox has the event."""
+
+    def initialized(self, failure: Ending | None) -> None:
+        """The init phase is over: the handler is called next, or the run ends in `failure`. Never of a warm one."""
 
     def output(self, data: bytes) -> None:
         """Raw bytes that the function wrote to its stdout or stderr, in order, in pieces of any size."""

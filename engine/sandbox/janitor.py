@@ -10,6 +10,7 @@ a bounded time. The threads are daemons: one that the kernel holds does not keep
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 import threading
@@ -129,3 +130,16 @@ class Janitor:
                 return False
             removal.steps.pop()
         return True
+
+
+def tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    """Set `future`, from another thread; nobody hears it once the loop is closed."""
+
+    def set_it() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    try:
+        loop.call_soon_threadsafe(set_it)
+    except RuntimeError:
+        pass

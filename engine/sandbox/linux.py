@@ -2,8 +2,10 @@
 
 Three descriptors tell what happens, all on the event loop: the guest's frames (control), what it wrote (log), and the
 end of its process 1 (pidfd), after which the kernel has killed everything else of it. A run ends by a RESULT or ERROR
-frame, or by the end of the process, and the clock ends the process. What is enforced is written by the engine and read
-by the kernel; nothing the guest says changes a limit.
+frame, or by the end of the process, and the clock ends the process. The init phase has a clock of its own, unless the
+event covers it: then it runs on the handler's clock and with the handler's CPU, so that module code cannot have more
+than was bought for up to 15 minutes. What is enforced is written by the engine and read by the kernel; nothing the
+guest says changes a limit.
 """
 
 from __future__ import annotations
@@ -25,12 +27,13 @@ from engine.model.outcome import Outcome, StartKind
 from engine.sandbox import box
 from engine.sandbox.api import Ending, Event, RunSink, SandboxSpec
 from engine.sandbox.counts import Counts, Happening
-from engine.sandbox.janitor import Janitor
+from engine.sandbox.cpu import CpuRules
+from engine.sandbox.janitor import Janitor, tell
 from engine.sandbox.lifecycle import Lifecycle, MoveListener, SandboxState
 from engine.sandbox.link import GuestLink, ProtocolError
 from engine.sandbox.messages import event_frame, function_error, spec_frame, too_large
 from engine.sandbox.meter import Meter
-from engine.sandbox.parts import CPU_PERIOD_US, Parts, cpu_quota_us, exit_status, read_report
+from engine.sandbox.parts import Parts, exit_status, read_report
 
 GUEST_LIMITS = {
     wire.HELLO: 0,
@@ -61,7 +64,7 @@ class LinuxSandbox:
         kind: StartKind,
         started_ns: int,
         cpu_us: int,
-        init_full_cpu: bool,
+        cpu: CpuRules,
         janitor: Janitor,
         counts: Counts,
         on_closed: Callable[[], None],
@@ -74,13 +77,14 @@ class LinuxSandbox:
         self._counts = counts
         self._on_closed = on_closed
         self._life = Lifecycle()
-        self._quota_us = cpu_quota_us(spec.memory_mb)
-        self._quota_pending = init_full_cpu and self._quota_us < CPU_PERIOD_US
+        self._quota_us = cpu.serving_us(spec.memory_mb)
+        self._quota_pending = cpu.starting_us(spec.memory_mb) != self._quota_us
         self._started_ns = started_ns
         self._forked_ns = time.monotonic_ns()
         # The guest of one that was parked is there already.
         self._hello_ns = self._forked_ns if kind is StartKind.PARKED else 0
         self._served = False
+        self._initialized = self._init_told = False
         self._sink: RunSink | None = None
         self._run: asyncio.Future[Ending] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -156,9 +160,11 @@ class LinuxSandbox:
             if self._life.state is SandboxState.STARTING:
                 self._life.move(SandboxState.READY)
             self._life.move(SandboxState.INITIALIZING)
-            kind, timeout_ms = self.kind, self._spec.init_timeout_ms
+            kind, timeout_ms = self.kind, self._init_timeout_ms(event)
             frame = spec_frame(self._spec) + frame
         try:
+            if event.covers_init:
+                self._end_of_init_cpu()
             if not self._link.send(frame):
                 if not self._hello_ns:
                     # Its set-up failed: the end of its process says how.
@@ -233,7 +239,10 @@ class LinuxSandbox:
             self._start_us = (self._hello_ns - self._started_ns) // 1000
             self._marks.append(("booted", self._hello_ns))
             if self._life.state is SandboxState.INITIALIZING:
-                self._set_clock(self._spec.init_timeout_ms)  # the engine's own part is not the function's time
+                assert self._event is not None
+                # The engine's own part is not the function's time.
+                self._began_ns = self._hello_ns
+                self._set_clock(self._init_timeout_ms(self._event))
             return
         if self._run is None or self._run.done():
             raise ProtocolError(f"a frame of kind {kind} between two events")
@@ -241,7 +250,7 @@ class LinuxSandbox:
             if kind == wire.READY:
                 return self._on_ready()
             if kind == wire.INIT_ERROR:
-                self._init_us = self._since_began(from_hello=True)
+                self._drain_log()
                 self._life.move(SandboxState.ENDED)
                 return self._finish(Outcome.INIT_ERROR, error=function_error(body))
         elif kind == wire.RESULT:
@@ -260,13 +269,30 @@ class LinuxSandbox:
 
     def _on_ready(self) -> None:
         assert self._event is not None
-        self._init_us = self._since_began(from_hello=True)
+        now = time.monotonic_ns()
+        self._drain_log()  # the end of the init phase is marked in it
+        self._end_of_init_cpu()
+        self._life.move(SandboxState.RUNNING)
+        self._initialized = True
+        self._marks.append(("initialized", now))
+        if not self._event.covers_init:
+            self._init_us = (now - self._began_ns) // 1000
+            self._began_ns = now
+            self._set_clock(self._event.timeout_ms)
+        self._tell_initialized()
+
+    def _tell_initialized(self) -> None:
+        if not self._init_told and self._sink is not None:
+            self._init_told = True
+            self._sink.initialized(None)
+
+    def _init_timeout_ms(self, event: Event) -> int:
+        return event.timeout_ms if event.covers_init else self._spec.init_timeout_ms
+
+    def _end_of_init_cpu(self) -> None:
         if self._quota_pending:
             self._parts.leaf.set_cpu(self._quota_us)
-        self._life.move(SandboxState.RUNNING)
-        self._began_ns = time.monotonic_ns()
-        self._marks.append(("initialized", self._began_ns))
-        self._set_clock(self._event.timeout_ms)
+            self._quota_pending = False
 
     def _set_clock(self, timeout_ms: int) -> None:
         if self._timer is not None:
@@ -310,9 +336,16 @@ class LinuxSandbox:
         if not data:
             self._loop.remove_reader(self._parts.log)
             return False
+        size = len(data)
         if self._sink is not None:
+            if not self._init_told:
+                before, mark, rest = data.partition(wire.INIT_END)  # written, and so read, in one piece
+                if mark:
+                    self._sink.output(before)
+                    self._tell_initialized()
+                    data = rest
             self._sink.output(data)
-        return len(data) == _LOG_READ_BYTES
+        return size == _LOG_READ_BYTES
 
     # How it ends
 
@@ -347,6 +380,8 @@ class LinuxSandbox:
             raise fault
         if not self._life.over:
             self._life.move(SandboxState.ENDED)
+        if self._killed_as is Outcome.TIMEOUT and not self._hello_ns:
+            raise SandboxFault("guest", 0, "the sandbox's guest did not come up in time", fix="try again")
         if self._killed_as is not None:
             self._finish(self._killed_as)
         elif os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and self._meter.ran_out_of_memory():
@@ -365,24 +400,22 @@ class LinuxSandbox:
             self._run.set_exception(fault or SandboxFault("run", 0, f"the engine failed: {error!r}"))
         self._end()
 
-    def _since_began(self, *, from_hello: bool = False) -> int:
-        began = max(self._began_ns, self._hello_ns) if from_hello else self._began_ns
-        return (time.monotonic_ns() - began) // 1000
-
     def _finish(
         self, outcome: Outcome, payload: bytes = b"", error: FunctionError | None = None, exit_text: str = ""
     ) -> None:
         if self._run is None or self._run.done():
             return
+        assert self._event is not None and self._sink is not None
         if outcome is Outcome.OUT_OF_MEMORY:
             self._counts.happened(Happening.OUT_OF_MEMORY)
         elif outcome is Outcome.TIMEOUT:
             self._counts.happened(Happening.TIMEOUT)
         now = time.monotonic_ns()
         self._marks.append(("answered", now))
-        in_init = outcome is Outcome.INIT_ERROR or (self._init_us == 0 and self._start_us > 0)
-        if in_init and outcome is not Outcome.INIT_ERROR:
-            self._init_us = self._since_began(from_hello=True)
+        took_us = (now - self._began_ns) // 1000
+        init_failed = not self._initialized and self._hello_ns > 0 and outcome is not Outcome.CANCELLED
+        if not self._initialized and not self._event.covers_init:
+            self._init_us, took_us = took_us, 0
         used = self._meter.read()
         if used.tmp_bytes and self._parts.tmp.disk_full():
             # Its own error, if it got one, is an input or output error, which says nothing of the reason.
@@ -396,7 +429,7 @@ class LinuxSandbox:
             error=error,
             start_us=self._start_us,
             init_us=self._init_us,
-            handler_us=0 if in_init else (now - self._began_ns) // 1000,
+            handler_us=took_us,
             peak_memory_bytes=used.peak_memory_bytes,
             cpu_us=used.cpu_us,
             tmp_written_bytes=used.tmp_bytes,
@@ -404,19 +437,9 @@ class LinuxSandbox:
             network_out_bytes=used.network_out_bytes,
             timeline=tuple(self._marks),
             exit_status=exit_text,
+            init_failed=init_failed,
         )
         self._start_us = self._init_us = 0
+        if init_failed:
+            self._sink.initialized(ending)
         self._run.set_result(ending)
-
-
-def tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-    """Set `future`, from another thread; nobody hears it once the loop is closed."""
-
-    def set_it() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    try:
-        loop.call_soon_threadsafe(set_it)
-    except RuntimeError:
-        pass

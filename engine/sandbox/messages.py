@@ -65,6 +65,8 @@ def _event_meta(event: Event) -> bytes:
         meta["client_context"] = event.client_context.decode()
     if event.trace_id:
         meta["trace_id"] = event.trace_id
+    if event.covers_init:
+        meta["covers_init"] = True
     return orjson.dumps(meta)
 
 

@@ -17,7 +17,8 @@ from engine.errors import SandboxFault
 from engine.guest import wire
 from engine.sandbox import box
 from engine.sandbox.api import SandboxSpec
-from engine.sandbox.parts import CPU_PERIOD_US, PIDS, Parts, cpu_quota_us, cpu_shares
+from engine.sandbox.cpu import CpuRules, cpu_shares
+from engine.sandbox.parts import PIDS, Parts
 
 TASK = b"/var/task"
 _PARKED_WITHIN_MS = 10_000
@@ -67,16 +68,15 @@ def wait_parked(parts: Parts) -> None:
     raise SandboxFault("park", 0, "the sandbox ended before its guest was there", fix="run `cleave doctor`")
 
 
-def assign(parked: Parked, spec: SandboxSpec, *, init_full_cpu: bool) -> int:
+def assign(parked: Parked, spec: SandboxSpec, *, cpu: CpuRules) -> int:
     """Give it the limits and the code of `spec`, on a thread that is there for this alone. Returns the microseconds of
     CPU that it has used so far. Raises SandboxFault or HostUnfit; it is to be buried then. After the stage box.STRANDED
     the calling thread has to end."""
     leaf = parked.parts.leaf
     if spec.memory_mb != parked.memory_mb:
-        quota = cpu_quota_us(spec.memory_mb)
         leaf.relimit(
             memory_bytes=spec.memory_mb << 20,
-            cpu_quota_us=max(quota, CPU_PERIOD_US) if init_full_cpu else quota,
+            cpu_quota_us=cpu.starting_us(spec.memory_mb),
             cpu_shares=cpu_shares(spec.memory_mb),
             pids=PIDS,
         )

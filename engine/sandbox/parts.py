@@ -14,32 +14,21 @@ from functools import partial
 from typing import Self
 
 from engine.errors import EngineError, SandboxFault
-from engine.model.function import MEMORY_MB_PER_VCPU
 from engine.sandbox import box
 from engine.sandbox.api import SandboxSpec
 from engine.sandbox.counts import Counts, Resource
+from engine.sandbox.cpu import CpuRules, cpu_shares
 from engine.sandbox.janitor import Janitor, Step
 from engine.sandbox.link import Ends
 from engine.sandbox.network import Network, SandboxNetwork
 from engine.sandbox.scratch import ScratchPool, Tmp
 from engine.zygote.host import Zygote
 
-CPU_PERIOD_US = 100_000
 PIDS = 1_024
 """Processes and threads together, as on AWS Lambda."""
 OPEN_FILES = 1_024
 _FORK_WITHIN_MS = 5_000
 _DEAD_WITHIN_MS = 5_000
-
-
-def cpu_quota_us(memory_mb: int) -> int:
-    """CPU time in each 100 ms that a tier buys: 1,769 MB is one vCPU."""
-    return max(1_000, memory_mb * CPU_PERIOD_US // MEMORY_MB_PER_VCPU)
-
-
-def cpu_shares(memory_mb: int) -> int:
-    """Weight against neighbours when the CPUs are full, in cgroup v1's unit."""
-    return max(2, memory_mb * 1_024 // MEMORY_MB_PER_VCPU)
 
 
 @dataclass(slots=True)
@@ -151,13 +140,13 @@ def build(
     network: Network,
     janitor: Janitor,
     counts: Counts,
-    init_full_cpu: bool,
+    cpu: CpuRules,
 ) -> Parts:
     """Start a sandbox; one without a code path parks (engine/sandbox/parking.py). Raises SandboxFault with the step,
     HostUnfit for a limit that the host cannot enforce."""
     try:
         with _Making(janitor) as making:
-            return _build(making, spec, name, uid, host, zygote, scratch, network, counts, init_full_cpu)
+            return _build(making, spec, name, uid, host, zygote, scratch, network, counts, cpu)
     except OSError as error:
         fix = "raise the engine's limit of open files" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
         raise SandboxFault("descriptors", error.errno or 0, f"cannot make them: {error.strerror}", fix=fix) from error
@@ -173,13 +162,12 @@ def _build(
     scratch: ScratchPool,
     network: Network,
     counts: Counts,
-    init_full_cpu: bool,
+    cpu: CpuRules,
 ) -> Parts:
-    quota = cpu_quota_us(spec.memory_mb)
     leaf = host.leaf(
         name,
         memory_bytes=spec.memory_mb << 20,
-        cpu_quota_us=max(quota, CPU_PERIOD_US) if init_full_cpu else quota,
+        cpu_quota_us=cpu.starting_us(spec.memory_mb),
         cpu_shares=cpu_shares(spec.memory_mb),
         pids=PIDS,
     )

@@ -25,9 +25,10 @@ from engine.runtimes.interpreters import Interpreter
 from engine.sandbox import box, parts
 from engine.sandbox.api import SandboxSpec
 from engine.sandbox.counts import Counts, Happening, Resource
+from engine.sandbox.cpu import AS_LAMBDA, CpuRules
 from engine.sandbox.demand import ParkSettings
-from engine.sandbox.janitor import Janitor
-from engine.sandbox.linux import LinuxSandbox, tell
+from engine.sandbox.janitor import Janitor, tell
+from engine.sandbox.linux import LinuxSandbox
 from engine.sandbox.network import Network, NetworkSettings
 from engine.sandbox.network_pool import NetworkCounts
 from engine.sandbox.parked_pool import ParkedPool
@@ -70,7 +71,7 @@ class LinuxPool:
         tmp_reserve: bool = False,
         accept_weaker: Collection[str] = (),
         janitors: int = 4,
-        init_full_cpu: bool = True,
+        cpu: CpuRules = AS_LAMBDA,
         network: NetworkSettings | None = None,
         park: ParkSettings | None = None,
         own_process: bool = False,
@@ -83,7 +84,7 @@ class LinuxPool:
         self._uid_count = uid_count
         self._free_uids: list[int] = []
         self._next_uid = itertools.count()
-        self._init_full_cpu = init_full_cpu
+        self._cpu = cpu
         self._names = itertools.count(1)
         self._zygotes: dict[str, Zygote] = {}
         self._starting: set[Zygote] = set()
@@ -214,7 +215,7 @@ class LinuxPool:
                 kind=made.kind,
                 started_ns=started_ns,
                 cpu_us=made.cpu_us,
-                init_full_cpu=self._init_full_cpu,
+                cpu=self._cpu,
                 janitor=self._janitor,
                 counts=self._counts,
                 on_closed=partial(self._gone, made.slot),
@@ -260,7 +261,7 @@ class LinuxPool:
     def _assign_here(self, parked: Parked, spec: SandboxSpec) -> _Made | None:
         """Assign on this thread, some 0.1 ms: waking another and being woken by it costs more."""
         try:
-            return self._assigned(parked, assign(parked, spec, init_full_cpu=self._init_full_cpu))
+            return self._assigned(parked, assign(parked, spec, cpu=self._cpu))
         except EngineError as error:
             if isinstance(error, SandboxFault) and error.stage == box.STRANDED:
                 os.abort()  # the engine would go on with a sandbox's view of the host's files
@@ -271,7 +272,7 @@ class LinuxPool:
         """From one that was parked, else by a fork."""
         made = None
         if parked is not None:
-            do = partial(assign, parked, spec, init_full_cpu=self._init_full_cpu)
+            do = partial(assign, parked, spec, cpu=self._cpu)
             try:
                 made = self._assigned(parked, await asyncio.get_running_loop().run_in_executor(self._assigners, do))
             except EngineError as error:
@@ -332,7 +333,7 @@ class LinuxPool:
                     network=self._network,
                     janitor=self._janitor,
                     counts=self._counts,
-                    init_full_cpu=self._init_full_cpu,
+                    cpu=self._cpu,
                 )
                 return await asyncio.get_running_loop().run_in_executor(builders, make)
             except SandboxFault as fault:

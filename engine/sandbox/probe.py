@@ -12,7 +12,7 @@ from pathlib import Path
 from engine.errors import EngineError
 from engine.model.host import Check
 from engine.runtimes.interpreters import Interpreter
-from engine.sandbox import box, network_firewalls, network_host, parts
+from engine.sandbox import box, cpu, network_firewalls, network_host, parts
 from engine.sandbox.network import NetworkSettings
 from engine.sandbox.scratch_choice import TmpBackend
 from engine.sandbox.scratch_probe import probe_tmp
@@ -66,8 +66,8 @@ def _cgroups() -> list[Check]:
             leaf = host.leaf(
                 "probe",
                 memory_bytes=_PROBE_MEMORY_MB << 20,
-                cpu_quota_us=parts.cpu_quota_us(_PROBE_MEMORY_MB),
-                cpu_shares=parts.cpu_shares(_PROBE_MEMORY_MB),
+                cpu_quota_us=cpu.cpu_quota_us(_PROBE_MEMORY_MB),
+                cpu_shares=cpu.cpu_shares(_PROBE_MEMORY_MB),
                 pids=parts.PIDS,
             )
             leaf.remove()

@@ -12,12 +12,16 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from engine.errors import SandboxFault
+from engine.model.invocation import FunctionError
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox.api import Ending, Event, RunSink, SandboxSpec
 from engine.sandbox.lifecycle import Lifecycle, SandboxState
 
 Script = Callable[[Event, RunSink], Awaitable[Ending | bytes]]
 """Answers an event: an Ending, or the payload of one that is OK. What it raises comes out of `run` as it is."""
+
+Init = Callable[[Event, RunSink], Awaitable[Ending | None]]
+"""The init phase: an Ending with `init_failed` where it fails."""
 
 START_US = 1_000
 INIT_US = 2_000
@@ -63,6 +67,24 @@ def ends(outcome: Outcome, *, reusable: bool = False, exit_status: str = "") -> 
     return script
 
 
+def fails_init(outcome: Outcome, error: FunctionError | None = None, exit_status: str = "") -> Init:
+    """An init phase that ends so at once."""
+
+    async def init(event: Event, sink: RunSink) -> Ending:
+        init_us, handler_us = (0, INIT_US) if event.covers_init else (INIT_US, 0)
+        return Ending(
+            outcome,
+            False,
+            error=error,
+            init_us=init_us,
+            handler_us=handler_us,
+            exit_status=exit_status,
+            init_failed=True,
+        )
+
+    return init
+
+
 def behind(gate: Gate, script: Script = echo) -> Script:
     """A script that waits at the gate before it does what `script` does."""
 
@@ -85,6 +107,7 @@ class StubSandbox:
         self._killed = False
         self.lifecycle = Lifecycle(SandboxState.READY)
         self.script = script
+        self.init: Init | None = None
         self.refusing = False  # the next run fails before it has the event, as a broken socket would
         self.close_gate: Gate | None = None
         self.runs: list[str] = []  # request ids it was given
@@ -122,6 +145,11 @@ class StubSandbox:
         try:
             sink.started(self._kind if first else StartKind.WARM)
             async with asyncio.timeout(event.timeout_ms / 1000) as self._scope:
+                if first:
+                    failure = None if self.init is None else await self.init(event, sink)
+                    sink.initialized(failure)
+                    if failure is not None:
+                        return self._ended(failure)
                 answer = await self.script(event, sink)
         except TimeoutError:
             if self._scope is None or not self._scope.expired():
@@ -139,8 +167,9 @@ class StubSandbox:
         if self._killed:
             return self._ended(Ending(Outcome.EXITED, False, exit_status="signal: killed"))
         if isinstance(answer, bytes):
-            cold = (START_US, INIT_US) if first else (0, 0)
-            answer = Ending(Outcome.OK, True, answer, None, *cold, handler_us=HANDLER_US, peak_memory_bytes=1 << 20)
+            cold = (START_US, 0 if event.covers_init else INIT_US) if first else (0, 0)
+            took_us = HANDLER_US + (INIT_US if first and event.covers_init else 0)
+            answer = Ending(Outcome.OK, True, answer, None, *cold, handler_us=took_us, peak_memory_bytes=1 << 20)
         return self._ended(answer)
 
     def die(self) -> None:
@@ -174,6 +203,7 @@ class StubPool:
 
     def __init__(self, script: Script = echo, *, kind: StartKind = StartKind.FORK) -> None:
         self.script = script
+        self.inits: list[Init | None] = []  # of the next sandboxes, in order; no more: the init phase does nothing
         self.kind = kind
         self.start_gate: Gate | None = None
         self.start_errors: list[Exception] = []  # raised by the next starts, in order
@@ -194,6 +224,7 @@ class StubPool:
         name = spec.key[0]
         self._starts[name] += 1
         sandbox = StubSandbox(f"{name}-{self._starts[name]}", spec, self.kind, self.script)
+        sandbox.init = self.inits.pop(0) if self.inits else None
         self.sandboxes.append(sandbox)
         return sandbox
 

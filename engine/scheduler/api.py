@@ -39,8 +39,9 @@ class Scheduler(Protocol):
     """Gives each event a sandbox of its own for as long as it runs."""
 
     async def run(self, work: Work, sink: RunSink) -> Done:
-        """Run it. Raises Throttled when no concurrency is free, Unavailable while draining, SandboxFault or HostUnfit
-        when no sandbox could be started. Cancelling the task kills the sandbox."""
+        """Run it; where its init phase fails, once more, with `event.covers_init`. Raises Throttled when no concurrency
+        is free, Unavailable while draining, SandboxFault or HostUnfit when no sandbox could be started. Cancelling the
+        task kills the sandbox."""
 
     def retire(self, function_name: str, keep_etag: str | None) -> None:
         """Stop what idles for other states of the function than `keep_etag` (None: all); what runs ends first."""

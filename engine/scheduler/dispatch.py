@@ -3,11 +3,14 @@
 Theory of operation: an event holds a lease (admission.py) for as long as `run` lasts, a sandbox holds a slot (slots.py)
 from the decision to start it until `close` returned. A sandbox is in one of three places: busy with one event, idle on
 the stack of its key (warm.py), or closing in a background task. Since there are at most as many leases as slots, an
-event without a warm sandbox finds a free slot, or an idle sandbox to evict, or one that is closing already.
+event without a warm sandbox finds a free slot, or an idle sandbox to evict, or one that is closing already. Where the
+function's init phase failed, the event gets a second sandbox under the same lease, in which the function's timeout
+covers the init phase: what AWS Lambda does (docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html).
 
 Leaves to others: what a sandbox is (engine.sandbox), what an event is worth (engine.invoke). Guarantees: a lease and
-a slot are given back exactly once on every path; every sandbox is closed exactly once; an event runs at most once,
-since another sandbox gets it only if the first one never had it; a warm start makes no task and takes no lock.
+a slot are given back exactly once on every path; every sandbox is closed exactly once; a handler is called at most once
+for an event, since another sandbox gets it only if the first one never had it or never came to its handler; a warm
+start makes no task and takes no lock.
 """
 
 from __future__ import annotations
@@ -16,10 +19,11 @@ import asyncio
 from collections.abc import Callable
 
 import structlog
+from msgspec.structs import replace
 
 from engine.errors import SandboxFault, Unavailable
 from engine.model.outcome import Outcome, StartKind
-from engine.sandbox.api import Ending, Pool, RunSink, SandboxSpec
+from engine.sandbox.api import Ending, Event, Pool, RunSink, SandboxSpec
 from engine.scheduler.admission import Admission
 from engine.scheduler.api import Counts, Done, Work
 from engine.scheduler.slots import Slots
@@ -39,13 +43,14 @@ _BY_KILL = frozenset({Outcome.EXITED, Outcome.CANCELLED, Outcome.ENGINE_FAULT})
 class _Watch:
     """Passes a run's sink on and remembers whether a sandbox had the event."""
 
-    __slots__ = ("_sink", "accepted", "chunk", "output")
+    __slots__ = ("_sink", "accepted", "chunk", "initialized", "output")
 
     def __init__(self, sink: RunSink) -> None:
         self._sink = sink
         self.accepted = False
         self.output: Callable[[bytes], None] = sink.output
         self.chunk: Callable[[bytes], None] = sink.chunk
+        self.initialized: Callable[[Ending | None], None] = sink.initialized
 
     def started(self, kind: StartKind) -> None:
         self.accepted = True
@@ -85,36 +90,50 @@ class LocalScheduler:
         lease = self._admission.admit()
         try:
             watch = _Watch(sink)
-            warm_tries = WARM_TRIES
-            fresh_tries = FRESH_TRIES
-            queue_us = 0
-            while True:
-                held = self._warm.take(work.spec.key) if warm_tries else None
-                if held is not None:
-                    warm_tries -= 1
-                    kind = StartKind.WARM
-                    self._busy.add(held)
-                else:
-                    fresh_tries -= 1
-                    held, kind, waited_us = await self._fresh(work.spec)
-                    queue_us += waited_us
-                sandbox = held.sandbox
-                assert sandbox is not None
-                try:
-                    ending = await sandbox.run(work.event, watch)
-                except BaseException as error:
-                    self._busy.discard(held)
-                    self._close(held)
-                    if held.killed and isinstance(error, SandboxFault):
-                        raise _killed() from error
-                    if watch.accepted or fresh_tries == 0 or not isinstance(error, SandboxFault):
-                        raise
-                    _log.warning("sandbox_refused_event", sandbox=sandbox.id, stage=error.stage, error=error.text)
-                    continue
-                self._settle(held, ending)
-                return Done(ending, kind, queue_us)
+            held, done = await self._run_once(work.spec, work.event, watch)
+            if done.ending.init_failed:
+                held, done = await self._init_again(work, watch, held, done)
+            self._settle(held, done.ending)
+            return done
         finally:
             lease.release()
+
+    async def _init_again(self, work: Work, watch: _Watch, failed: Held, first: Done) -> tuple[Held, Done]:
+        self._settle(failed, first.ending)
+        if failed.killed:
+            raise _killed()
+        watch.accepted = False
+        held, done = await self._run_once(work.spec, replace(work.event, covers_init=True), watch)
+        held.retired |= failed.retired
+        return held, replace(done, queue_us=first.queue_us + done.queue_us)
+
+    async def _run_once(self, spec: SandboxSpec, event: Event, watch: _Watch) -> tuple[Held, Done]:
+        """Run it in a sandbox that has the event; still busy, for the caller to settle."""
+        warm_tries = WARM_TRIES
+        fresh_tries = FRESH_TRIES
+        queue_us = 0
+        while True:
+            held = self._warm.take(spec.key) if warm_tries else None
+            if held is not None:
+                warm_tries -= 1
+                kind = StartKind.WARM
+                self._busy.add(held)
+            else:
+                fresh_tries -= 1
+                held, kind, waited_us = await self._fresh(spec)
+                queue_us += waited_us
+            sandbox = held.sandbox
+            assert sandbox is not None
+            try:
+                return held, Done(await sandbox.run(event, watch), kind, queue_us)
+            except BaseException as error:
+                self._busy.discard(held)
+                self._close(held)
+                if held.killed and isinstance(error, SandboxFault):
+                    raise _killed() from error
+                if watch.accepted or fresh_tries == 0 or not isinstance(error, SandboxFault):
+                    raise
+                _log.warning("sandbox_refused_event", sandbox=sandbox.id, stage=error.stage, error=error.text)
 
     def retire(self, function_name: str, keep_etag: str | None) -> None:
         """See Scheduler.retire."""

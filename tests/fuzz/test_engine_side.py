@@ -20,7 +20,9 @@ from engine.errors import SandboxFault
 from engine.guest import wire
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox import box
+from engine.sandbox.api import Ending
 from engine.sandbox.counts import Counts
+from engine.sandbox.cpu import CpuRules
 from engine.sandbox.janitor import Janitor
 from engine.sandbox.link import Ends, GuestLink, ProtocolError
 from engine.sandbox.linux import GUEST_LIMITS, LinuxSandbox
@@ -185,6 +187,7 @@ class Sink:
     """Where a run's output goes."""
 
     def started(self, kind: StartKind) -> None: ...
+    def initialized(self, failure: Ending | None) -> None: ...
     def output(self, data: bytes) -> None: ...
     def chunk(self, data: bytes) -> None: ...
 
@@ -214,7 +217,7 @@ async def sandbox_over(janitor: Janitor, counts: Counts, **replaced: Any) -> Asy
         kind=StartKind.FORK,
         cpu_us=0,
         started_ns=0,
-        init_full_cpu=False,
+        cpu=CpuRules(init_cpu=False),
         janitor=janitor,
         counts=counts,
         on_closed=lambda: None,

@@ -121,7 +121,7 @@ def test_an_undisturbed_guest_answers_every_event(server: subprocess.Popen[bytes
     streams = Streams(SEED)
     streams.chance = Undisturbed()
     ended = ask(server, b"".join(engines_frames(streams, tmp_path / "code")))
-    assert (ended["status"], ended["in_time"], ended["log"]) == (0, True, "")
+    assert (ended["status"], ended["in_time"], ended["log"]) == (0, True, wire.INIT_END.decode())
     frames, whole = parse(bytes.fromhex(ended["said"]), ANSWERS)
     assert frames == [(wire.READY, b""), (wire.RESULT, b'[{}, "r-0"]'), (wire.RESULT, b'[{}, "r-1"]')]
     assert whole

@@ -201,6 +201,11 @@ def ms(text: str) -> float:
     return float(text.removesuffix(" ms"))
 
 
+def init_reports(log: bytes) -> list[tuple[str, str]]:
+    """The phase and the status of each."""
+    return re.findall(r"^INIT_REPORT Init Duration: [\d.]+ ms\tPhase: (\w+)\tStatus: (.*)$", log.decode(), re.M)
+
+
 @pytest.mark.parametrize("name", ROWS)
 async def test_a_function_that_fails_is_told_as_aws_tells_it_and_the_next_call_is_served_at_once(
     running: Engine, door: str, name: str
@@ -219,6 +224,7 @@ async def test_a_function_that_fails_is_told_as_aws_tells_it_and_the_next_call_i
     assert answer.failed
     assert answer.json() == {key: filled(value, answer.request_id) for key, value in row.document.items()}
     check_report(row, answer)
+    assert init_reports(answer.log) == ([("init", row.status), ("invoke", row.status)] if row.module else [])
     assert bystander.json() == "here"
     assert again is None or again.json() == "good"
     assert took_s < SOON_S
@@ -241,7 +247,7 @@ def check_report(row: Row, answer: Answer) -> None:
     assert line["Memory Size"] == "256 MB"
     assert 0 < int(line["Max Memory Used"].removesuffix(" MB")) <= 256
     assert int(ms(line["Billed Duration"])) >= ms(line["Duration"])
-    assert log.count("REPORT ") == log.count("END RequestId") == 1
+    assert log.count("\nREPORT ") == log.count("END RequestId") == 1
     report = answer.report
     if report is None:
         return
@@ -250,8 +256,8 @@ def check_report(row: Row, answer: Answer) -> None:
     assert report.executed_version == "$LATEST"
     assert report.memory_mb == 256
     assert report.start_us > 0
-    assert report.init_us > 0
-    assert (report.handler_us > 0) != row.module, "an init phase that fails has no handler"
+    assert report.handler_us > 0
+    assert (report.init_us > 0) != row.module, "an init phase that failed is tried again on the handler's clock"
     assert report.billed_ms == -(-(report.init_us + report.handler_us) // 1000)
     assert report.total_us >= report.start_us + report.init_us + report.handler_us
     assert report.cpu_us > 0
@@ -262,21 +268,26 @@ def check_report(row: Row, answer: Answer) -> None:
         assert row.timeout_ms * 1000 <= report.handler_us < (row.timeout_ms + 1_000) * 1000
 
 
-async def test_an_init_phase_that_does_not_end_is_stopped_at_its_own_limit(tmp_path: Path) -> None:
+async def test_an_init_phase_that_does_not_end_is_stopped_at_its_own_limit_and_then_at_the_functions(
+    tmp_path: Path,
+) -> None:
     async with engine(tmp_path / "data", init_timeout_ms=300) as brief:
-        await brief.grpc.create("stuck", zip_of("while True: pass\n"), timeout_ms=60_000)
+        await brief.grpc.create("stuck", zip_of("while True: pass\n"), timeout_ms=1_000)
         for door in (brief.grpc, brief.http):
             answer = await door.invoke("stuck")
             assert answer.json() == {
                 "errorType": "Sandbox.Timedout",
-                "errorMessage": f"RequestId: {answer.request_id} Error: Task timed out after 0.30 seconds",
+                "errorMessage": f"RequestId: {answer.request_id} Error: Task timed out after 1.00 seconds",
             }
-            assert b"Status: timeout" in answer.log
-            assert b"Task timed out after 0.30 seconds" in answer.log
+            assert init_reports(answer.log) == [("init", "timeout"), ("invoke", "timeout")]
+            assert [line.split()[0] for line in answer.log.decode().splitlines()[2:]][::2] == ["START", "END"]
+            assert answer.log.endswith(b"Status: timeout\n")
             if answer.report is not None:
                 assert answer.report.outcome == pb.OUTCOME_TIMEOUT
-                assert answer.report.init_us >= 300_000
-                assert answer.report.handler_us == 0
+                assert answer.report.init_us == 0
+                assert answer.report.handler_us >= 1_000_000
+                assert answer.report.billed_ms == -(-answer.report.handler_us // 1000), "the first is not billed"
+                assert answer.report.total_us >= 1_300_000
 
 
 async def test_what_ended_a_function_is_in_its_log_before_its_report(running: Engine, door: str) -> None:

@@ -74,10 +74,11 @@ async def test_a_line_arrives_while_the_function_that_wrote_it_still_runs(runnin
     await let_go(running.instance)
     frames += await frames_of(stream)
     kinds = [frame.WhichOneof("frame") for frame in frames]
-    assert kinds == ["started", "log", "log", "log", "log", "chunk", "finished"]
+    assert kinds == ["started", "log", "log", "log", "log", "log", "chunk", "finished"]
     started, finished = frames[0].started, frames[-1].finished
     assert (started.start_kind, started.executed_version) == (pb.START_KIND_FORK, "$LATEST")
     texts = [frame.log.text.decode() for frame in frames if frame.HasField("log")]
+    assert texts.pop(0).startswith("INIT_START Runtime Version: python:3.")
     assert texts[:3] == [
         f"START RequestId: {started.request_id} Version: $LATEST",
         "before",
@@ -189,7 +190,7 @@ async def test_a_grpc_client_that_leaves_kills_the_sandbox_and_all_in_it(
         host = await running.grpc.counts()
         assert (host.sandboxes, host.concurrency) == (0, 0)
         lines = await log_of(running, "left")
-        assert [line.split(" ")[0] for line in lines] == ["START", "END"]
+        assert [line.split(" ")[0] for line in lines] == ["INIT_START", "START", "END"]
     finally:
         await own.close()
         await running.grpc.delete("left")
@@ -256,8 +257,8 @@ async def test_an_http_client_that_leaves_does_not_stop_the_function(running: En
 async def test_a_follower_of_a_log_sees_each_line_as_it_is_written(running: Engine, function: str) -> None:
     await running.grpc.invoke(function)
     call: Any = running.grpc.logs.TailLogs(logs_pb2.TailLogsRequest(name="functions/held", follow=True))
-    kept = [(await asyncio.wait_for(call.read(), 10)).line.text.split(b" ")[0] for _ in range(3)]
-    assert kept == [b"START", b"END", b"REPORT"]
+    kept = [(await asyncio.wait_for(call.read(), 10)).line.text.split(b" ")[0] for _ in range(4)]
+    assert kept == [b"INIT_START", b"START", b"END", b"REPORT"]
     under_way = asyncio.ensure_future(running.grpc.invoke(function, HELD))
     line = (await asyncio.wait_for(call.read(), 10)).line
     await held(running.instance, 1)

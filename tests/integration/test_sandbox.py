@@ -15,6 +15,7 @@ import pytest
 from engine.errors import InvalidArgument, SandboxFault
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox import box
+from engine.sandbox.api import Ending
 from engine.sandbox.pool import LinuxPool
 from tests.descriptors import left_open, opened
 from tests.sandboxes import RUNTIME, event, real_pool, run, run_once, spec, write_code
@@ -137,6 +138,7 @@ async def test_a_cancelled_run_kills_the_sandbox(pool: LinuxPool, tmp_path: Path
 
     class Sink:
         def started(self, kind: StartKind) -> None: ...
+        def initialized(self, failure: Ending | None) -> None: ...
         def chunk(self, data: bytes) -> None: ...
         def output(self, data: bytes) -> None:
             started.set()

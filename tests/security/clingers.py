@@ -1,4 +1,4 @@
-"""Handlers that do not want to end, for tests/security/test_time.py and figures.py."""
+"""Handlers that do not want to end, for tests/security/test_time.py."""
 
 from __future__ import annotations
 

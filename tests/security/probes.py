@@ -22,6 +22,7 @@ PRELUDE = """
 import ctypes, errno, fcntl, json, mmap, os, resource, select, signal, socket, stat, struct, subprocess, sys
 import threading, time
 libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long  # an address is one
 def call(name, *arguments):
     "0 or more, or the name of the error"
     result = getattr(libc, name)(*arguments)

@@ -1,5 +1,5 @@
-"""Outliving the timeout: at its deadline the whole tree is dead, whatever it does. How late it is, figures.py measures;
-here the margin is one that a busy machine keeps."""
+"""Outliving the timeout: at its deadline the whole tree is dead, whatever it does. How late it is, bench/ends.py
+measures; here the margin is one that a busy machine keeps."""
 
 from __future__ import annotations
 
@@ -61,12 +61,14 @@ async def test_what_dies_inside_would_live_outside() -> None:
         os.waitpid(first, 0)
         held = not select.select([out], [], [], 0.5)[0]
         for path in os.listdir("/proc"):
-            if path.isdigit() and os.getpgid(int(path)) == int(path) != os.getpid():
-                try:
+            if not path.isdigit():
+                continue
+            try:
+                if os.getpgid(int(path)) == int(path) != os.getpid():
                     if os.readlink(f"/proc/{path}/fd/{into}") == os.readlink(f"/proc/self/fd/{out}"):
                         os.kill(int(path), signal.SIGKILL)
-                except OSError:
-                    pass
+            except OSError:  # it has ended meanwhile
+                pass
         return held
     """
     assert outside(body) is True

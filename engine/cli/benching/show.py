@@ -12,6 +12,7 @@ HEAD = (
     *("ABOVE ECHO, P50", "IN ENGINE, P50"),
 )
 PARTS_HEAD = ("IN ENGINE, P50", "QUEUE", "START", "INIT", "HANDLER", "TOTAL", "OUTSIDE")
+ENDS_HEAD = ("AFTER ITS DEADLINE", "MB", "PROCESSES", "ENDS", "P50", "P99", "MAX")
 
 
 def print_text(result: dict[str, Any]) -> None:
@@ -52,13 +53,28 @@ def table(result: dict[str, Any]) -> list[Sequence[str]]:
             ms(row["engine_us"]["total"]["p50"]),
         )
         for row in result["rows"]
+        if "call_us" in row
     ]
 
 
 def parts(result: dict[str, Any]) -> list[Sequence[str]]:
     """Where the time went, by the engine's own report; outside is the rest of what the client saw."""
     names = ("queue", "start", "init", "handler", "total", "outside")
-    return [(row["name"], *(ms(row["engine_us"][name]["p50"]) for name in names)) for row in result["rows"]]
+    rows = (row for row in result["rows"] if "engine_us" in row)
+    return [(row["name"], *(ms(row["engine_us"][name]["p50"]) for name in names)) for row in rows]
+
+
+def ends(result: dict[str, Any]) -> list[Sequence[str]]:
+    """How late the last process of a sandbox was gone."""
+    return [
+        (
+            row["name"],
+            *(str(row[name]) for name in ("memory_mb", "processes", "ends")),
+            *(ms(row["late_us"][name]) for name in ("p50", "p99", "max")),
+        )
+        for row in result["rows"]
+        if "late_us" in row
+    ]
 
 
 def ms(microseconds: float) -> str:

@@ -12,7 +12,9 @@ import pytest
 
 from engine.model.outcome import Outcome
 from engine.sandbox import box
+from engine.sandbox.cpu import CpuRules
 from tests.hosts.guest.cgroups import Make, of_process
+from tests.integration.test_cpu_rules import NONE, in_each_phase
 from tests.sandboxes import real_pool, run, run_once, spec, write_code
 
 ABSENT = Path(__file__).with_name("absent.so")
@@ -56,6 +58,22 @@ def test_the_quota_is_lifted_and_set_again_with_its_burst(host: box.Host, leaf: 
         one.set_cpu(quota_us)
         assert knobs(host, one, "cpu.max", "cpu.max.burst") == {"cpu.max": told, "cpu.max.burst": str(quota_us)}
     one.remove()
+
+
+@pytest.mark.parametrize(
+    ("rules", "covers_init", "in_init", "serving"),
+    [
+        (CpuRules(), False, (100_000, 100_000, 100_000), (7_235, 100_000, 7_235)),
+        (CpuRules(), True, (7_235, 100_000, 7_235), (7_235, 100_000, 7_235)),
+        (CpuRules(init_cpu=False), False, (7_235, 100_000, 7_235), (7_235, 100_000, 7_235)),
+        (CpuRules(cpu_burst=True), False, (NONE, 100_000, 0), (NONE, 100_000, 0)),
+    ],
+)
+async def test_each_phase_has_the_quota_that_the_operator_decided(
+    tmp_path: Path, rules: CpuRules, covers_init: bool, in_init: tuple[int, ...], serving: tuple[int, ...]
+) -> None:
+    async with real_pool(tmp_path, cpu=rules) as pool:
+        assert await in_each_phase(pool, tmp_path, 128, covers_init=covers_init) == [in_init, serving]
 
 
 @pytest.mark.parametrize(

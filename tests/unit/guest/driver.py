@@ -225,7 +225,7 @@ class Guest:
     def _read_log(self) -> None:
         try:
             while piece := os.read(self._log_out, 1_048_576):
-                self.log += piece
+                self.log = (self.log + piece).replace(wire.INIT_END, b"")
         except BlockingIOError:
             pass
 

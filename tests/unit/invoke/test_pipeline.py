@@ -28,13 +28,16 @@ async def test_an_event_comes_back_with_a_report_and_the_log() -> None:
     assert report.executed_version == "$LATEST"
     assert report.total_us > 0
     assert report.timeline == ()
+    digest = house.lines()[0].rpartition(":")[2]
+    assert len(digest) == 64
     assert house.lines() == [
+        f"INIT_START Runtime Version: python:3.11.2\tRuntime Version ARN: arn:aws:lambda:us-east-1::runtime:{digest}",
         f"START RequestId: {REQUEST_ID} Version: $LATEST",
         f"END RequestId: {REQUEST_ID}",
         f"REPORT RequestId: {REQUEST_ID}\tDuration: 3.00 ms\tBilled Duration: 5 ms\tMemory Size: 128 MB\t"
         "Max Memory Used: 1 MB\tInit Duration: 2.00 ms\t",
     ]
-    assert done.log_tail.decode().splitlines() == house.lines()
+    assert done.log_tail.decode().splitlines() == house.lines()[1:], "AWS's tail begins after INIT_START"
     assert house.recorded == [report]
 
 
@@ -55,6 +58,7 @@ async def test_a_warm_invocation_has_no_init_in_its_report() -> None:
     report = (await house.pipeline.invoke(request())).report
     assert (report.start_kind, report.start_us, report.init_us, report.billed_ms) == (StartKind.WARM, 0, 0, 3)
     assert "Init Duration" not in house.lines()[-1]
+    assert [line.split()[0] for line in house.lines()[4:]] == ["START", "END", "REPORT"]
 
 
 async def test_the_front_hears_of_the_start_before_anything_else_and_of_the_rest_in_order() -> None:
@@ -64,9 +68,10 @@ async def test_the_front_hears_of_the_start_before_anything_else_and_of_the_rest
         sink.output(b"o\nthree")
         return b"null"
 
-    front = Front()
-    await House(script).pipeline.invoke(request(), front)
-    assert front.seen[:6] == [
+    front, house = Front(), House(script)
+    await house.pipeline.invoke(request(), front)
+    assert front.seen[1][1] == house.lines()[0]
+    assert front.seen[:1] + front.seen[2:7] == [
         ("started", (REQUEST_ID, "$LATEST", StartKind.FORK)),
         ("log", f"START RequestId: {REQUEST_ID} Version: $LATEST"),
         ("log", "one"),
@@ -74,7 +79,7 @@ async def test_the_front_hears_of_the_start_before_anything_else_and_of_the_rest
         ("log", "two"),
         ("log", "three"),
     ]
-    assert [kind for kind, _ in front.seen[6:]] == ["log", "log"]
+    assert [kind for kind, _ in front.seen[7:]] == ["log", "log"]
 
 
 async def test_the_sandbox_gets_what_the_function_is() -> None:
@@ -114,7 +119,7 @@ async def test_a_function_that_writes_much_and_returns_has_all_of_it_in_the_log_
 
     house = House(script)
     await house.pipeline.invoke(request())
-    assert house.lines()[1:-2] == [str(number) for number in range(5_000)]
+    assert house.lines()[2:-2] == [str(number) for number in range(5_000)]
 
 
 def test_what_is_prepared_belongs_to_the_state_asked_for() -> None:
@@ -177,7 +182,7 @@ async def test_the_log_of_an_updated_function_stays() -> None:
     house.registry.put(function(etag="2"))
     gate.open()
     await run
-    assert len(house.lines()) == 3
+    assert len(house.lines()) == 4
 
 
 async def test_a_delete_ends_the_sandboxes_and_forgets_the_log() -> None:
@@ -193,6 +198,6 @@ async def test_a_delete_ends_the_sandboxes_and_forgets_the_log() -> None:
 async def test_when_nobody_wants_the_tail_the_answer_comes_first_and_the_last_lines_follow_at_once() -> None:
     house = House()
     await house.pipeline.invoke(replace(request(), log_tail=False))
-    assert [line.split()[0] for line in house.lines()] == ["START"]
+    assert [line.split()[0] for line in house.lines()] == ["INIT_START", "START"]
     await asyncio.sleep(0)
-    assert [line.split()[0] for line in house.lines()] == ["START", "END", "REPORT"]
+    assert [line.split()[0] for line in house.lines()] == ["INIT_START", "START", "END", "REPORT"]

@@ -80,4 +80,4 @@ async def test_a_throttle_comes_out_and_nothing_is_logged() -> None:
         await house.pipeline.invoke(request(request_id=""))
     gate.open()
     await run
-    assert len(house.lines()) == 3
+    assert len(house.lines()) == 4

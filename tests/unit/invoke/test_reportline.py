@@ -7,8 +7,16 @@ import re
 import pytest
 
 from engine.invoke.documents import MESSAGES, Facts, function_error
-from engine.invoke.reportline import billed_ms, end_line, report_line, start_line, timeout_line
-from engine.model.invocation import Report
+from engine.invoke.reportline import (
+    billed_ms,
+    end_line,
+    init_report_line,
+    init_start_line,
+    report_line,
+    start_line,
+    timeout_line,
+)
+from engine.model.invocation import FunctionError, Report
 from engine.model.outcome import FUNCTION_FAILED, Outcome, StartKind
 from engine.sandbox.api import Ending
 
@@ -50,9 +58,25 @@ def test_start_end_and_timeout_read_as_awss() -> None:
     assert timeout_line("id", 1_500, 1_000_000_000) == "1970-01-01T00:00:01.000Z id Task timed out after 1.50 seconds"
 
 
+def test_an_init_phase_reads_as_awss() -> None:
+    assert (
+        init_start_line("python:3.11.2", "arn:aws:lambda:us-east-1::runtime:ab")
+        == "INIT_START Runtime Version: python:3.11.2\tRuntime Version ARN: arn:aws:lambda:us-east-1::runtime:ab"
+    )
+    timed_out = Ending(Outcome.TIMEOUT, False, init_us=10_008_250, init_failed=True)
+    assert init_report_line(timed_out, "init") == "INIT_REPORT Init Duration: 10008.25 ms\tPhase: init\tStatus: timeout"
+    covered = Ending(Outcome.EXITED, False, handler_us=4_870, init_failed=True)
+    assert (
+        init_report_line(covered, "invoke")
+        == "INIT_REPORT Init Duration: 4.87 ms\tPhase: invoke\tStatus: error\tError Type: Runtime.ExitError"
+    )
+    raised = Ending(Outcome.INIT_ERROR, False, error=FunctionError("Key\nError", b"{}"), init_us=1, init_failed=True)
+    assert init_report_line(raised, "init").endswith("\tStatus: error\tError Type: Key Error")
+
+
 def test_every_failure_of_a_function_has_a_document() -> None:
     assert set(MESSAGES) == FUNCTION_FAILED
     for outcome in FUNCTION_FAILED:
-        error = function_error(Ending(outcome, False), Facts("id", 3_000, 10_000))
+        error = function_error(Ending(outcome, False), Facts("id", 3_000))
         assert error.type
         assert error.document.startswith(b'{"errorType":"')

@@ -119,6 +119,7 @@ class House:
             self.logs,
             region="us-east-1",
             account="000000000000",
+            python_versions={"python3.11": "3.11.2"},
             wall_ns=lambda: WALL_NS,
             new_uuid=self.new_uuid,
             authorize=authorize,

@@ -8,7 +8,7 @@ import pytest
 
 from engine.errors import SandboxFault
 from engine.model.outcome import Outcome, StartKind
-from engine.sandbox.api import Event, Pool, RunSink, Sandbox, SandboxSpec
+from engine.sandbox.api import Ending, Event, Pool, RunSink, Sandbox, SandboxSpec
 from engine.sandbox.lifecycle import SandboxState
 from engine.sandbox.stub import Gate, Script, StubPool, StubSandbox, behind, echo
 
@@ -17,6 +17,8 @@ SPEC = SandboxSpec(("f", "$LATEST", "1"), "python3.11", "app.handler", "/nowhere
 
 class Nobody:
     def started(self, kind: StartKind) -> None: ...
+
+    def initialized(self, failure: Ending | None) -> None: ...
 
     def output(self, data: bytes) -> None: ...
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 
 from engine.model.outcome import StartKind
-from engine.sandbox.api import Event, Pool, SandboxSpec
+from engine.sandbox.api import Ending, Event, Pool, SandboxSpec
 from engine.scheduler.api import Work
 from engine.scheduler.dispatch import LocalScheduler
 
@@ -18,11 +18,15 @@ class Notes:
 
     def __init__(self) -> None:
         self.kinds: list[StartKind] = []
+        self.inits: list[Ending | None] = []
         self.written = b""
         self.chunks: list[bytes] = []
 
     def started(self, kind: StartKind) -> None:
         self.kinds.append(kind)
+
+    def initialized(self, failure: Ending | None) -> None:
+        self.inits.append(failure)
 
     def output(self, data: bytes) -> None:
         self.written += data
