@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from engine.errors import EngineError
@@ -19,6 +20,9 @@ from engine.sandbox.scratch_probe import probe_tmp
 
 _PROBE_MEMORY_MB = 128
 _AS_ROOT = "run the engine as root"
+_LANDLOCK_USED = 2
+_LANDLOCK_WHOLE = 6
+"""Versions: the first that is used at all, and the first that has all that is used of it (native/box/landlock.c)."""
 
 
 def probe_host(
@@ -44,7 +48,7 @@ def probe_host(
             reserve=tmp_reserve,
             max_sandboxes=max_sandboxes,
         ),
-        _root("isolation", "namespaces: pid, mount, ipc, uts, network, cgroup", _namespaces),
+        _isolation(),
         _network(network or NetworkSettings()),
         _root("privileges", "unprivileged user, no capabilities, no_new_privs", lambda: None),
         _seccomp(),
@@ -108,6 +112,21 @@ def _network(settings: NetworkSettings) -> Check:
         detail = f"{chains} drops what is forwarded: without a rule there, egress ends there"
         return Check("network", True, mechanism, detail, "; ".join(firewall.fix for firewall in dropping))
     return Check("network", True, mechanism, "internet reaches public addresses only, never the host or a neighbour")
+
+
+def _isolation() -> Check:
+    """Namespaces, and Landlock as a further wall: a kernel that has none of it fails no limit, which is said."""
+    version = box.landlock_version()
+    mechanism = "namespaces: pid, mount, ipc, uts, network, cgroup"
+    if version >= _LANDLOCK_USED:
+        mechanism += f"; Landlock {version}"
+    check = _root("isolation", mechanism, _namespaces)
+    if not check.enforced or version >= _LANDLOCK_WHOLE:
+        return check
+    if version < _LANDLOCK_USED:
+        told = "no Landlock: mounts, modes and namespaces stand alone"
+        return replace(check, detail=told, fix="use Linux 5.19 or later with lsm=landlock")
+    return replace(check, detail="this Landlock knows no scopes: namespaces alone keep signals and sockets in")
 
 
 def _namespaces() -> str | None:

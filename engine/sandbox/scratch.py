@@ -15,6 +15,7 @@ from engine.errors import EngineError
 from engine.sandbox import box
 from engine.sandbox.counts import Counts, Resource
 from engine.sandbox.scratch_backends import Backend
+from engine.sandbox.scratch_resting import Resting
 
 _SIZES = 4
 """Of how many sizes as many as wanted may wait."""
@@ -84,6 +85,7 @@ class ScratchPool:
         self._submit = submit
         self._lock = threading.Lock()
         self._ready: OrderedDict[int, deque[box.Scratch]] = OrderedDict()  # the size taken last is the last
+        self._resting = Resting(_SIZES * target)
         self._closed = False
 
     @property
@@ -105,6 +107,12 @@ class ScratchPool:
             self._ready.move_to_end(size_mb)
             scratch = waiting.pop() if waiting else None  # the one used last: the kernel has it at hand
             short = len(waiting) < self._low
+            resting = len(self._resting)
+        if scratch is None and resting:
+            self._wake()
+            with self._lock:
+                waiting = self._ready.setdefault(size_mb, deque())
+                scratch = waiting.pop() if waiting else None
         if short and self._backend.costs:
             self._submit(lambda: self.fill(size_mb, 1))
         return Tmp(scratch or self._make(size_mb), size_mb, self._backend, self._give_back)
@@ -123,6 +131,7 @@ class ScratchPool:
 
     def fill(self, size_mb: int, count: int) -> None:
         """Make up to `count` more ahead of need; what cannot be made is left for `take` to complain of."""
+        self._wake()
         for _ in range(count):
             with self._lock:
                 if self._closed or len(self._ready.get(size_mb, ())) >= self._target:
@@ -139,7 +148,7 @@ class ScratchPool:
             self._closed = True
             waiting = [scratch for ready in self._ready.values() for scratch in ready]
             self._ready.clear()
-        for scratch in waiting:
+        for scratch in [*waiting, *self._resting.clear()]:
             self._remove(scratch)
 
     def _make(self, size_mb: int) -> box.Scratch:
@@ -154,10 +163,25 @@ class ScratchPool:
     def _give_back(self, scratch: box.Scratch, size_mb: int, use_again: bool) -> None:
         with self._lock:
             wanted = use_again and not self._closed and len(self._ready.get(size_mb, ())) < self._target
-        if wanted and scratch.renew():
-            self._put(scratch, size_mb)
+        if wanted:
+            self._renew(scratch, size_mb)
         else:
             self._remove(scratch)
+        self._wake()
+
+    def _renew(self, scratch: box.Scratch, size_mb: int, *tries: int) -> None:
+        if scratch.renew():
+            self._put(scratch, size_mb)
+        elif not (scratch.held and self._resting.put(scratch, size_mb, *tries)):
+            self._remove(scratch)
+        if self._closed:  # it may have been put there after all others were taken away
+            for late in self._resting.clear():
+                self._remove(late)
+
+    def _wake(self) -> None:
+        """Make those ready that have rested."""
+        while (rested := self._resting.due()) is not None:
+            self._renew(*rested)
 
     def _put(self, scratch: box.Scratch, size_mb: int) -> None:
         surplus = []

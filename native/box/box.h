@@ -141,6 +141,7 @@ struct box_scratch {
     uint64_t subvolume; /* its number */
     unsigned flags;
     unsigned renewals;
+    int held; /* empty and without its key, and the kernel still has something of what was in it */
     uint8_t key_id[BOX_KEY_ID];
     uint64_t base_bytes, base_files, base_disk; /* what an empty one takes, in itself and of the disk */
 };
@@ -166,7 +167,7 @@ int box_scratch_sweep(const char *dir, struct box_error *err);
 /* Bytes stored in it. */
 int box_scratch_used(const struct box_scratch *scratch, uint64_t *bytes, struct box_error *err);
 /* Once the sandbox that had it is gone: make it empty, with another key and a new `mount`. Returns 1 if it is as good
- * as new, 0 if it can only be closed. */
+ * as new, 0 if it can only be closed; or, where it is `held` then, be asked for again later. */
 int box_scratch_renew(struct box_scratch *scratch);
 /* Safe to call again. */
 void box_scratch_close(struct box_scratch *scratch);
@@ -184,6 +185,11 @@ int box_zygote_shed(struct box_error *err);
  * /etc with `uid_count` users from `uid_base`, and mount points. Call in a zygote, once, single-threaded. */
 int box_root_enter(const char *const *prefixes, size_t n_prefixes, uint32_t uid_base, uint32_t uid_count,
                    struct box_error *err);
+
+/* ---- landlock ---- */
+
+/* Which version of Landlock this kernel has; 0 for none. See landlock.c for what each adds. */
+int box_landlock_version(void);
 
 /* ---- net ---- */
 

@@ -76,6 +76,8 @@ int box_net_join_router(int own_ns, const struct box_net_link *link, struct box_
 int box_rlimits_set(const struct box_fork_request *request, struct box_error *err);
 int box_privs_drop(uint32_t uid, struct box_error *err);
 int box_seccomp_load(struct box_error *err);
+/* Nothing where the kernel has no Landlock. */
+int box_landlock_enter(struct box_error *err);
 
 /* Set up the calling process, which has just been cloned, as a sandbox: all of it, in order. */
 int box_spawn_setup(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err);

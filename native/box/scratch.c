@@ -255,8 +255,9 @@ int box_scratch_renew(struct box_scratch *scratch)
         return 0;
     box_close_ptr(&scratch->mount);
     scratch->mount = -1;
-    if (wipe(scratch) < 0 || unlinkat(scratch->root, BOX_SCRATCH_FOLDER, AT_REMOVEDIR) < 0 ||
-        box_crypt_forget(scratch->root, scratch->key_id) < 0 || trim(scratch) < 0)
+    if (!scratch->held && (wipe(scratch) < 0 || unlinkat(scratch->root, BOX_SCRATCH_FOLDER, AT_REMOVEDIR) < 0))
+        return 0;
+    if (box_crypt_forget(scratch->root, scratch->key_id, &scratch->held) < 0 || trim(scratch) < 0)
         return 0;
     BOX_STEP("tmp: emptied");
     if (make_folder(scratch, &ignored) < 0 || count_used(scratch->root, &bytes, &files) < 0 ||

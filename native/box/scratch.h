@@ -7,8 +7,9 @@
 /* Encrypt the empty folder `name` in `root`, and all that will be in it, with a random key that the file system alone
  * has; `key_id` (BOX_KEY_ID bytes) is what to call it by. */
 int box_crypt_lock(int root, const char *name, uint8_t *key_id, struct box_error *err);
-/* Destroy the key. Returns -1 unless it is gone and no file that it opened is in use. */
-int box_crypt_forget(int root, const uint8_t *key_id);
+/* Destroy the key. Returns -1 unless it is gone and no file that it opened is in use; `held` says if that alone is
+ * missing: then nothing can be opened with it any more, and another call tells whether those files are let go. */
+int box_crypt_forget(int root, const uint8_t *key_id, int *held);
 /* Whether a folder is encrypted, and with which key. */
 int box_crypt_key(int folder, uint8_t *key_id);
 

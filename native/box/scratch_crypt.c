@@ -54,13 +54,19 @@ int box_crypt_lock(int root, const char *name, uint8_t *key_id, struct box_error
     return 0;
 }
 
-int box_crypt_forget(int root, const uint8_t *key_id)
+int box_crypt_forget(int root, const uint8_t *key_id, int *held)
 {
     struct fscrypt_remove_key_arg key = {.key_spec.type = FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER};
 
+    *held = 0;
     memcpy(key.key_spec.u.identifier, key_id, BOX_KEY_ID);
-    if (ioctl(root, FS_IOC_REMOVE_ENCRYPTION_KEY, &key) < 0 || key.removal_status_flags != 0)
+    /* ENOKEY: wiped by an earlier call, and what was held then has been let go. */
+    if (ioctl(root, FS_IOC_REMOVE_ENCRYPTION_KEY, &key) < 0 && errno != ENOKEY)
         return -1;
+    if (key.removal_status_flags != 0) {
+        *held = key.removal_status_flags == FSCRYPT_KEY_REMOVAL_STATUS_FLAG_FILES_BUSY;
+        return -1;
+    }
     BOX_STEP("tmp: key removed");
     return 0;
 }

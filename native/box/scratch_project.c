@@ -201,10 +201,10 @@ int box_project_remove(int root, const char *name, struct box_error *err)
         errno = EBUSY; /* then its limits stay, and hold */
         return box_fail(err, STAGE, "somebody has a file of %s open", name);
     }
-    int locked = box_crypt_key(folder, key_id);
+    int locked = box_crypt_key(folder, key_id), held;
     close(box_take(&folder));
     if (locked)
-        box_crypt_forget(root, key_id); /* is not there after a boot */
+        box_crypt_forget(root, key_id, &held); /* is not there after a boot */
     if (project != 0 && limit(root, project, 0, 0) < 0)
         return box_fail(err, STAGE, "cannot take the limits of %s away", name);
     BOX_STEP("tmp: limits gone");

@@ -92,6 +92,12 @@ static int drop_privileges(const struct box_fork_request *request, const struct 
     return box_privs_drop(request->uid, err);
 }
 
+static int forbid_changes(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
+{
+    (void)request, (void)fds;
+    return box_landlock_enter(err);
+}
+
 static int load_filter(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
 {
     (void)request, (void)fds;
@@ -110,6 +116,7 @@ static step *const STEPS[] = {
     place_descriptors, /* the last step that uses those of the request */
     limit_resources,   /* after the descriptors, which may be numbered above the new limit */
     drop_privileges,   /* after all that needs root */
+    forbid_changes,    /* after the mounts it is about, and after no_new_privs, which it wants */
     load_filter,       /* last: it refuses what the steps before it need */
 };
 

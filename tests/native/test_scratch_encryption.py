@@ -176,7 +176,26 @@ def test_one_with_a_file_still_open_is_not_used_again(scratch: box.Scratch) -> N
         file = create(folder, "held")
         os.unlink("held", dir_fd=folder)
     assert not scratch.renew()
+    assert scratch.held
     os.close(file)
+
+
+def test_one_that_was_held_is_used_again_once_it_is_let_go_and_its_key_was_wiped_before(
+    scratch: box.Scratch,
+) -> None:
+    with folder_of(scratch) as folder:
+        before = os.fstatvfs(folder)
+        first = key_of(folder)
+        os.close(create(folder, "stored"))
+        assert (scratch.renew(), scratch.held) == (False, True)
+        assert os.listdir(folder) == []
+        with pytest.raises(OSError, match="No such file"):
+            os.close(create(folder, "more"))
+        assert (scratch.renew(), scratch.held) == (False, True)
+    assert (scratch.renew(), scratch.held) == (True, False)
+    with folder_of(scratch) as folder:
+        assert key_of(folder) != first
+        assert os.fstatvfs(folder).f_bfree == before.f_bfree
 
 
 def test_one_that_is_somebodys_working_folder_is_not_used_again(scratch: box.Scratch) -> None:

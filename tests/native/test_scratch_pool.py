@@ -15,6 +15,7 @@ import pytest
 
 from engine.errors import HostUnfit, SandboxFault
 from engine.sandbox import scratch_template
+from engine.sandbox.counts import Counts, Resource
 from engine.sandbox.scratch import ScratchPool
 from engine.sandbox.scratch_backends import Images, Tmpfs
 from tests.native.filesystems import fill
@@ -74,6 +75,42 @@ def test_what_is_given_back_is_handed_out_again_empty(pool: ScratchPool, tmp_pat
         assert os.listdir(folder) == []
     second.discard()
     assert loops_on(tmp_path) == []
+
+
+def test_what_the_kernel_still_holds_is_handed_out_again_once_it_is_let_go(pool: ScratchPool, tmp_path: Path) -> None:
+    first = pool.take(512)
+    device = first.device
+    with folder_of(first):
+        first.close()
+        assert pool.ready == 0
+        assert len(loops_on(tmp_path)) == 1
+    until = time.monotonic() + 10
+    while (second := pool.take(512)).device != device:
+        assert time.monotonic() < until
+        second.discard()
+    second.discard()
+
+
+def test_what_is_held_for_ever_is_taken_away(tmp_path: Path, jobs: Jobs) -> None:
+    counts = Counts()
+    pool = ScratchPool(Images(tmp_path), target=2, submit=jobs.append, counts=counts)
+    first = pool.take(512)
+    with folder_of(first):
+        first.close()
+        assert (pool.ready, counts.alive(Resource.TMP_MOUNTS)) == (0, 1)
+        until = time.monotonic() + 10
+        while counts.alive(Resource.TMP_MOUNTS):
+            assert time.monotonic() < until
+            pool.take(512).discard()
+    pool.close()
+    gone(tmp_path)
+
+
+def test_what_is_held_goes_with_the_pool(pool: ScratchPool, tmp_path: Path) -> None:
+    first = pool.take(512)
+    with folder_of(first):
+        first.close()
+        pool.close()
 
 
 def test_what_is_given_back_beyond_what_is_kept_is_taken_away(pool: ScratchPool, tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ cdef extern from "box.h" nogil:
         int mount
         unsigned loop
         char name[16]
+        int held
     struct box_net:
         int ns
         int counters
@@ -122,6 +123,7 @@ cdef extern from "box.h" nogil:
     int box_scratch_renew(box_scratch *scratch)
     void box_scratch_close(box_scratch *scratch)
     int box_code_mount(const char *path, box_error *err)
+    int box_landlock_version()
     int box_net_make(const box_net_link *link, box_net *made, box_error *err)
     int box_net_enter(int ns, box_error *err)
     int box_rtnl_open(box_error *err)

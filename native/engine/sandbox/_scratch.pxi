@@ -33,6 +33,10 @@ cdef class Scratch:
             raise fault(&err)
         return count
 
+    @property
+    def held(self):
+        return self.scratch.held != 0
+
     def renew(self):
         cdef int renewed
         if not self.whole:
