@@ -10,9 +10,7 @@
 
 #include <errno.h>
 #include <linux/audit.h>
-#include <linux/btrfs.h>
 #include <linux/filter.h>
-#include <linux/fs.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -33,10 +31,18 @@
 /* Calls that the headers to build with may not know yet; from 424 on the numbers are those of every architecture. */
 enum {
     CALL_QUOTACTL_FD = 443,
+    CALL_MEMFD_SECRET = 447,
+    CALL_CACHESTAT = 451,
     CALL_STATMOUNT = 457,
     CALL_LISTMOUNT = 458,
+    CALL_LSM_GET_SELF_ATTR = 459,
+    CALL_LSM_SET_SELF_ATTR = 460,
+    CALL_LSM_LIST_MODULES = 461,
     CALL_OPEN_TREE_ATTR = 467,
     CALL_FILE_SETATTR = 469,
+    /* The table decides on all that Linux 6.18 has. What a later one adds is not there for a function until somebody
+     * has looked at it; C libraries go on without. */
+    FIRST_UNKNOWN = 470,
 };
 
 #ifndef MFD_HUGETLB
@@ -54,7 +60,7 @@ enum action {
     NO_CORE_64,  /* prlimit64: as above */
     SMALL_PAGES, /* mmap: no huge pages of the host's pool, which no memory limit counts */
     SMALL_MEMFD, /* memfd_create: as above */
-    OWN_QUOTA,   /* ioctl: no file leaves the project or the subvolume whose quota it counts towards */
+    NO_COMMANDS, /* ioctl: all but those of COMMANDS */
     N_ACTIONS,
 };
 
@@ -84,8 +90,6 @@ static const struct rule {
     {CALL_LISTMOUNT, REFUSE, "as above"},
     {SYS_quotactl, REFUSE, "quotas"},
     {CALL_QUOTACTL_FD, REFUSE, "quotas"},
-    {SYS_ioctl, OWN_QUOTA, "a file's owner may give it to a project, and make a subvolume, without a quota"},
-    {CALL_FILE_SETATTR, REFUSE, "as above; it is in Linux 6.17 what two of those requests were"},
     {SYS_swapon, REFUSE, "swap"},
     {SYS_swapoff, REFUSE, "swap"},
     {SYS_acct, REFUSE, "accounting files"},
@@ -94,6 +98,8 @@ static const struct rule {
     {SYS_open_by_handle_at, REFUSE, "files by inode number, past every path"},
     {SYS_sync, PRETEND, "writes out every file system of the host, and nobody can kill who waits for it"},
     {SYS_syncfs, PRETEND, "as above, for that of a file it may read"},
+    {SYS_ioctl, NO_COMMANDS, "a second table of calls: see COMMANDS"},
+    {CALL_FILE_SETATTR, REFUSE, "project ids and flags of files by a call of its own: see COMMANDS"},
 
     {SYS_socket, OWN_SOCKETS, "vsock reaches the hypervisor past every namespace; netlink's queues are not counted"},
     {SYS_socketpair, OWN_SOCKETS, "as above"},
@@ -121,6 +127,12 @@ static const struct rule {
     {SYS_adjtimex, REFUSE, "the clock"},
     {SYS_lookup_dcookie, REFUSE, "file names of the profiler"},
 
+    {CALL_CACHESTAT, NOT_HERE, "which pages of shared files others have read; before 6.15 of any that it may read"},
+    {CALL_MEMFD_SECRET, NOT_HERE, "splits the kernel's own map of memory, for the whole host"},
+    {CALL_LSM_GET_SELF_ATTR, NOT_HERE, "how the host's security modules are set up"},
+    {CALL_LSM_SET_SELF_ATTR, NOT_HERE, "as above, to change"},
+    {CALL_LSM_LIST_MODULES, NOT_HERE, "as above"},
+
     {SYS_process_vm_writev, REFUSE, "writing into other processes"},
     {SYS_move_pages, REFUSE, "placing other processes' pages"},
     {SYS_migrate_pages, REFUSE, "as above"},
@@ -137,12 +149,41 @@ static const struct rule {
 #endif
 };
 
+/* Commands of ioctl, by type and number: their upper half, direction and size, differs between kernels. */
+#define COMMAND(type, number) ((unsigned)(type) << 8 | (number))
+
+static const struct {
+    unsigned command;
+    const char *reason;
+} COMMANDS[] = {
+    {COMMAND('f', 19), "FS_IOC_SET_ENCRYPTION_POLICY: /tmp has the engine's; nobody else's key is on its file system"},
+    {COMMAND('f', 20), "FS_IOC_GET_ENCRYPTION_PWSALT: writes one to the file system itself"},
+    {COMMAND('f', 21), "FS_IOC_GET_ENCRYPTION_POLICY: names the key that /tmp has"},
+    {COMMAND('f', 22), "FS_IOC_GET_ENCRYPTION_POLICY_EX: as above"},
+    {COMMAND('f', 23), "FS_IOC_ADD_ENCRYPTION_KEY: any user may, and the key would outlive the sandbox in its image"},
+    {COMMAND('f', 24), "FS_IOC_REMOVE_ENCRYPTION_KEY"},
+    {COMMAND('f', 25), "FS_IOC_REMOVE_ENCRYPTION_KEY_ALL_USERS"},
+    {COMMAND('f', 26), "FS_IOC_GET_ENCRYPTION_KEY_STATUS"},
+    {COMMAND('f', 27), "FS_IOC_GET_ENCRYPTION_NONCE"},
+    {COMMAND('f', 2), "FS_IOC_SETFLAGS: takes a folder's inheritance of its project away"},
+    {COMMAND(0x94, 1), "BTRFS_IOC_SNAP_CREATE: a subvolume of its own, which counts against no quota"},
+    {COMMAND(0x94, 14), "BTRFS_IOC_SUBVOL_CREATE: as above"},
+    {COMMAND(0x94, 23), "BTRFS_IOC_SNAP_CREATE_V2: as above"},
+    {COMMAND(0x94, 24), "BTRFS_IOC_SUBVOL_CREATE_V2: as above"},
+    {COMMAND('X', 32), "FS_IOC_FSSETXATTR: a file of another project counts against another quota"},
+    {0x5412, "TIOCSTI: types into a terminal"},
+    {0x541c, "TIOCLINUX: pastes into a console"},
+    {0x540e, "TIOCSCTTY: makes a terminal its own, after which the two before need no privilege"},
+    {0x5423, "TIOCSETD: line disciplines, which load modules and have been the way to root more than once"},
+};
+
 enum {
+    N_COMMANDS = sizeof COMMANDS / sizeof *COMMANDS,
     N_RULES = sizeof RULES / sizeof *RULES,
     NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |
         CLONE_NEWNET,
-    MAX_RUNS = 2 * N_RULES + 1,
-    MAX_LENGTH = MAX_RUNS + 65, /* the runs, and what comes before and after the search */
+    MAX_RUNS = 2 * N_RULES + 2,
+    MAX_LENGTH = MAX_RUNS + 60 + N_COMMANDS, /* the runs, and what comes before and after the search */
 };
 _Static_assert(MAX_LENGTH < 255, "the search is too long for a jump's 8 bits");
 
@@ -234,14 +275,12 @@ static void put_actions(struct program *program)
     refuse(program, ENOMEM);
     answer(program, SECCOMP_RET_ALLOW);
 
-    program->at[OWN_QUOTA] = program->length;
+    program->at[NO_COMMANDS] = program->length;
     load_argument(program, 1);
-    if_equal(program, FS_IOC_FSSETXATTR, 5, 0);
-    if_equal(program, FS_IOC_SETFLAGS, 4, 0); /* takes a folder's inheritance away */
-    if_equal(program, BTRFS_IOC_SUBVOL_CREATE, 3, 0);
-    if_equal(program, BTRFS_IOC_SUBVOL_CREATE_V2, 2, 0);
-    if_equal(program, BTRFS_IOC_SNAP_CREATE, 1, 0);
-    if_equal(program, BTRFS_IOC_SNAP_CREATE_V2, 0, 1);
+    put(program, BPF_ALU | BPF_AND | BPF_K, 0xffff, 0, 0);
+    for (unsigned which = 0; which < N_COMMANDS; which++)
+        if_equal(program, COMMANDS[which].command, (unsigned char)(N_COMMANDS - which), 0);
+    answer(program, SECCOMP_RET_ALLOW);
     refuse(program, EPERM);
 
     program->at[ALLOW] = program->length;
@@ -279,6 +318,7 @@ static unsigned sort(struct run *runs)
             runs[count++] = (struct run){rules[which].number, rules[which].action};
     }
     runs[count++] = (struct run){next, ALLOW};
+    runs[count++] = (struct run){FIRST_UNKNOWN, NOT_HERE};
     return count;
 }
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import struct
 from pathlib import Path
 
 import pytest
 
 from engine.model.outcome import Outcome
 from engine.sandbox.pool import LinuxPool
-from tests.security.probes import ending_of, inside, outside
+from tests.sandboxes import run, spec, write_code
+from tests.security.beside import beside, process_of
+from tests.security.probes import PRELUDE, ending_of, handler, inside, outside
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEADERS = [Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), Path("/usr/include/asm/unistd_64.h")]
-OWN_NUMBERS = {"QUOTACTL_FD": 443, "STATMOUNT": 457, "LISTMOUNT": 458, "OPEN_TREE_ATTR": 467}
 
 pytestmark = [
     pytest.mark.privileged,
@@ -28,8 +31,9 @@ def numbers(action: str) -> dict[str, int]:
     table = (ROOT / "native/box/seccomp.c").read_text()
     header = next(path for path in HEADERS if path.exists()).read_text()
     known = {name: int(number) for name, number in re.findall(r"#define __NR_(\w+) (\d+)", header)}
+    known |= {name: int(number) for name, number in re.findall(r"CALL_(\w+) = (\d+)", table)}
     names = re.findall(rf"\{{(SYS|CALL)_(\w+), {action}, \"", table)
-    return {name: known[name] if kind == "SYS" else OWN_NUMBERS[name] for kind, name in names}
+    return {name: known[name] for _, name in names}
 
 
 async def test_every_call_that_the_table_refuses_is_refused(pool: LinuxPool, tmp_path: Path) -> None:
@@ -42,10 +46,159 @@ async def test_every_call_that_the_table_refuses_is_refused(pool: LinuxPool, tmp
 
 
 async def test_what_is_hidden_looks_as_if_the_kernel_did_not_have_it(pool: LinuxPool, tmp_path: Path) -> None:
-    assert set(numbers("NOT_HERE")) == {"clone3"}
-    body = "return syscall(435, None, 0)"
-    assert outside(body) == "EINVAL"
-    assert await inside(pool, tmp_path, body) == "ENOSYS"
+    hidden = numbers("NOT_HERE")
+    assert len(hidden) == 6
+    body = "return {name: syscall(number, -1, -1, -1, -1, -1) for name, number in event.items()}"
+    assert set((await inside(pool, tmp_path, body, hidden)).values()) == {"ENOSYS"}
+    assert outside(body, {"clone3": 435}) == {"clone3": "E2BIG"}
+
+
+NEWER = {
+    "fchmodat2": 452,
+    "map_shadow_stack": 453,
+    "futex_wait": 455,
+    "mseal": 462,
+    "setxattrat": 463,
+    "getxattrat": 464,
+    "listxattrat": 465,
+    "removexattrat": 466,
+    "file_getattr": 468,
+}
+"""What is let through of what was added since Linux 6.6: its older form is, or it concerns the caller alone."""
+
+
+async def test_each_newer_call_is_decided_and_those_that_nobody_has_looked_at_are_not_there(
+    pool: LinuxPool, tmp_path: Path
+) -> None:
+    """Beside a sandbox, without its filter, the kernel's own answers; 470 is the first that the table does not know."""
+    body = "return {str(number): syscall(number, -1, -1, -1, -1, -1, -1) for number in event}"
+    known = set(numbers("REFUSE").values()) | set(numbers("NOT_HERE").values())
+    passed = [number for number in range(443, 470) if number not in known]
+    assert set(NEWER.values()) <= set(passed)
+    assert await inside(pool, tmp_path, body, passed) == outside(body, passed)
+    later = [470, 471, 500, 548, 600, 1_000, 0x3FFFFFFF]
+    assert set((await inside(pool, tmp_path, body, later)).values()) == {"ENOSYS"}
+
+
+def decide(program: list[list[int]], number: int) -> int:
+    """What the filter's program answers to a call: the kernel's interpreter, for the instructions in use."""
+    data = struct.pack("=iIQ6Q", number, 0xC000003E, 0, *[0] * 6)
+    at = value = 0
+    while True:
+        code, yes, no, constant = program[at]
+        at += 1
+        if code == 0x20:
+            (value,) = struct.unpack_from("=I", data, constant)
+        elif code == 0x54:
+            value &= constant
+        elif code == 0x06:
+            return constant
+        else:
+            held = {0x15: value == constant, 0x35: value >= constant, 0x45: bool(value & constant)}[code]
+            at += yes if held else no
+
+
+async def test_the_loaded_program_is_the_table_for_every_number(pool: LinuxPool, tmp_path: Path) -> None:
+    """Read back from a sandbox's process. A call that came after the table was written is not there."""
+    body = """
+        libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+        assert libc.ptrace(16, event, None, None) == 0
+        os.waitpid(event, 0x40000000)
+        program = ctypes.create_string_buffer(8 * 4096)
+        count = libc.ptrace(0x420C, event, 0, ctypes.addressof(program))
+        libc.ptrace(17, event, None, None)
+        return list(struct.iter_unpack("HBBI", program.raw[: 8 * count]))
+    """
+    sandbox = await pool.start(spec(write_code(tmp_path / "code", handler("return 1"))))
+    await run(sandbox)
+    program = outside(body, process_of(pool, sandbox))
+    await sandbox.close()
+    allow, refuse, none, nothing = 0x7FFF0000, 0x50001, 0x50026, 0x50000
+    rows = {"REFUSE": refuse, "NOT_HERE": none, "PRETEND": nothing}
+    expected = {number: answer for action, answer in rows.items() for number in numbers(action).values()}
+    # With all arguments 0: clone makes a child, no family of sockets is 0, the limit asked about is no core's.
+    expected[41] = expected[53] = 0x50061
+    assert {number: decide(program, number) for number in range(470)} == {
+        number: expected.get(number, allow) for number in range(470)
+    }
+    later = [*range(470, 2_000), 0x3FFFFFFF, 0x40000000, 0x40000001, 0x7FFFFFFF, -1, -2]
+    assert {decide(program, number) for number in later} == {none}
+
+
+COMMANDS = {
+    "add a key": "return ioctl(top, 0xC0506617, spec + struct.pack('II', 64, 0) + bytes(32) + bytes(range(64)))",
+    "ask for the key": "return ioctl(top, 0xC080661A, spec + bytes(128 - len(spec)))",
+    "ask for the policy": "return ioctl(top, 0xC0096616, struct.pack('Q', 24) + bytes(24))",
+    "flags": "return ioctl(file, 0x40086602, struct.pack('L', struct.unpack('L', get(file, 0x80086601, 8))[0] | 0x40))",
+    "a project": "return ioctl(file, 0x401C5820, get(file, 0x801C581F, 28))",
+}
+"""Commands to the file system of /tmp."""
+
+ASK = """
+def ioctl(fd, command, argument):
+    return tried(lambda: fcntl.ioctl(fd, command, bytearray(argument)))
+def get(fd, command, size):
+    answer = bytearray(size)
+    fcntl.ioctl(fd, command, answer)
+    return bytes(answer)
+top = os.open("/tmp", os.O_RDONLY)
+file = os.open("/tmp/mine", os.O_RDWR | os.O_CREAT)
+spec = struct.pack("II", 2, 0) + bytes(32)
+"""
+
+
+@pytest.mark.parametrize("what", COMMANDS)
+async def test_no_command_reaches_keys_flags_or_projects_of_files(pool: LinuxPool, tmp_path: Path, what: str) -> None:
+    code = write_code(tmp_path / "code", handler(ASK + COMMANDS[what]))
+    sandbox = await pool.start(spec(code))
+    ending, _ = await run(sandbox)
+    with beside(pool, sandbox, ASK + f"def attack():\n    {COMMANDS[what]}\nsay(attack())") as said:
+        assert said == 0
+    await sandbox.close()
+    assert ending.payload == b'"EPERM"'
+
+
+TERMINAL = """
+def attack():
+    client = socket.socket(socket.AF_UNIX)
+    client.connect("/tmp/door")
+    terminal = socket.recv_fds(client, 1, 1)[1][0]
+    out, into = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        commands = [(0x540E, 0), (0x5412, b"x"), (0x5423, bytes(4)), (0x541C, bytes([3]))]
+        found = [tried(fcntl.ioctl, terminal, *command) for command in commands]
+        os.write(into, json.dumps([answer if isinstance(answer, str) else "done" for answer in found]).encode())
+        os._exit(0)
+    os.wait()
+    return json.loads(os.read(out, 4096))
+"""
+
+
+async def test_a_terminal_that_got_in_is_neither_taken_nor_typed_into(pool: LinuxPool, tmp_path: Path) -> None:
+    """Handed in through a socket in /tmp. Made the controlling one it takes what is typed, for the shell behind it."""
+    hand_in = """
+        server = socket.socket(socket.AF_UNIX)
+        server.bind("/tmp/door")
+        server.listen()
+        say("listening")
+        for _, theirs in pairs:
+            socket.send_fds(server.accept()[0], [b"x"], [theirs])
+        until_told()
+    """
+    source = PRELUDE + TERMINAL + "def handler(event, context):\n    return attack() if event else None\n"
+    sandbox = await pool.start(spec(write_code(tmp_path / "code", source)))
+    await run(sandbox, 0)
+    with beside(pool, sandbox, hand_in, first="pairs = [os.openpty() for _ in range(2)]"):
+        ending, _ = await run(sandbox, 1)
+        with beside(pool, sandbox, TERMINAL + "say(attack())") as without:
+            pass
+    await sandbox.close()
+    assert json.loads(ending.payload) == ["EPERM"] * 4
+    # Kernels may be set up to refuse typing (EIO); a console's command is none of a terminal's.
+    assert without[0] == "done"
+    assert without[1] in ("done", "EIO")
+    assert without[2:] == ["done", "ENOTTY"]
 
 
 async def test_threads_and_children_are_made_as_ever(pool: LinuxPool, tmp_path: Path) -> None:

@@ -196,7 +196,10 @@ def ask(folder, what, request):
     file = os.open(folder + "/kept", os.O_CREAT | os.O_RDWR)
     top = os.open(folder, os.O_RDONLY)
     policy = bytearray(struct.pack("<Q", 24) + bytes(24))
-    fcntl.ioctl(top, 0xC0096616, policy)
+    try:
+        fcntl.ioctl(top, 0xC0096616, policy)
+    except OSError:
+        pass  # a sandbox may not ask which key it is
     argument = {
         "shut it down": bytearray(struct.pack("<I", 2)),
         "give its free blocks back": bytearray(struct.pack("<QQQ", 0, 2**64 - 1, 0)),
