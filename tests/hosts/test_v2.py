@@ -17,7 +17,7 @@ pytestmark = pytest.mark.privileged
 
 GUEST = "tests/hosts/guest"
 SANDBOX = "tests/integration/test_sandbox.py"
-INSIDE = "tests/security/test_inside.py"
+WALLS = "tests/security/test_walls.py"
 FOLDERS = "tests/native/test_scratch_folders.py"
 QUOTAS = "tests/security/test_tmp_quota.py"
 REDUCED = {
@@ -29,7 +29,7 @@ REDUCED = {
         f"{SANDBOX}::test_a_timeout_kills_the_whole_tree[128-daemons]",
         f"{SANDBOX}::test_a_timeout_kills_the_whole_tree[1769-stopped]",
         f"{SANDBOX}::test_a_start_that_fails_gives_everything_back",
-        f"{INSIDE}::test_its_cgroup_is_the_root_of_what_it_sees",
+        f"{WALLS}::test_its_cgroup_is_the_root_of_what_it_sees",
         f"{GUEST}/test_tmp.py",
         # btrfs is in the kernels that the other tests run in.
         *(
@@ -58,7 +58,7 @@ REDUCED = {
 }
 FULL = {
     "bare": (f"{GUEST}/test_by_hand.py", f"{GUEST}/test_limits.py", f"{GUEST}/test_tmp.py", "tests/native", SANDBOX,
-             INSIDE, QUOTAS),
+             WALLS, QUOTAS),
     "delegated": (f"{GUEST}/test_delegated.py", f"{GUEST}/test_systemd.py", f"{GUEST}/test_limits.py", "tests/native",
                   SANDBOX),
     "undelegated": (f"{GUEST}/test_undelegated.py", f"{GUEST}/test_systemd.py", f"{GUEST}/test_limits.py",

@@ -237,6 +237,7 @@ FAMILIES = {
     "netlink of devices": (16, 3, 15),
     "netlink diagnosis": (16, 3, 4),
     "kernel crypto": (38, 5, 0),
+    "IPsec keys": (15, 3, 2),
     "bluetooth": (31, 3, 1),
     "controller area network": (29, 3, 1),
     "tipc": (30, 1, 0),
