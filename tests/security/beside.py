@@ -59,7 +59,7 @@ def beside(
     program = PRELUDE + "host = os.open('/', os.O_RDONLY | os.O_DIRECTORY)\n" + textwrap.dedent(first) + _ENTER
     program += ("" if as_root else _BECOME) + _ANSWER + textwrap.dedent(body)
     intruder = subprocess.Popen(
-        [sys.executable, "-c", program, str(pid), str(uid)],
+        [sys.executable, "-I", "-S", "-c", program, str(pid), str(uid)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -18,11 +18,11 @@ from tests.sandboxes import real_pool
 from tests.security.network_probes import started
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LinuxPool]:
-    """A pool of the module's own, which parks as an engine's does: what is attacked is at times parked, at times
-    forked. A module that says FORKED = True has forks alone."""
-    park = None if getattr(request.module, "FORKED", False) else ParkSettings(floor=2, ceiling=4)
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LinuxPool]:
+    """One pool for all that change nothing of it, which parks as an engine's does: what is attacked is at times parked,
+    at times forked."""
+    park = ParkSettings(floor=2, ceiling=4)
     async with real_pool(tmp_path_factory.mktemp("pool"), park=park) as pool:
         yield pool
 

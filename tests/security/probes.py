@@ -73,8 +73,7 @@ def outside(body: str, payload: Any = None, *, timeout_s: float = 30) -> Any:
     """What the body returns as root on the host."""
     program = PRELUDE + _PRIVATE + "def handler(event):\n" + textwrap.indent(textwrap.dedent(body), "    ")
     program += "\nprint(json.dumps(handler(json.loads(sys.argv[1]))))"
-    done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(payload)], capture_output=True, timeout=timeout_s, text=True
-    )
+    command = [sys.executable, "-I", "-S", "-c", program, json.dumps(payload)]
+    done = subprocess.run(command, capture_output=True, timeout=timeout_s, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

@@ -13,7 +13,7 @@ from engine.sandbox.pool import LinuxPool
 from tests.sandboxes import run, spec, write_code
 from tests.security.probes import handler, inside, outside
 
-pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="package")]
 
 
 SECRET = uuid.uuid4().hex

@@ -21,7 +21,10 @@ from engine.sandbox.pool import LinuxPool
 from tests.sandboxes import run, spec, write_code
 from tests.security.probes import ending_of, handler, inside
 
-pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="package")]
+
+STALLED_S = 6
+"""A stop of the event loop that no busy machine makes: what lingers here does so for 8 s, or until it is killed."""
 
 X86_ONLY = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are those of x86-64")
 
@@ -73,7 +76,7 @@ return [answers, [stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in (1, 2, 3, 4, 5)]
     )
     async with longest_wait() as waited:
         ending, seen = await ending_of(pool, tmp_path, body, timeout_ms=60_000)
-    assert waited[0] < 2
+    assert waited[0] < STALLED_S
     if ending.outcome is Outcome.HANDLER_ERROR:  # Python itself refuses to make a socket of a pipe
         assert ending.error is not None
         assert b"[Errno 88]" in ending.error.document, (ending, bytes(seen.written))
@@ -197,7 +200,7 @@ async def test_what_it_does_to_its_ends_of_the_pipes_is_its_own_loss(pool: Linux
         for _ in range(3):
             ending, _ = await run(sandbox)
             assert ending.payload == b'"' + b"x" * 100 + b'"'
-    assert waited[0] < 1
+    assert waited[0] < STALLED_S
     await sandbox.close()
 
 
@@ -215,5 +218,5 @@ async def test_a_frame_that_comes_byte_by_byte_keeps_nobody_waiting(pool: LinuxP
         assert await inside(pool, tmp_path / "other", "return 1") == 1
         ending, _ = await task
     assert ending.payload == b'"' + b"x" * 28 + b'"'
-    assert waited[0] < 1
+    assert waited[0] < STALLED_S
     await slow.close()

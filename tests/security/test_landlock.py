@@ -23,7 +23,7 @@ VERSION = box.landlock_version()
 
 pytestmark = [
     pytest.mark.privileged,
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="package"),
     pytest.mark.skipif(VERSION < 2, reason="this kernel has no Landlock"),
 ]
 
@@ -35,7 +35,7 @@ ATTACK = """
 """
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
 async def attacker(pool: LinuxPool, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LinuxSandbox]:
     code = write_code(tmp_path_factory.mktemp("attacker") / "code", handler(ATTACK))
     sandbox = await pool.start(spec(code))

@@ -22,7 +22,7 @@ from tests.security.probes import PRELUDE, handler, inside, outside
 
 X86_ONLY = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are those of x86-64")
 
-pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="package")]
 
 
 @contextlib.asynccontextmanager
