@@ -16,6 +16,15 @@ from engine.sandbox.pool import LinuxPool
 from tests.networks import RESOLVER, FakeHost, fake_host
 from tests.sandboxes import real_pool
 from tests.security.network_probes import started
+from tests.security.probes import HOST
+
+
+@pytest.fixture(scope="package", autouse=True)
+def host() -> Iterator[None]:
+    """Started before any test changes something of this process."""
+    HOST.start()
+    yield
+    HOST.close()
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")

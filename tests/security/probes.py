@@ -7,8 +7,6 @@ every privilege, in namespaces of its own where it would leave something behind.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from engine.model.outcome import Outcome
 from engine.sandbox.api import Ending
 from engine.sandbox.pool import LinuxPool
 from tests.sandboxes import Collected, run_once
+from tests.security.host_server import HostServer
 
 PRELUDE = """
 import ctypes, errno, fcntl, json, mmap, os, resource, select, signal, socket, stat, struct, subprocess, sys
@@ -69,11 +68,17 @@ async def inside(pool: LinuxPool, folder: Path, body: str, payload: Any = None, 
     return json.loads(ending.payload)
 
 
-def outside(body: str, payload: Any = None, *, timeout_s: float = 30) -> Any:
-    """What the body returns as root on the host."""
-    program = PRELUDE + _PRIVATE + "def handler(event):\n" + textwrap.indent(textwrap.dedent(body), "    ")
-    program += "\nprint(json.dumps(handler(json.loads(sys.argv[1]))))"
-    command = [sys.executable, "-I", "-S", "-c", program, json.dumps(payload)]
-    done = subprocess.run(command, capture_output=True, timeout=timeout_s, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+HOST = HostServer(PRELUDE)
+
+
+def outside(body: str, payload: Any = None, *, timeout_s: float = 60, afresh: bool = False) -> Any:
+    """What the body returns as root on the host. `afresh` for what a process has from the one that starts it, such as
+    its environment."""
+    program = _PRIVATE + "def handler(event):\n" + textwrap.indent(textwrap.dedent(body), "    ")
+    if not afresh:
+        return HOST.run(program, payload, timeout_s)
+    server = HostServer(PRELUDE)
+    try:
+        return server.run(program, payload, timeout_s)
+    finally:
+        server.close()

@@ -224,7 +224,7 @@ async def test_the_keys_of_whoever_started_the_engine_are_out_of_reach(tmp_path:
         return [found if isinstance(found, str) else "found", "cleave-secret" in open("/proc/keys").read()]
     """
     try:
-        assert outside(body) == ["found", True]
+        assert outside(body, afresh=True) == ["found", True]
         async with real_pool(tmp_path / "data") as pool:
             assert await inside(pool, tmp_path, body) == ["EPERM", False]
     finally:
