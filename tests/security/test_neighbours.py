@@ -101,6 +101,20 @@ async def test_a_kill_of_everybody_hits_only_itself(pool: LinuxPool, tmp_path: P
             os.kill(-1, signal.SIGKILL)
         return "alive"
     """
+    on_the_host = """
+        libc.unshare(0x20000000)  # a PID namespace: everybody but this test's other processes
+        first = os.fork()
+        if first == 0:
+            victim = os.fork()
+            if victim == 0:
+                signal.pause()
+            if os.fork() == 0:
+                os.kill(-1, signal.SIGKILL)
+                os._exit(0)
+            os._exit(os.WTERMSIG(os.waitpid(victim, 0)[1]))
+        return os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
+    """
+    assert outside(on_the_host) == 9
     async with two(pool, tmp_path, body) as (attacker, other):
         assert await told(other) == "alive"
         await run(attacker, "kill")
@@ -195,6 +209,11 @@ async def test_what_one_stores_in_tmp_the_other_does_not_see(pool: LinuxPool, tm
             open("/tmp/mine", "w").write("mine")
         return os.listdir("/tmp")
     """
+    private = "libc.mount(b'none', b'/tmp', b'tmpfs', 0, None)\n"
+    assert outside(
+        private
+        + "if os.fork() == 0:\n    open('/tmp/mine', 'w')\n    os._exit(0)\nos.wait()\nreturn os.listdir('/tmp')"
+    ) == ["mine"]
     async with two(pool, tmp_path, body) as (one, other):
         assert await told(one, True) == ["mine"]
         assert await told(other, False) == []
@@ -208,6 +227,13 @@ async def test_a_port_on_loopback_is_there_for_its_own_sandbox_alone(pool: Linux
         with socket.socket() as client:
             return tried(client.connect, ("127.0.0.1", 4711))
     """
+    on_the_host = """
+        server = socket.create_server(("127.0.0.1", 0))
+        if os.fork() == 0:
+            os._exit(tried(socket.socket().connect, server.getsockname()) is None)
+        return os.waitstatus_to_exitcode(os.wait()[1])
+    """
+    assert outside(on_the_host) == 1
     async with two(pool, tmp_path, body) as (one, other):
         assert await told(one, True) is None
         assert await told(other, False) == "ECONNREFUSED"
@@ -238,6 +264,9 @@ async def test_locks_on_its_own_files_stop_nobody(pool: LinuxPool, tmp_path: Pat
         held = os.open("/tmp/lock", os.O_RDWR | os.O_CREAT)
         return tried(fcntl.flock, held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     """
+    twice = "paths = [os.open(event, os.O_RDWR | os.O_CREAT) for _ in range(2)]\n"
+    twice += "return [tried(fcntl.flock, path, fcntl.LOCK_EX | fcntl.LOCK_NB) for path in paths]"
+    assert outside(twice, str(tmp_path / "lock")) == [None, "EAGAIN"]
     async with two(pool, tmp_path, body) as (one, other):
         assert await told(one) is None
         assert await told(other) is None

@@ -113,12 +113,20 @@ async def test_a_setuid_program_gives_nothing(pool: LinuxPool, tmp_path: Path) -
 async def test_a_setuid_program_of_its_own_gives_nothing(pool: LinuxPool, tmp_path: Path) -> None:
     body = """
         import shutil
-        shutil.copy("/bin/sh", "/tmp/shell")
-        os.chmod("/tmp/shell", 0o6755)
-        done = subprocess.run(["/tmp/shell", "-c", "id -u"], capture_output=True, text=True)
+        path = event + "/id"
+        shutil.copy("/usr/bin/id", path)
+        os.chmod(path, 0o6755)
+        if os.getuid() == 0:
+            os.chmod(event, 0o755)
+            os.chdir(event)
+            os.setgid(65534)
+            os.setuid(65534)
+            path = "./id"
+        done = subprocess.run([path, "-u"], capture_output=True, text=True)
         return [os.getuid(), int(done.stdout), bool(os.statvfs("/tmp").f_flag & os.ST_NOSUID)]
     """
-    uid, became, nosuid = await inside(pool, tmp_path, body)
+    assert outside(body, str(tmp_path))[:2] == [65534, 0]
+    uid, became, nosuid = await inside(pool, tmp_path, body, "/tmp")
     assert (became, nosuid) == (uid, True)
 
 

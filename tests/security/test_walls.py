@@ -180,6 +180,9 @@ KERNEL_FILES = [
     "/proc/sys/fs/suid_dumpable",
     "/proc/sysrq-trigger",
     "/proc/pressure/memory",
+    "/sys/kernel/mm/transparent_hugepage/enabled",
+    "/sys/kernel/uevent_helper",
+    "/sys/power/state",
 ]
 
 

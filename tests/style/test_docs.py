@@ -176,3 +176,23 @@ def test_every_test_that_a_document_names_is_there(path: Path) -> None:
         if not (ROOT / file).exists() or not re.search(rf"^(async )?def {test}\(", text(Path(file)), re.MULTILINE)
     ]
     assert not missing
+
+
+PROMISE = re.compile(r"^\| \d+ \| (.+?) \| .+? \| (.*) \|$", re.MULTILINE)
+
+
+def test_every_promise_of_the_threat_model_is_held_by_tests() -> None:
+    promises = PROMISE.findall(text(Path("docs/threat-model.md")))
+    assert len(promises) >= 20
+    loose = [promise for promise, held in promises if not re.fullmatch(r"`tests/[^`]+::test_\w+`(<br>`[^`]+`)*", held)]
+    assert not loose, "each promise names the tests that hold it, one by one, and nothing else"
+
+
+def test_every_file_of_attacks_holds_a_promise_of_the_threat_model() -> None:
+    held = text(Path("docs/threat-model.md"))
+    files = [path.as_posix() for path in sources(".py") if path.match("tests/security/test_*.py")]
+    assert files
+    asked_again = {"tests/security/test_inside.py", "tests/security/test_without_root.py"}
+    unused = [path for path in files if path not in held and path not in asked_again]
+    # What becomes of the network of an engine that ends, and of a host that is unfit, is a matter of the architecture.
+    assert set(unused) <= {"tests/security/test_network_ends.py"}
