@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from engine.model.outcome import Outcome
 from engine.sandbox.api import Ending
@@ -20,6 +21,8 @@ from tests.security.probes import handler, outside
 pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="package")]
 
 LATE_MS = 10_000
+AT_ONCE = 5
+TIERS = [128, 1_769] if full_counts() else [512]
 
 
 def late_ms(ending: Ending, timeout_ms: int) -> float:
@@ -28,17 +31,35 @@ def late_ms(ending: Ending, timeout_ms: int) -> float:
     return (marks["answered"] - marks["initialized"]) / 1e6 - timeout_ms
 
 
-@pytest.mark.parametrize("memory_mb", [128, 1_769] if full_counts() else [512])
+Ended = tuple[Ending, int, list[str]]
+"""How one ended, what its timeout was, and which of its processes were left."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
+async def ended(pool: LinuxPool, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Ended]:
+    """What became of each, at each tier: some at a time, for most of them do nothing but wait."""
+    few = asyncio.Semaphore(AT_ONCE)
+
+    async def end(clinger: str, memory_mb: int) -> Ended:
+        async with few:
+            code = write_code(tmp_path_factory.mktemp("clinger") / "code", handler(CLINGERS[clinger]))
+            sandbox = await pool.start(spec(code, memory_mb=memory_mb, tmp_mb=512))
+            members = Path(pool.cgroup_directories["pids"]) / sandbox.id / "cgroup.procs"
+            timeout_ms = 1_000 if clinger in HEAVY else 250
+            ending, _ = await run(sandbox, timeout_ms=timeout_ms)
+            left = members.read_text().split()
+            await sandbox.close()
+            return ending, timeout_ms, left
+
+    keys = [(clinger, memory_mb) for clinger in CLINGERS for memory_mb in TIERS]
+    return dict(zip(keys, await asyncio.gather(*(end(*key) for key in keys)), strict=True))
+
+
+@pytest.mark.time_limit(180)  # the first has all of them in it
+@pytest.mark.parametrize("memory_mb", TIERS)
 @pytest.mark.parametrize("clinger", CLINGERS)
-async def test_nothing_outlives_its_timeout(pool: LinuxPool, tmp_path: Path, clinger: str, memory_mb: int) -> None:
-    sandbox = await pool.start(
-        spec(write_code(tmp_path / "code", handler(CLINGERS[clinger])), memory_mb=memory_mb, tmp_mb=512)
-    )
-    members = Path(pool.cgroup_directories["pids"]) / sandbox.id / "cgroup.procs"
-    timeout_ms = 1_000 if clinger in HEAVY else 250
-    ending, _ = await run(sandbox, timeout_ms=timeout_ms)
-    left = members.read_text().split()
-    await sandbox.close()
+async def test_nothing_outlives_its_timeout(ended: dict[tuple[str, int], Ended], clinger: str, memory_mb: int) -> None:
+    ending, timeout_ms, left = ended[clinger, memory_mb]
     assert (ending.outcome, ending.reusable, left) == (Outcome.TIMEOUT, False, [])
     assert 0 <= late_ms(ending, timeout_ms) < LATE_MS
 
@@ -47,27 +68,21 @@ async def test_what_dies_inside_would_live_outside() -> None:
     """Killing the process that was started leaves its daemons, and a reader of their pipe waits."""
     body = """
         out, into = os.pipe()
+        said, say = os.pipe()
         first = os.fork()
         if first == 0:
             if os.fork() == 0:
                 os.setsid()
                 signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+                os.write(say, str(os.getpid()).encode())
                 time.sleep(60)
             time.sleep(60)
         os.close(into)
-        time.sleep(0.2)
+        daemon = int(os.read(said, 20))
         os.kill(first, signal.SIGKILL)
         os.waitpid(first, 0)
         held = not select.select([out], [], [], 0.5)[0]
-        for path in os.listdir("/proc"):
-            if not path.isdigit():
-                continue
-            try:
-                if os.getpgid(int(path)) == int(path) != os.getpid():
-                    if os.readlink(f"/proc/{path}/fd/{into}") == os.readlink(f"/proc/self/fd/{out}"):
-                        os.kill(int(path), signal.SIGKILL)
-            except OSError:  # it has ended meanwhile
-                pass
+        os.kill(daemon, signal.SIGKILL)
         return held
     """
     assert outside(body) is True
