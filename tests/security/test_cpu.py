@@ -143,19 +143,19 @@ async def test_every_tier_alone(pool: LinuxPool, tmp_path: Path, counts: Mapping
 
 
 async def test_the_init_phase_has_a_whole_vcpu_and_the_handler_what_it_bought(pool: LinuxPool, tmp_path: Path) -> None:
-    """0.2 s of CPU: at 128 MB that takes the handler almost 3 s, less what a burst gives it."""
+    """0.3 s of CPU: at 128 MB that takes the handler over 4 s, less what a burst and the init phase left it."""
     source = """
         import time
         def burn(seconds):
             until = time.process_time() + seconds
             while time.process_time() < until:
                 pass
-        burn(0.2)
+        burn(0.3)
         def handler(event, context):
-            burn(0.2)
+            burn(0.3)
     """
     weigh(pool)
     ending, _ = await run_once(pool, tmp_path, source, memory_mb=128, timeout_ms=30_000)
     assert ending.outcome is Outcome.OK
-    assert ending.handler_us / 1e6 > 1.5
-    assert 0.2 <= ending.init_us / 1e6 < ending.handler_us / 1e6 / 2
+    assert ending.handler_us / 1e6 > 2
+    assert 0.3 <= ending.init_us / 1e6 < ending.handler_us / 1e6 / 2
