@@ -172,6 +172,7 @@ async def test_no_terminal_of_the_engine_takes_what_a_function_types(tmp_path: P
         pass
     os.close(ours)
     assert process.wait(20) is not None
+    assert b"{" in said, said.decode(errors="replace")
     found = json.loads(said[said.index(b"{") : said.rindex(b"}") + 1])
     assert found["beside the engine"] == "typed"
     assert found["inside"] == []
