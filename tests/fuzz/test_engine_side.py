@@ -165,6 +165,9 @@ class NoTmp:
     def __init__(self) -> None:
         self.fd = os.open("/", os.O_RDONLY)
 
+    def used(self) -> int:
+        return 0
+
     def fileno(self) -> int:
         return self.fd
 
