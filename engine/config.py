@@ -100,6 +100,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "or XFS; btrfs: its quota groups, turned on if they are off; tmpfs: the function's memory."
         ),
     ] = "auto"
+    leaf_pool_size: Annotated[
+        int,
+        setting("Cgroups that are made ahead of need, of each memory size in use; 0 makes each anew.", ge=0, le=1_024),
+    ] = 8
     tmp_encryption: Annotated[
         bool, setting("Encrypt what is in /tmp on the disk, with a key that is gone with the sandbox.")
     ] = True

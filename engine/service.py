@@ -100,6 +100,7 @@ class Service:
             uid_count=settings.uid_count,
             tmp_pool_size=settings.tmp_pool_size,
             tmp_backend=settings.tmp_backend,
+            leaf_pool_size=settings.leaf_pool_size,
             tmp_encryption=settings.tmp_encryption,
             tmp_reserve=settings.tmp_reserve,
             accept_weaker=settings.accept_weaker,

@@ -52,6 +52,7 @@ def settings(data_dir: Path, **changes: Any) -> Settings:
         "http_address": "127.0.0.1:0",
         "drain_s": 5.0,
         "parked_ceiling": 0,  # so that each sandbox there is has a reason that its test gave
+        "leaf_pool_size": 0,  # a leaf that is there belongs to a sandbox
     }
     return msgspec.convert(values | changes, Settings)
 
@@ -166,6 +167,7 @@ def spawn(data_dir: Path, flags: dict[str, Any] | None = None) -> Served:
         "http-address": "127.0.0.1:0",
         "drain-s": 5,
         "parked-ceiling": 0,
+        "leaf-pool-size": 0,  # as above
         "log-format": "json",
     } | {name.replace("_", "-"): value for name, value in (flags or {}).items()}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CLEAVE_")}

@@ -17,7 +17,7 @@ class Resource(enum.Enum):
 
     SANDBOXES = "sandboxes"  # from the decision to start one until nothing of it is left
     PARKED = "parked"  # sandboxes made ahead of need, until one becomes a function's or is given up
-    LEAVES = "leaves"  # cgroup directories of one sandbox, in all hierarchies together
+    LEAVES = "leaves"  # cgroup directories of one sandbox, in all hierarchies together; those that wait too
     TMP_MOUNTS = "tmp_mounts"  # those that wait too; one that is emptied and used again counts once
     ZYGOTES = "zygotes"
     NETWORKS = "networks"  # network namespaces made ahead of a sandbox

@@ -67,6 +67,7 @@ class NamespacePool:
         self._leaving: deque[Made] = deque()
         self._made = self._inline = self._removed = 0
         self._failed = False
+        self._filling = True  # until there are as many as wanted
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -84,9 +85,13 @@ class NamespacePool:
     def take(self) -> Made | None:
         """One that is ready, or None. The caller gives it back."""
         with self._wake:
-            self._failed = False  # what failed ahead of need is tried again when there is need
-            self._wake.notify()
-            return self._ready.popleft() if self._ready else None
+            made = self._ready.popleft() if self._ready else None
+            # Not for each one: the thread that wakes up takes the interpreter from the start that is under way.
+            if len(self._ready) <= self._target // 2:
+                self._failed = False  # what failed ahead of need is tried again when there is need
+                self._filling = True
+                self._wake.notify()
+            return made
 
     def made_inline(self, made: Made) -> None:
         """It was made outside of the pool, and is given back here all the same."""
@@ -133,7 +138,7 @@ class NamespacePool:
 
     @property
     def _short(self) -> bool:
-        return not self._failed and len(self._ready) < self._target
+        return self._filling and not self._failed and len(self._ready) < self._target
 
     def _add(self) -> None:
         try:
@@ -146,6 +151,7 @@ class NamespacePool:
         with self._wake:
             self._made += 1
             self._ready.append(made)
+            self._filling = len(self._ready) < self._target
 
     def _free(self, made: Made) -> None:
         for fd in (made.counters, made.ns):

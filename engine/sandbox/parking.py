@@ -36,7 +36,6 @@ class Shape(NamedTuple):
 class Parked:
     """One that waits. `slot` is its user id's."""
 
-    name: str
     slot: int
     shape: Shape
     memory_mb: int

@@ -16,9 +16,9 @@ from typing import Self
 from engine.errors import EngineError, SandboxFault
 from engine.sandbox import box
 from engine.sandbox.api import SandboxSpec
-from engine.sandbox.counts import Counts, Resource
 from engine.sandbox.cpu import CpuRules, cpu_shares
 from engine.sandbox.janitor import Janitor, Step
+from engine.sandbox.leaves import LeafPool
 from engine.sandbox.link import Ends
 from engine.sandbox.network import Network, SandboxNetwork
 from engine.sandbox.scratch import ScratchPool, Tmp
@@ -44,7 +44,7 @@ class Parts:
     report: int
     tmp: Tmp
     network: SandboxNetwork
-    counts: Counts
+    remove_leaf: Step
 
     def removal(self) -> list[Step]:
         """How to give everything back, in order; milliseconds, for the unmount."""
@@ -52,7 +52,7 @@ class Parts:
             self._close,
             self.network.release,
             self.tmp.close,
-            partial(_remove_leaf, self.leaf, self.counts),
+            self.remove_leaf,
         ]
 
     def burial(self) -> list[Step]:
@@ -74,9 +74,21 @@ class Parts:
             raise SandboxFault("kill", 0, f"process {self.pid} does not die")
 
 
-def _remove_leaf(leaf: box.Leaf, counts: Counts) -> None:
-    leaf.remove()
-    counts.removed(Resource.LEAVES)
+def limited_leaf(host: box.Host, name: str, memory_mb: int, cpu: CpuRules) -> box.Leaf:
+    """A leaf with the limits of a memory tier, as they are while a function initializes; 0.5 ms."""
+    leaf = host.leaf(
+        name,
+        memory_bytes=memory_mb << 20,
+        cpu_quota_us=cpu.starting_us(memory_mb),
+        cpu_shares=cpu_shares(memory_mb),
+        pids=PIDS,
+    )
+    try:
+        leaf.hold()
+    except SandboxFault:
+        leaf.remove()
+        raise
+    return leaf
 
 
 def close_all(fds: Iterable[int]) -> None:
@@ -131,22 +143,19 @@ class _Making:
 
 def build(
     spec: SandboxSpec,
-    name: str,
     uid: int,
     *,
-    host: box.Host,
+    leaves: LeafPool,
     zygote: Zygote,
     scratch: ScratchPool,
     network: Network,
     janitor: Janitor,
-    counts: Counts,
-    cpu: CpuRules,
 ) -> Parts:
     """Start a sandbox; one without a code path parks (engine/sandbox/parking.py). Raises SandboxFault with the step,
     HostUnfit for a limit that the host cannot enforce."""
     try:
         with _Making(janitor) as making:
-            return _build(making, spec, name, uid, host, zygote, scratch, network, counts, cpu)
+            return _build(making, spec, uid, leaves, zygote, scratch, network)
     except OSError as error:
         fix = "raise the engine's limit of open files" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
         raise SandboxFault("descriptors", error.errno or 0, f"cannot make them: {error.strerror}", fix=fix) from error
@@ -155,24 +164,15 @@ def build(
 def _build(
     making: _Making,
     spec: SandboxSpec,
-    name: str,
     uid: int,
-    host: box.Host,
+    leaves: LeafPool,
     zygote: Zygote,
     scratch: ScratchPool,
     network: Network,
-    counts: Counts,
-    cpu: CpuRules,
 ) -> Parts:
-    leaf = host.leaf(
-        name,
-        memory_bytes=spec.memory_mb << 20,
-        cpu_quota_us=cpu.starting_us(spec.memory_mb),
-        cpu_shares=cpu_shares(spec.memory_mb),
-        pids=PIDS,
-    )
-    counts.made(Resource.LEAVES)
-    making.made(partial(_remove_leaf, leaf, counts))
+    leaf = leaves.take(spec.memory_mb)
+    remove_leaf = partial(leaves.remove, leaf, spec.memory_mb)
+    making.made(remove_leaf)
     tmp = scratch.take(spec.tmp_mb)
     making.made(tmp.discard)
     own_network = network.take(spec.egress)
@@ -206,7 +206,7 @@ def _build(
             timeout_ms=_FORK_WITHIN_MS,
         )
     )
-    return Parts(pid, pidfd, leaf, Ends(answers, events), log, report, tmp, own_network, counts)
+    return Parts(pid, pidfd, leaf, Ends(answers, events), log, report, tmp, own_network, remove_leaf)
 
 
 def exit_status(status: int) -> str:

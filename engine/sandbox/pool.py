@@ -28,6 +28,7 @@ from engine.sandbox.counts import Counts, Happening, Resource
 from engine.sandbox.cpu import AS_LAMBDA, CpuRules
 from engine.sandbox.demand import ParkSettings
 from engine.sandbox.janitor import Janitor, tell
+from engine.sandbox.leaves import LeafPool
 from engine.sandbox.linux import LinuxSandbox
 from engine.sandbox.network import Network, NetworkSettings
 from engine.sandbox.network_pool import NetworkCounts
@@ -47,7 +48,6 @@ _TAKEN_AWAY_WITHIN_S = 5.0
 class _Made:
     """What a start has made, before anybody watches it."""
 
-    name: str
     slot: int  # of its user id
     parts: parts.Parts
     kind: StartKind
@@ -67,6 +67,7 @@ class LinuxPool:
         uid_count: int = 4_096,
         tmp_pool_size: int = 8,
         tmp_backend: TmpBackend = "auto",
+        leaf_pool_size: int = 8,
         tmp_encryption: bool = True,
         tmp_reserve: bool = False,
         accept_weaker: Collection[str] = (),
@@ -75,9 +76,11 @@ class LinuxPool:
         network: NetworkSettings | None = None,
         park: ParkSettings | None = None,
         own_process: bool = False,
+        fork_module: Path | None = None,
     ) -> None:
         """`own_process`: the process and its main thread, which is the event loop's, are the engine's alone: it may
-        change what a thread shares with others."""
+        change what a thread shares with others. `fork_module` is another build of what zygotes load, for a bench."""
+        self._fork_module = fork_module
         self._host = box.Host(f"cleave-{instance_id}")
         self._interpreters = interpreters
         self._uid_base = uid_base
@@ -85,7 +88,7 @@ class LinuxPool:
         self._free_uids: list[int] = []
         self._next_uid = itertools.count()
         self._cpu = cpu
-        self._names = itertools.count(1)
+        self._names = itertools.count(1)  # of leaves, and so of sandboxes
         self._zygotes: dict[str, Zygote] = {}
         self._starting: set[Zygote] = set()
         self._zygote_locks: dict[str, asyncio.Lock] = {}
@@ -99,6 +102,7 @@ class LinuxPool:
         self._parked: ParkedPool | None = None
         self._refill = ThreadPoolExecutor(1, thread_name_prefix="cleave-refill")
         self._counts = Counts()
+        self._leaves = LeafPool(self._make_leaf, target=leaf_pool_size, submit=self._refill.submit, counts=self._counts)
         self._janitor = Janitor(self._counts, threads=janitors)
         self._tmp_pool_size = tmp_pool_size
         self._choose_tmp = partial(
@@ -209,7 +213,7 @@ class LinuxPool:
                 raise
         try:
             return LinuxSandbox(
-                made.name,
+                made.parts.leaf.name,
                 spec,
                 made.parts,
                 kind=made.kind,
@@ -251,9 +255,13 @@ class LinuxPool:
         await loop.run_in_executor(None, partial(self._refill.shutdown, wait=True, cancel_futures=True))
         if self._scratch is not None:
             await loop.run_in_executor(None, self._scratch.close)
+        await loop.run_in_executor(None, self._leaves.close)
         await loop.run_in_executor(None, self._janitor.close, _TAKEN_AWAY_WITHIN_S)
         await loop.run_in_executor(None, self._network.close)
         await loop.run_in_executor(None, partial(self._host.sweep, True))
+
+    def _make_leaf(self, memory_mb: int) -> box.Leaf:
+        return parts.limited_leaf(self._host, f"{next(self._names)}", memory_mb, self._cpu)
 
     def _take(self, spec: SandboxSpec) -> Parked | None:
         return self._parked.take(spec) if self._parked is not None and spec.egress is Egress.NONE else None
@@ -281,41 +289,38 @@ class LinuxPool:
                     self._assigners.shutdown(wait=False)
                     self._assigners = _assigners()
         if made is None:
-            name, slot, of = await self._fork(spec)
-            made = _Made(name, slot, of, StartKind.FORK)
+            slot, of = await self._fork(spec)
+            made = _Made(slot, of, StartKind.FORK)
         return made
 
     def _assigned(self, parked: Parked, cpu_us: int) -> _Made:
-        return _Made(parked.name, parked.slot, parked.parts, StartKind.PARKED, cpu_us)
+        return _Made(parked.slot, parked.parts, StartKind.PARKED, cpu_us)
 
     def _lost(self, parked: Parked) -> None:
         self._counts.happened(Happening.PARKED_LOST)
         self._bury(parked.slot, parked.parts)
 
     async def _park(self, shape: Shape, memory_mb: int) -> Parked:
-        name, slot, made = await self._fork(unassigned(shape, memory_mb), self._parkers)
+        slot, made = await self._fork(unassigned(shape, memory_mb), self._parkers)
         try:
             await asyncio.get_running_loop().run_in_executor(self._parkers, wait_parked, made)
         except BaseException:
             self._bury(slot, made)
             raise
-        return Parked(name, slot, shape, memory_mb, made)
+        return Parked(slot, shape, memory_mb, made)
 
-    async def _fork(
-        self, spec: SandboxSpec, builders: ThreadPoolExecutor | None = None
-    ) -> tuple[str, int, parts.Parts]:
-        """Fork one: its name, the slot of its user id, its parts."""
+    async def _fork(self, spec: SandboxSpec, builders: ThreadPoolExecutor | None = None) -> tuple[int, parts.Parts]:
+        """Fork one: the slot of its user id, its parts."""
         slot = heapq.heappop(self._free_uids) if self._free_uids else next(self._next_uid)
         if slot >= self._uid_count:
             raise SandboxFault("user ids", 0, f"all {self._uid_count} are in use", fix="lower max_sandboxes")
-        name = f"{next(self._names)}"
         try:
-            return name, slot, await self._build(spec, name, self._uid_base + slot, builders or self._builders)
+            return slot, await self._build(spec, self._uid_base + slot, builders or self._builders)
         except BaseException:
             heapq.heappush(self._free_uids, slot)
             raise
 
-    async def _build(self, spec: SandboxSpec, name: str, uid: int, builders: ThreadPoolExecutor) -> parts.Parts:
+    async def _build(self, spec: SandboxSpec, uid: int, builders: ThreadPoolExecutor) -> parts.Parts:
         if self._scratch is None:
             raise Unavailable("the sandboxes' host side is not open", fix="wait until the engine has started")
         for tries_left in range(_ZYGOTE_TRIES - 1, -1, -1):
@@ -325,15 +330,12 @@ class LinuxPool:
                 make = partial(
                     parts.build,
                     spec,
-                    name,
                     uid,
-                    host=self._host,
+                    leaves=self._leaves,
                     zygote=zygote,
                     scratch=self._scratch,
                     network=self._network,
                     janitor=self._janitor,
-                    counts=self._counts,
-                    cpu=self._cpu,
                 )
                 return await asyncio.get_running_loop().run_in_executor(builders, make)
             except SandboxFault as fault:
@@ -358,7 +360,13 @@ class LinuxPool:
             if self._closed:
                 raise _stopping()
             if runtime not in self._zygotes:
-                zygote = Zygote(interpreter, uid_base=self._uid_base, uid_count=self._uid_count, counts=self._counts)
+                zygote = Zygote(
+                    interpreter,
+                    uid_base=self._uid_base,
+                    uid_count=self._uid_count,
+                    counts=self._counts,
+                    fork_module=self._fork_module,
+                )
                 # On this thread, which outlives it: see Zygote on the parent-death signal.
                 zygote.spawn()
                 self._starting.add(zygote)

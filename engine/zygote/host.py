@@ -46,8 +46,18 @@ def fork_module_path() -> Path:
 class Zygote:
     """One warm interpreter to fork from."""
 
-    def __init__(self, interpreter: Interpreter, *, uid_base: int, uid_count: int, counts: Counts) -> None:
+    def __init__(
+        self,
+        interpreter: Interpreter,
+        *,
+        uid_base: int,
+        uid_count: int,
+        counts: Counts,
+        fork_module: Path | None = None,
+    ) -> None:
+        """`fork_module` is another build of the fork server's extension, for a test or a bench."""
         self.interpreter = interpreter
+        self._fork_module = fork_module
         self.lock = threading.Lock()
         self._uid_base = uid_base
         self._uid_count = uid_count
@@ -81,7 +91,7 @@ class Zygote:
                     str(_ENGINE / "guest" / "zygote.py"),
                     str(theirs.fileno()),
                     str(self._journal),
-                    str(fork_module_path()),
+                    str(self._fork_module or fork_module_path()),
                     str(_ENGINE / "guest"),
                     str(self._uid_base),
                     str(self._uid_count),

@@ -93,6 +93,7 @@ class Driver:
             uid_base=base_of(data.instance_id, 16),
             uid_count=16,
             tmp_pool_size=0,
+            leaf_pool_size=0,
             network=NetworkSettings(pool_size=0),
             park=ParkSettings(ceiling=1, memory_mb=0) if parks else None,  # none by itself: `run` makes them
             own_process=True,

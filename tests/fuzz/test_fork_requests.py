@@ -133,6 +133,8 @@ def test_a_zygote_answers_every_request_and_keeps_nothing_of_it(
 ) -> None:
     chance = random.Random(SEED)
     sock = socket.socket(fileno=os.dup(zygote.fileno()))
+    sock.send(b"\0")
+    assert answer(sock) == -1  # it serves: what it needed for its own start it has closed
     before, ours = fds_of(zygote.pid), opened()
     made = refused = 0
     for number in range(counts["frames"]):

@@ -85,15 +85,42 @@ cdef class Leaf:
 
     cdef Host owner
     cdef box_leaf leaf
+    cdef int into_fd
+    cdef int join_fds[BOX_HIERARCHIES]
+    cdef int n_join  # -1 while those two are not open
 
     def __cinit__(self):
-        self.leaf.peak_fd = self.leaf.usage_fd = -1
+        self.leaf.peak_fd = self.leaf.usage_fd = self.into_fd = self.n_join = -1
 
     def __dealloc__(self):
         if self.leaf.peak_fd >= 0:
             close(self.leaf.peak_fd)
         if self.leaf.usage_fd >= 0:
             close(self.leaf.usage_fd)
+        self.let_go()
+
+    cdef int open_join(self, box_error *err) noexcept nogil:
+        if self.n_join < 0:
+            self.n_join = box_leaf_join_fds(&self.owner.host, &self.leaf, &self.into_fd, self.join_fds, err)
+        return self.n_join
+
+    cdef void let_go(self) noexcept nogil:
+        if self.into_fd >= 0:
+            close(self.into_fd)
+            self.into_fd = -1
+        while self.n_join > 0:
+            self.n_join -= 1
+            close(self.join_fds[self.n_join])
+        self.n_join = -1
+
+    def hold(self):
+        """Open what the next fork into it needs, ahead of that."""
+        cdef box_error err
+        cdef int status
+        with nogil:
+            status = self.open_join(&err)
+        if status < 0:
+            raise fault(&err)
 
     @property
     def name(self):
@@ -152,6 +179,7 @@ cdef class Leaf:
         cdef box_error err
         cdef int status
         with nogil:
+            self.let_go()
             status = box_leaf_remove(&self.owner.host, &self.leaf, &err)
         if status < 0:
             raise fault(&err)
@@ -164,7 +192,7 @@ def fork(int sock, Leaf leaf, *, uid, pids, nofile, str hostname, int answers, i
     cdef box_error err
     cdef box_fork_request request
     cdef box_fork_fds fds
-    cdef int n_join, pid = 0, pidfd = -1, status
+    cdef int which, pid = 0, pidfd = -1, status
     cdef bytes name = hostname.encode()[:63]
 
     memset(&request, 0, sizeof(request))
@@ -178,18 +206,16 @@ def fork(int sock, Leaf leaf, *, uid, pids, nofile, str hostname, int answers, i
     fds.answers, fds.events, fds.log, fds.report = answers, events, log, report
     fds.tmp, fds.code, fds.net = tmp, code, net
     with nogil:
-        n_join = box_leaf_join_fds(&leaf.owner.host, &leaf.leaf, &fds.into, fds.join, &err)
-        if n_join >= 0:
-            request.n_join = n_join
+        if leaf.open_join(&err) >= 0:
+            for which in range(leaf.n_join):
+                fds.join[which] = leaf.join_fds[which]
+            fds.into = leaf.into_fd
+            request.n_join = leaf.n_join
             request.into = fds.into >= 0
             status = box_fork_send(sock, &request, &fds, &err)
             if status == 0:
                 pidfd = box_fork_receive(sock, timeout_ms, &pid, &err)
-            if fds.into >= 0:
-                close(fds.into)
-            while n_join > 0:
-                n_join -= 1
-                close(fds.join[n_join])
+            leaf.let_go()
     if pidfd < 0:
         raise fault(&err)
     return pidfd, pid
