@@ -44,6 +44,10 @@ if os.environ.get("CLEAVE_STEPS"):
     # The step counter of tests/faults/test_steps_*.py; see native/box/steps.h.
     C_FLAGS.append("-DBOX_STEPS")
     CYTHON_FLAGS.append("-DBOX_STEPS")
+if os.environ.get("CLEAVE_BARE"):
+    # Starts without isolation, for bench/isolation.py to measure against; see native/box/forkserver.c.
+    C_FLAGS.append("-DBOX_BARE")
+    CYTHON_FLAGS.append("-DBOX_BARE")
 
 
 class GenerateProto(Command):

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from bench import isolation as isolation_bench
 from bench import limits
 from bench.figures import markdown
 from engine.cli.benching.bed import Bed, test_bed
@@ -29,6 +30,7 @@ from engine.cli.problems import Problem
 RESULTS = Path(__file__).with_name("results")
 
 ROWS = pytest.StashKey[list[dict[str, Any]]]()
+ISOLATION = pytest.StashKey[list[dict[str, Any]]]()
 BEGAN = pytest.StashKey[dict[str, Any]]()
 VERDICTS = pytest.StashKey[list[limits.Verdict]]()
 RESULT = pytest.StashKey[dict[str, Any]]()
@@ -40,6 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ROWS] = []
+    config.stash[ISOLATION] = []
     config.stash[BEGAN] = facts()
 
 
@@ -65,13 +68,20 @@ def rows(pytestconfig: pytest.Config) -> list[dict[str, Any]]:
     return pytestconfig.stash[ROWS]
 
 
+@pytest.fixture
+def isolation(pytestconfig: pytest.Config) -> list[dict[str, Any]]:
+    """Where a comparison of starts with and without isolation goes."""
+    return pytestconfig.stash[ISOLATION]
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if session.config.option.collectonly or not session.testscollected:
         return
     stash = session.config.stash
     rows = stash[ROWS]
-    result = document(rows, stash[BEGAN])
-    verdicts = limits.judge(limits.load(), rows)
+    isolation: list[dict[str, Any]] = stash[ISOLATION]
+    result = {**document(rows, stash[BEGAN]), "isolation": isolation}
+    verdicts = limits.judge(limits.load(), [*rows, *isolation])
     _write(result)
     stash[RESULT], stash[VERDICTS] = result, verdicts
     if exitstatus == pytest.ExitCode.OK and not all(verdict.kept for verdict in verdicts):
@@ -87,6 +97,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for line in [*lines(result), "", *_aligned([HEAD, *table(result)]), "", *_aligned([PARTS_HEAD, *parts(result)])]:
         terminalreporter.line(line)
     for line in ["", *_aligned([ENDS_HEAD, *ends(result)])]:
+        terminalreporter.line(line)
+    starts: list[dict[str, Any]] = config.stash[ISOLATION]
+    for line in ["", *_aligned([isolation_bench.HEAD, *isolation_bench.table(starts)])]:
         terminalreporter.line(line)
     verdicts = config.stash[VERDICTS]
     missed = any(not verdict.kept for verdict in verdicts)

@@ -252,6 +252,10 @@ struct box_fork_request {
 };
 
 enum { BOX_WIRE_VERSION = 3, BOX_MAX_LAYERS = 5 };
+#ifdef BOX_BARE
+/* The version of a request for a clone without any isolation: see forkserver.c. */
+enum { BOX_WIRE_BARE = 0x65726162 };
+#endif
 
 /* The descriptors of a request, in the order they travel; -1 where absent. */
 struct box_fork_fds {

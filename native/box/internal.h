@@ -81,6 +81,10 @@ int box_landlock_enter(struct box_error *err);
 
 /* Set up the calling process, which has just been cloned, as a sandbox: all of it, in order. */
 int box_spawn_setup(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err);
+#ifdef BOX_BARE
+/* Set it up as a guest without a sandbox: its descriptors in their places, and nothing else. */
+int box_spawn_bare(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err);
+#endif
 
 /* Become process 1 and go on as its child: returns in the guest only. `report_fd` stays with process 1. */
 int box_init_split(int report_fd, struct box_error *err);

@@ -142,3 +142,10 @@ int box_spawn_setup(const struct box_fork_request *request, const struct box_for
     }
     return 0;
 }
+
+#ifdef BOX_BARE
+int box_spawn_bare(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
+{
+    return place_descriptors(request, fds, err);
+}
+#endif

@@ -9,7 +9,7 @@ import pytest
 
 from bench.ends import CLINGERS
 from bench.limits import Limit, judge, lines, load
-from engine.cli.benching.comparison import summary
+from engine.cli.benching.comparison import above, summary
 from engine.cli.benching.scenarios import SCENARIOS
 
 WARM = Limit("warm", "above_echo_us.p50", 300, "a warm call above the echo")
@@ -46,8 +46,9 @@ def test_a_line_says_what_was_asked_and_what_was_measured_with_its_resolution() 
 def test_the_projects_limits_name_scenarios_that_exist_and_figures_that_a_row_has() -> None:
     limits = load()
     ends = [clinger.name for clinger in CLINGERS]
-    assert {limit.scenario for limit in limits} <= {scenario.name for scenario in SCENARIOS} | set(ends)
-    rows: list[dict[str, Any]] = [{"name": name, "late_us": summary([1.0])} for name in ends]
+    starts = {"name": "isolation-1769", "cost_us": above([[2.0]], [[1.0]])}
+    assert {limit.scenario for limit in limits} <= {scenario.name for scenario in SCENARIOS} | {*ends, starts["name"]}
+    rows: list[dict[str, Any]] = [starts, *({"name": name, "late_us": summary([1.0])} for name in ends)]
     rows += [row(scenario.name, p50=1.0, p50_of_blocks=1.0, p90=1.0, p99=1.0) for scenario in SCENARIOS]
     assert all(verdict.kept for verdict in judge(limits, rows))
 
@@ -56,6 +57,7 @@ def test_the_projects_limits_are_those_that_were_promised() -> None:
     asked = {limit.scenario: limit.at_most_us for limit in load() if limit.figure == "above_echo_us.p50"}
     assert asked["warm-1769"] <= 300
     assert asked["cold-1769"] <= 8_000
+    assert [limit.at_most_us for limit in load() if limit.figure == "cost_us.p50"] == [1_000]
 
 
 def test_every_end_is_held_to_20_ms_at_p50_and_p99() -> None:
