@@ -62,11 +62,17 @@ static long raw(long number, long a, long b, long c, long d)
 
 static int report_descriptor;
 
+/* The split is made on one CPU; where its processes may run else. */
+static cpu_set_t allowed;
+static int on_one_cpu;
+
 __attribute__((noreturn, noinline, used)) static void wait_for_guest(long guest)
 {
     static struct box_report report = {.kind = BOX_REPORT_EXITED};
     int status;
 
+    if (on_one_cpu) /* a process that is killed has to run for that: never on one busy CPU alone */
+        raw(SYS_sched_setaffinity, 0, sizeof allowed, (long)&allowed, 0);
     if (report_descriptor > 0)
         raw(SYS_close_range, 0, report_descriptor - 1, 0, 0);
     raw(SYS_close_range, report_descriptor + 1, ~0u, 0, 0);
@@ -96,12 +102,12 @@ int box_init_split(int report_fd, struct box_error *err)
 
     /* Process 1 falls asleep at once: the guest goes on in its place, on its CPU with what is in that one's caches,
      * rather than on one that has to be woken up. */
-    cpu_set_t allowed, here;
+    cpu_set_t here;
     int cpu = sched_getcpu();
     CPU_ZERO(&here);
     if (cpu >= 0)
         CPU_SET((size_t)cpu, &here);
-    int pinned = cpu >= 0 && sched_getaffinity(0, sizeof allowed, &allowed) == 0 &&
+    on_one_cpu = cpu >= 0 && sched_getaffinity(0, sizeof allowed, &allowed) == 0 &&
                  sched_setaffinity(0, sizeof here, &here) == 0;
     syscall(SYS_get_robust_list, 0, &robust_head, &robust_size);
     report_descriptor = report_fd;
@@ -133,7 +139,7 @@ int box_init_split(int report_fd, struct box_error *err)
         errno = (int)-result;
         return box_fail(err, "init", "cannot start the guest");
     }
-    if (pinned)
+    if (on_one_cpu)
         sched_setaffinity(0, sizeof allowed, &allowed);
     if (robust_head != NULL)
         syscall(SYS_set_robust_list, robust_head, robust_size);

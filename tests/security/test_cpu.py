@@ -6,6 +6,7 @@ CPU time is the cgroup's; the machine is the sandboxes' own for the time of a te
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -132,6 +133,16 @@ async def test_alone_it_has_what_it_bought(pool: LinuxPool, tmp_path: Path, tier
 @pytest.mark.time_limit(180)
 async def test_beside_neighbours_on_a_full_machine_each_has_what_it_bought(pool: LinuxPool, tmp_path: Path) -> None:
     await hold(pool, tmp_path, full_machine(), tries=3)
+
+
+async def test_neither_it_nor_its_process_1_is_bound_to_one_cpu(pool: LinuxPool, tmp_path: Path) -> None:
+    sandbox = await pool.start(spec(write_code(tmp_path, handler("return sorted(os.sched_getaffinity(0))"))))
+    try:
+        ending, _ = await run(sandbox)
+        assert json.loads(ending.payload) == sorted(os.sched_getaffinity(0))
+        assert os.sched_getaffinity(sandbox.pid) == os.sched_getaffinity(0)
+    finally:
+        await sandbox.close()
 
 
 @pytest.mark.time_limit(300)
