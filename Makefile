@@ -18,7 +18,7 @@ test: ## run the tests with reduced counts
 	@.ci/setup dev
 	@CLEAVE_COUNTS=reduced .venv/bin/pytest
 
-test-hosts: ## boot a cgroup v2 kernel under qemu and run the tests of the box in it
+test-hosts: ## boot hosts of cgroup v2, v1, both and none under qemu and run the tests of the box in them
 	@.ci/setup dev
 	@.ci/v2-image
 	@CLEAVE_HOSTS=1 .venv/bin/pytest tests/hosts

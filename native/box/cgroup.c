@@ -121,10 +121,11 @@ uint64_t box_keyed(const char *text, const char *key)
     return 0;
 }
 
+static const char *const CONTROLLER[] = {
+    [BOX_MEMORY] = "memory", [BOX_CPU] = "cpu", [BOX_CPUACCT] = "cpuacct", [BOX_PIDS] = "pids"};
+
 int box_host_probe(struct box_host *host, const char *slice, struct box_error *err)
 {
-    static const char *const CONTROLLER[] = {
-        [BOX_MEMORY] = "memory", [BOX_CPU] = "cpu", [BOX_CPUACCT] = "cpuacct", [BOX_PIDS] = "pids"};
     struct mntent entry;
     char buffer[1024];
 
@@ -172,8 +173,24 @@ static int weigh_sandboxes(const struct box_host *host, struct box_error *err)
     return box_knob_set(host, &all, BOX_CPU, "cpu.shares", shares, err);
 }
 
+/* Without all of them there are no limits, and no half of them is taken for the whole. */
+static int refuse_none(const struct box_host *host, struct box_error *err)
+{
+    char missing[64] = "";
+
+    for (int which = BOX_MEMORY; which <= BOX_PIDS; which++)
+        if (host->dir[which][0] == '\0') {
+            size_t used = strlen(missing);
+            snprintf(missing + used, sizeof missing - used, "%s%s", used ? ", " : "", CONTROLLER[which]);
+        }
+    errno = 0;
+    return box_fail(err, "cgroup probe", "no cgroups for %s are mounted", missing);
+}
+
 int box_host_open(const struct box_host *host, struct box_error *err)
 {
+    if (host->kind == BOX_CGROUP_NONE)
+        return refuse_none(host, err);
     /* An engine of this name that ran elsewhere on the tree: under systemd before, by hand this time. */
     if (host->kind == BOX_CGROUP_V2 && strcmp(host->home, host->tree) != 0) {
         struct box_host elsewhere = *host;

@@ -1,5 +1,5 @@
 """A machine with a kernel of its own, emulated by qemu, to run tests in where this host's kernel is not the kind that
-they are about: pure cgroup v2.
+they are about: pure cgroup v2, pure v1, hybrid, and no cgroups at all.
 
 Theory of operation: `.ci/v2-image` makes the kernel and the root file system, once. For each run `tree_disk` packs what
 is tested (engine/ as it is built, the tests, the packages that they import) and the arguments of each phase; `boot`
@@ -30,12 +30,12 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
-PHASES = ("bare", "delegated", "undelegated")
+PHASES = ("none", "v1", "hybrid", "bare", "delegated", "undelegated")
 TREE = ("engine", "tests/*.py", "tests/native", "tests/integration", "tests/security", "tests/hosts", "pyproject.toml")
 """Of the repository, what the tests inside need."""
-PACKAGES = ("pytest", "pytest-asyncio", "hypothesis")
+PACKAGES = ("pytest", "pytest-asyncio", "hypothesis", "boto3")
 """What they import beside what the engine requires, with all that these require."""
-_END = "cleave-v2 end: "
+_END = "cleave-host end: "
 _TMP_BYTES = 4 << 30  # sparse
 _MEMORY_MB = 2_048
 # One: two vCPUs of qemu's are hardly faster, and patching code that the other one runs has frozen the machine.
@@ -68,7 +68,10 @@ class Run:
 
     def of(self, phase: str) -> str:
         """The part of the output that is about a phase, and what came before the first one."""
-        begin, end = self.output.find(f"cleave-v2 phase {phase}:"), self.output.find(f"cleave-v2 phase {phase}: over")
+        begin, end = (
+            self.output.find(f"cleave-host phase {phase}:"),
+            self.output.find(f"cleave-host phase {phase}: over"),
+        )
         return self.output if begin < 0 or end < 0 else self.output[begin:end]
 
 
@@ -204,7 +207,7 @@ def _boot(machine: Path, tree: Path, folder: Path, limit_s: float, hear: Callabl
             for raw in whole:
                 lines.append(raw.decode(errors="replace").rstrip("\r"))
                 hear(lines[-1])
-                if lines[-1].startswith("cleave-v2 booted:"):
+                if lines[-1].startswith("cleave-host booted:"):
                     run.boot_s = time.monotonic() - started
     finally:
         over.set()
@@ -249,7 +252,7 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] not in PHASES:
         print(f"usage: python -m tests.hosts.machine {'|'.join(PHASES)} [pytest argument]…", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory(prefix="cleave-v2-") as made:
+    with tempfile.TemporaryDirectory(prefix="cleave-host-") as made:
         folder = Path(made)
         tree = tree_disk(folder, {arguments[0]: arguments[1:]}, os.environ.get("CLEAVE_COUNTS", "reduced"))
         run = boot(image(), tree, folder, limit_s=3_600, hear=lambda line: print(line, flush=True))

@@ -1,23 +1,16 @@
 """Limits hold on a pure cgroup v2 host: the tests of the box and of a sandbox, run by a real v2 kernel under qemu.
 
-Three hosts in one boot, see tests/hosts/guest/boot.sh. `pytest -v` shows what the machine says, as it says it; to try
-one thing there:  python -m tests.hosts.machine bare tests/native -x
+Three hosts in one boot, see tests/hosts/guest/boot.sh; to try one thing there:
+python -m tests.hosts.machine bare tests/native -x
 """
 
 from __future__ import annotations
 
-import faulthandler
-
 import pytest
 
-from tests.conftest import full_counts
 from tests.hosts import machine
+from tests.hosts.phases import GUEST, NATIVE, SANDBOX, SECURITY, WALLS, boot, check
 
-pytestmark = pytest.mark.privileged
-
-GUEST = "tests/hosts/guest"
-SANDBOX = "tests/integration/test_sandbox.py"
-WALLS = "tests/security/test_walls.py"
 FOLDERS = "tests/native/test_scratch_folders.py"
 QUOTAS = "tests/security/test_tmp_quota.py"
 REDUCED = {
@@ -47,6 +40,8 @@ REDUCED = {
             for kind in ("ext4", "xfs")
             for how in ("give it to a project", "end the inheritance by its flag")
         ),
+        f"{WALLS}::test_the_limits_cannot_be_mounted_into_reach",
+        f"{WALLS}::test_it_can_neither_raise_nor_leave_its_limits",
     ),
     "delegated": (
         f"{GUEST}/test_delegated.py",
@@ -57,54 +52,30 @@ REDUCED = {
     "undelegated": (f"{GUEST}/test_undelegated.py", f"{GUEST}/test_systemd.py"),
 }
 FULL = {
-    "bare": (f"{GUEST}/test_by_hand.py", f"{GUEST}/test_limits.py", f"{GUEST}/test_tmp.py", "tests/native", SANDBOX,
-             WALLS, QUOTAS),
-    "delegated": (f"{GUEST}/test_delegated.py", f"{GUEST}/test_systemd.py", f"{GUEST}/test_limits.py", "tests/native",
-                  SANDBOX),
-    "undelegated": (f"{GUEST}/test_undelegated.py", f"{GUEST}/test_systemd.py", f"{GUEST}/test_limits.py",
-                    "tests/native"),
-}  # fmt: skip
-REDUCED_LIMIT_S, FULL_LIMIT_S = 290.0, 3_000.0
+    "bare": (
+        f"{GUEST}/test_by_hand.py",
+        f"{GUEST}/test_limits.py",
+        f"{GUEST}/test_tmp.py",
+        *NATIVE,
+        SANDBOX,
+        *SECURITY,
+        QUOTAS,
+    ),
+    "delegated": (
+        f"{GUEST}/test_delegated.py",
+        f"{GUEST}/test_systemd.py",
+        f"{GUEST}/test_limits.py",
+        *NATIVE,
+        SANDBOX,
+    ),
+    "undelegated": (f"{GUEST}/test_undelegated.py", f"{GUEST}/test_systemd.py", f"{GUEST}/test_limits.py", *NATIVE),
+}
 
 
 @pytest.fixture(scope="module")
 def booted(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> machine.Run:
     """What came of the machine, all phases."""
-    try:
-        image = machine.image()
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
-    full = full_counts()
-    if full:
-        faulthandler.cancel_dump_traceback_later()  # pytest's last resort; the machine has a time limit of its own
-    folder = tmp_path_factory.mktemp("machine")
-    reporter = pytestconfig.pluginmanager.get_plugin("terminalreporter")
-    capture = pytestconfig.pluginmanager.get_plugin("capturemanager")
-
-    def hear(line: str) -> None:
-        if reporter is not None and capture is not None and pytestconfig.get_verbosity() > 0:
-            with capture.global_and_fixture_disabled():
-                reporter.write_line(f"  | {line}")
-
-    job = {
-        phase: ("-v", "--tb=short", "--durations=10", *chosen) for phase, chosen in (FULL if full else REDUCED).items()
-    }
-    tree = machine.tree_disk(folder, job, "full" if full else "reduced")
-    return machine.boot(image, tree, folder, limit_s=FULL_LIMIT_S if full else REDUCED_LIMIT_S, hear=hear)
-
-
-def check(booted: machine.Run, phase: str, at_least: int) -> None:
-    came_to = booted.phases.get(phase)
-    if came_to is None:
-        why = "froze" if booted.frozen else "took too long" if booted.expired else "ended early"
-        pytest.fail(f"the machine {why}, after {booted.total_s:.0f} s; it said:\n{booted.output}", pytrace=False)
-    if came_to.exit != 0 or came_to.failed or came_to.skipped or came_to.passed < at_least:
-        pytest.fail(f"{came_to}\n{booted.of(phase)}", pytrace=False)
-
-
-def test_the_kernel_has_v2_alone(booted: machine.Run) -> None:
-    (line,) = [line for line in booted.output.splitlines() if line.startswith("cleave-v2 booted:")] or [booted.output]
-    assert {"memory", "cpu", "pids"} <= set(line.replace(",", "").split()), line
+    return boot(REDUCED, FULL, tmp_path_factory, pytestconfig)
 
 
 def test_limits_hold_where_nobody_manages_the_tree(booted: machine.Run) -> None:
@@ -121,6 +92,6 @@ def test_limits_hold_in_a_systemd_unit_that_was_not(booted: machine.Run) -> None
 
 def test_a_machine_that_did_not_come_to_its_end_has_passed_nothing() -> None:
     result = '{"exit": 1, "passed": 3, "failed": 1, "skipped": 0, "seconds": 2}'
-    said = f'cleave-v2 booted: 6.1\ncleave-v2 end: {{"bare": {result}}}'
+    said = f'cleave-host booted: 6.1\ncleave-host end: {{"bare": {result}}}'
     assert machine.read_end(said)["bare"] == machine.Phase(exit=1, passed=3, failed=1, skipped=0, seconds=2)
     assert machine.read_end(said.replace("end", "phase")) == {}

@@ -10,7 +10,7 @@ import pytest
 from engine.sandbox import box
 from tests.hosts.guest.cgroups import Make
 
-collect_ignore_glob = [] if os.environ.get("CLEAVE_V2_PHASE") else ["test_*.py"]
+collect_ignore_glob = [] if os.environ.get("CLEAVE_HOST_PHASE") else ["test_*.py"]
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 # The last line that the machine says, and its end.
 exec >/dev/ttyS0 2>&1 </dev/null
 results=
-for path in /run/cleave-v2/*.json; do
+for path in /run/cleave-host/*.json; do
     [ -f "$path" ] || continue
     name=${path##*/}
     results="$results${results:+, }\"${name%.json}\": $(cat "$path")"
 done
-echo "cleave-v2 end: {$results}"
+echo "cleave-host end: {$results}"
 busybox poweroff -f

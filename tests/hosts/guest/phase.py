@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-RESULTS = Path("/run/cleave-v2")
+RESULTS = Path("/run/cleave-host")
 _SLOWER = int(os.environ.get("CLEAVE_TEST_SLOWER", "1"))
 _ORDINARY_LIMIT_S = 60.0
 _STARTED = time.monotonic()
@@ -46,11 +46,11 @@ def pytest_unconfigure(config: pytest.Config) -> Generator[None, None, None]:
         exit_status = exit_status or int(pytest.ExitCode.INTERNAL_ERROR)
         raise
     finally:
-        name = os.environ["CLEAVE_V2_PHASE"]
+        name = os.environ["CLEAVE_HOST_PHASE"]
         result = {
             "exit": exit_status,
             **{outcome: _COUNTS[outcome] for outcome in ("passed", "failed", "skipped")},
             "seconds": round(time.monotonic() - _STARTED, 1),
         }
         (RESULTS / f"{name}.json").write_text(json.dumps(result))
-        print(f"cleave-v2 phase {name}: over", flush=True)
+        print(f"cleave-host phase {name}: over", flush=True)

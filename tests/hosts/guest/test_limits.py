@@ -33,6 +33,12 @@ def join(host: box.Host, leaf: box.Leaf, program: str) -> subprocess.Popen[bytes
     )
 
 
+def test_the_kernel_has_v2_alone_with_every_controller() -> None:
+    kinds = {line.split()[2] for line in Path("/proc/mounts").read_text().splitlines()}
+    assert kinds & {"cgroup", "cgroup2"} == {"cgroup2"}
+    assert {"memory", "cpu", "pids"} <= set(Path("/sys/fs/cgroup/cgroup.controllers").read_text().split())
+
+
 def test_every_limit_is_there_in_the_words_of_v2(host: box.Host, leaf: Make) -> None:
     one = leaf()
     assert host.kind == "v2"
