@@ -88,10 +88,3 @@ def test_limits_hold_in_a_systemd_unit_that_was_given_to_the_engine(booted: mach
 
 def test_limits_hold_in_a_systemd_unit_that_was_not(booted: machine.Run) -> None:
     check(booted, "undelegated", 3)
-
-
-def test_a_machine_that_did_not_come_to_its_end_has_passed_nothing() -> None:
-    result = '{"exit": 1, "passed": 3, "failed": 1, "skipped": 0, "seconds": 2}'
-    said = f'cleave-host booted: 6.1\ncleave-host end: {{"bare": {result}}}'
-    assert machine.read_end(said)["bare"] == machine.Phase(exit=1, passed=3, failed=1, skipped=0, seconds=2)
-    assert machine.read_end(said.replace("end", "phase")) == {}
