@@ -118,10 +118,9 @@ class LinuxPool:
         sandboxes were left over. Raises HostUnfit where limits cannot be written, SandboxFault for a full disk."""
         loop = asyncio.get_running_loop()
         if self._host.kind == "none":
-            missing = ", ".join(n for n in ("memory", "cpu", "cpuacct", "pids") if not self._host.directories[n])
             raise HostUnfit(
-                f"this host has no cgroups for {missing}, so not every limit could be enforced",
-                fix="mount cgroup2 on /sys/fs/cgroup, or these of v1 below it, or boot so, and see `cleave doctor`",
+                "this host has no cgroups for memory, cpu and pids, so no limit could be enforced",
+                fix="mount cgroup2 on /sys/fs/cgroup, or boot with it, and see `cleave doctor`",
             )
         try:
             await loop.run_in_executor(self._builders, self._host.open)

@@ -121,11 +121,10 @@ uint64_t box_keyed(const char *text, const char *key)
     return 0;
 }
 
-static const char *const CONTROLLER[] = {
-    [BOX_MEMORY] = "memory", [BOX_CPU] = "cpu", [BOX_CPUACCT] = "cpuacct", [BOX_PIDS] = "pids"};
-
 int box_host_probe(struct box_host *host, const char *slice, struct box_error *err)
 {
+    static const char *const CONTROLLER[] = {
+        [BOX_MEMORY] = "memory", [BOX_CPU] = "cpu", [BOX_CPUACCT] = "cpuacct", [BOX_PIDS] = "pids"};
     struct mntent entry;
     char buffer[1024];
 
@@ -181,7 +180,7 @@ static int refuse_none(const struct box_host *host, struct box_error *err)
     for (int which = BOX_MEMORY; which <= BOX_PIDS; which++)
         if (host->dir[which][0] == '\0') {
             size_t used = strlen(missing);
-            snprintf(missing + used, sizeof missing - used, "%s%s", used ? ", " : "", CONTROLLER[which]);
+            snprintf(missing + used, sizeof missing - used, "%s%s", used ? ", " : "", STAGE[which] + strlen("cgroup "));
         }
     errno = 0;
     return box_fail(err, "cgroup probe", "no cgroups for %s are mounted", missing);

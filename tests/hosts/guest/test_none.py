@@ -12,7 +12,7 @@ from engine.sandbox.probe import probe_host
 from tests.engines import end, spawn
 from tests.sandboxes import interpreters, real_pool
 
-SAID = "this host has no cgroups for memory, cpu, cpuacct, pids"
+LIMITS = ("memory", "cpu", "pids")
 FIX = "mount cgroup2 on /sys/fs/cgroup"
 
 
@@ -23,10 +23,11 @@ def test_no_cgroup_is_mounted() -> None:
 
 
 async def test_a_pool_does_not_open_and_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(HostUnfit, match=SAID) as caught:
+    with pytest.raises(HostUnfit) as caught:
         async with real_pool(tmp_path):
             pass
-    assert caught.value.fix.startswith(FIX)
+    assert all(limit in caught.value.message for limit in LIMITS), caught.value.message
+    assert FIX in caught.value.fix
 
 
 def test_the_box_itself_makes_neither_a_directory_nor_a_leaf() -> None:
@@ -48,13 +49,14 @@ async def test_an_engine_does_not_start_and_says_what_to_do(tmp_path: Path) -> N
         end(refused)
     said = " ".join(refused.said().split())
     assert status == 1, said
-    assert SAID in said
+    assert "cannot serve" in said
+    assert all(limit in said for limit in LIMITS), said
     assert FIX in said
     assert not (data_dir / "ports.json").exists()
 
 
 def test_doctor_shows_each_limit_as_not_enforced_with_the_fix(tmp_path: Path) -> None:
     checks = {check.limit: check for check in probe_host(interpreters(tmp_path), tmp_path)}
-    for limit in ("memory", "cpu", "pids"):
+    for limit in LIMITS:
         assert not checks[limit].enforced
-        assert checks[limit].fix.startswith(FIX)
+        assert FIX in checks[limit].fix
