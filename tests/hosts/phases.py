@@ -1,7 +1,7 @@
 """Boots the machine of a test file and judges what its phases came to.
 
-What is judged is the word of the tests in it. An emulator that froze twice has said nothing about them: that fails
-where somebody asked for the machine, and skips in continuous integration.
+What is judged is the word of the tests in it: a machine that froze twice, took too long or ended early has said nothing
+about them, and has failed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from tests.conftest import CI, full_counts
+from tests.conftest import full_counts
 from tests.hosts import machine
 
 GUEST = "tests/hosts/guest"
@@ -66,8 +66,6 @@ def check(booted: machine.Run, phase: str, at_least: int) -> None:
     without = [line for line in booted.output.splitlines() if line.startswith(WITHOUT)]
     if came_to is None and booted.phases and without:
         pytest.skip(f"a kernel without v1's limits: {without[0].removeprefix(WITHOUT)}")
-    if came_to is None and booted.frozen and CI:
-        pytest.skip(f"the machine froze, after {booted.total_s:.0f} s, and again")
     if came_to is None:
         why = "froze" if booted.frozen else "took too long" if booted.expired else "ended early"
         pytest.fail(f"the machine {why}, after {booted.total_s:.0f} s; it said:\n{booted.output}", pytrace=False)
