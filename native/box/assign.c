@@ -3,6 +3,7 @@
 #include "internal.h"
 #include "mountapi.h"
 
+#include <fcntl.h>
 #include <sched.h>
 
 static const char STAGE[] = "assign";
@@ -13,12 +14,15 @@ int box_mount_into(int pidfd, int mount_fd, const char *path, struct box_error *
     if (unshare(CLONE_FS) < 0)
         return box_fail(err, STAGE, "cannot have a root of its own");
     cleanup_close int own = open("/proc/thread-self/ns/mnt", O_RDONLY | O_CLOEXEC);
-    if (own < 0)
-        return box_fail(err, STAGE, "cannot open the mount namespace");
+    cleanup_close int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    cleanup_close int folder = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (own < 0 || root < 0 || folder < 0)
+        return box_fail(err, STAGE, "cannot hold on to the mount namespace");
     if (setns(pidfd, CLONE_NEWNS) < 0)
         return box_fail(err, STAGE, "cannot enter the sandbox's mounts");
     int status = box_move_mount(mount_fd, path) < 0 ? box_fail(err, STAGE, "cannot attach %s", path) : 0;
-    if (setns(own, CLONE_NEWNS) < 0)
+    /* Who enters a mount namespace is at its root: also on the way back. */
+    if (setns(own, CLONE_NEWNS) < 0 || fchdir(root) < 0 || chroot(".") < 0 || fchdir(folder) < 0)
         return box_fail(err, BOX_STRANDED, "this thread cannot go back to its own mounts");
     BOX_STEP("assign: code mounted");
     return status;

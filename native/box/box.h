@@ -309,7 +309,7 @@ int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, st
 /* The stage of the error after which the calling thread has to end: it is in a sandbox's mount namespace. */
 #define BOX_STRANDED "stranded"
 /* Attach a detached mount at `path` of the sandbox whose process 1 `pidfd` is. The calling thread loses what it shared
- * of folder and root with others (unshare(2), CLONE_FS). */
+ * of folder and root with others (unshare(2), CLONE_FS), and keeps both. */
 int box_mount_into(int pidfd, int mount_fd, const char *path, struct box_error *err);
 
 /* ---- reap ---- */

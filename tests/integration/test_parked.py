@@ -185,6 +185,17 @@ async def test_two_of_them_draw_different_values(pool: LinuxPool, tmp_path: Path
     await second.close()
 
 
+async def test_whoever_assigns_one_stays_in_its_own_folder_and_mounts(
+    pool: LinuxPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = [os.readlink(f"/proc/thread-self/{name}") for name in ("cwd", "root", "ns/mnt")]
+    sandbox, _, kind = await one_of(pool, tmp_path / "code", HELLO)
+    assert kind is StartKind.PARKED
+    assert [os.readlink(f"/proc/thread-self/{name}") for name in ("cwd", "root", "ns/mnt")] == before
+    await sandbox.close()
+
+
 async def test_one_that_dies_unused_is_counted_and_replaced(pool: LinuxPool, tmp_path: Path) -> None:
     victims = parked_pids(pool)
     assert len(victims) == 2
