@@ -15,7 +15,7 @@ from engine.errors import EngineError
 from engine.sandbox import box
 from engine.sandbox.counts import Counts, Resource
 from engine.sandbox.scratch_backends import Backend
-from engine.sandbox.scratch_resting import Resting
+from engine.sandbox.scratch_resting import REST_S, Resting
 
 _SIZES = 4
 """Of how many sizes as many as wanted may wait."""
@@ -86,6 +86,7 @@ class ScratchPool:
         self._lock = threading.Lock()
         self._ready: OrderedDict[int, deque[box.Scratch]] = OrderedDict()  # the size taken last is the last
         self._resting = Resting(_SIZES * target)
+        self._alarm: threading.Timer | None = None  # for those that rest while nobody takes or gives back any
         self._closed = False
 
     @property
@@ -148,6 +149,8 @@ class ScratchPool:
             self._closed = True
             waiting = [scratch for ready in self._ready.values() for scratch in ready]
             self._ready.clear()
+            if self._alarm is not None:
+                self._alarm.cancel()
         for scratch in [*waiting, *self._resting.clear()]:
             self._remove(scratch)
 
@@ -182,6 +185,16 @@ class ScratchPool:
         """Make those ready that have rested."""
         while (rested := self._resting.due()) is not None:
             self._renew(*rested)
+        with self._lock:
+            if self._alarm is None and not self._closed and len(self._resting):
+                self._alarm = threading.Timer(REST_S, self._awake)
+                self._alarm.daemon = True
+                self._alarm.start()
+
+    def _awake(self) -> None:
+        with self._lock:
+            self._alarm = None
+        self._wake()
 
     def _put(self, scratch: box.Scratch, size_mb: int) -> None:
         surplus = []

@@ -13,8 +13,8 @@ import pytest
 from engine.v1 import reports_pb2 as pb
 from tests.doors import zip_of
 from tests.engines import Served, end, ready, served, spawn
-from tests.leaks.test_sandboxes import NOISE_BYTES, POOL_THREADS, Held, counted
-from tests.remains import cgroups_of, leaves_of, loops_of, members_of, mounts_of, nothing_left, until, zombies_of
+from tests.leaks.test_sandboxes import Held, assert_no_growth, held
+from tests.remains import leaves_of, loops_of, members_of, nothing_left, until, zombies_of
 
 pytestmark = [pytest.mark.privileged, pytest.mark.time_limit(3_600)]
 
@@ -44,17 +44,7 @@ async def settled(running: Served) -> Held:
         )
 
     await until(rests, within_s=20, what="only the parked ones are left")
-    process = psutil.Process(running.process.pid)
-    return Held(
-        descriptors=process.num_fds(),
-        threads=process.num_threads(),
-        children=len(process.children(recursive=True)),
-        zombies=len(zombies_of(running.process.pid)),
-        cgroups=len(cgroups_of(running.instance)),
-        loops=len(loops_of(running.data_dir)),
-        mounts=len(mounts_of(running.data_dir, running.process.pid)),
-        rss_bytes=process.memory_info().rss,
-    )
+    return held(running)
 
 
 async def test_parked_sandboxes_one_after_another_leave_nothing(tmp_path: Path, counts: Mapping[str, int]) -> None:
@@ -76,12 +66,10 @@ async def test_parked_sandboxes_one_after_another_leave_nothing(tmp_path: Path, 
             if n % 10 == 5:
                 kill_one(running)
         await end_idle(running, "even", "odd")
-        last = await settled(running)
+        await settled(running)
         assert first is not None
         assert pb.START_KIND_PARKED in kinds
-        assert counted(last) == counted(first)
-        assert last.threads - first.threads <= POOL_THREADS
-        assert last.rss_bytes - first.rss_bytes < NOISE_BYTES
+        await assert_no_growth(first, running)
         await running.stopped()
     await nothing_left(data)
 
