@@ -66,6 +66,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     init_timeout_ms: Annotated[
         int, setting("Milliseconds that a function's init phase may take.", ge=100, le=900_000)
     ] = 10_000
+    stream_limit_mb: Annotated[
+        int, setting("The most megabytes (2^20 bytes) of an answer that is streamed.", ge=1, le=1_048_576)
+    ] = 200
+    stream_mb_per_s: Annotated[
+        float,
+        setting(
+            "Megabytes a second of a streamed answer after its first 6; AWS grants 2. 0: as fast as it is read.",
+            ge=0,
+            le=1_048_576,
+        ),
+    ] = 0
+    stop_on_disconnect: Annotated[
+        bool,
+        setting("Stop a function whose HTTP client leaves; AWS lets it run to its end. gRPC clients always stop it."),
+    ] = False
     uid_base: Annotated[
         int,
         setting(

@@ -22,6 +22,7 @@ from engine.config import Settings
 from engine.config_address import parse_subnet, split_address
 from engine.fabric.datadir import DataDir
 from engine.fabric.sqlite import Sqlite
+from engine.invoke.pace import PaceLimits
 from engine.invoke.pipeline import Pipeline
 from engine.model.function import Function
 from engine.model.host import HostReport
@@ -149,13 +150,22 @@ class Service:
             account=account,
             init_timeout_ms=settings.init_timeout_ms,
             python_versions={name: found.version for name, found in self._interpreters.items()},
+            stream_limit_bytes=settings.stream_limit_mb << 20,
+            stream_pace=PaceLimits(settings.stream_mb_per_s * 2**20),
         )
         sweeping = loop.create_task(_sweep_code(code, registry))
         undo.callback(sweeping.cancel)
 
         rpc = RpcServer(registry, code, pipeline, logs, self.host, log=self._log, region=region, account=account)
         undo.push_async_callback(rpc.stop, 0)
-        rest = RestServer(registry, code, pipeline, region=region, account=account)
+        rest = RestServer(
+            registry,
+            code,
+            pipeline,
+            region=region,
+            account=account,
+            stop_on_disconnect=settings.stop_on_disconnect,
+        )
         undo.push_async_callback(rest.stop, 0)
         host, port = split_address(settings.http_address)
         self._ports = (await rpc.start(settings.grpc_address), await rest.start(host, port))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -48,7 +49,7 @@ class Collected:
     def output(self, data: bytes) -> None:
         self.written += data
 
-    def chunk(self, data: bytes) -> None:
+    def chunk(self, data: bytes) -> asyncio.Future[None] | None:
         raise AssertionError("nothing streams here")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ def invoke(
         str | None, typer.Option("--data", "-d", metavar="JSON|@FILE|-", help="The event; - reads standard input.")
     ] = None,
     log: Annotated[bool, typer.Option("--log", help="Show the end of its log.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the result, and the log, as they are made.")] = False,
     timeline: Annotated[bool, typer.Option("--timeline", help="Show where the time went.")] = False,
     request_id: Annotated[str, typer.Option(metavar="UUID", help="Run it under this id.", show_default=False)] = "",
     qualifier: Annotated[str | None, typer.Option(help="A version or an alias.")] = None,
@@ -37,32 +39,37 @@ def invoke(
 
     Its REPORT line, with the kind of start and the times, follows on standard error.
 
-    A function that fails prints AWS's error document in place of a result. Exit codes: 0 it returned; 1 the engine
-    refused; 2 wrong arguments; 3 the function failed; 4 no engine answers; 130 interrupted.
+    A function that fails prints AWS's error document in place of a result, with --stream on standard error. Exit codes:
+    0 it returned; 1 the engine refused; 2 wrong arguments; 3 the function failed; 4 no engine answers; 130 interrupted.
     """
     from engine.cli.client import connected, failures_of, function_ref, not_found
     from engine.v1 import invocations_pb2
 
     choices = choose(ctx, address, output)
     ref = function_ref(name, qualifier)
-    request = invocations_pb2.InvokeRequest(
-        name=ref.resource_name(),
-        payload=_event(data),
-        request_id=request_id,
-        log_mode=invocations_pb2.LOG_MODE_TAIL if log else invocations_pb2.LOG_MODE_NONE,
-        timeline=timeline,
-    )
+    asked: dict[str, Any] = {
+        "name": ref.resource_name(),
+        "payload": _event(data),
+        "request_id": request_id,
+        "log_mode": invocations_pb2.LOG_MODE_TAIL if log else invocations_pb2.LOG_MODE_NONE,
+        "timeline": timeline,
+    }
     what = f"cannot invoke {ref.name}"
     with connected(choices) as engine:
         try:
             with failures_of(what, choices):
-                response = engine.invocations.Invoke(request)
+                if stream:
+                    frames = engine.invocations.InvokeStream(invocations_pb2.InvokeStreamRequest(**asked))
+                    response = _whole(frames, show=not choices.json)
+                else:
+                    response = engine.invocations.Invoke(invocations_pb2.InvokeRequest(**asked))
         except Problem as problem:
             raise not_found(engine, what, ref.name, choices, problem) from None
     if choices.json:
         _print_document(response)
     else:
-        _print_text(response, choices.command("logs", ref.name, "--request-id", response.report.request_id))
+        logs = choices.command("logs", ref.name, "--request-id", response.report.request_id)
+        _print_text(response, logs, shown=stream)
     return ExitCode.FUNCTION_ERROR if response.WhichOneof("result") == "function_error" else ExitCode.OK
 
 
@@ -80,11 +87,46 @@ def _event(data: str | None) -> bytes:
         raise usage("cannot read the event", why, "give -d JSON, -d @FILE or -d -") from None
 
 
-def _print_text(response: invocations_pb2.InvokeResponse, logs: str) -> None:
+def _whole(frames: Iterator[invocations_pb2.InvokeStreamResponse], *, show: bool) -> invocations_pb2.InvokeResponse:
+    """The frames of a stream as one response; with `show` its chunks and lines are printed as they come, not kept."""
+    from engine.cli.render import note, visible, write
+    from engine.v1 import invocations_pb2
+
+    response = invocations_pb2.InvokeResponse()
+    chunks: list[bytes] = []
+    lines: list[bytes] = []
+    open_line = False
+    for frame in frames:
+        match frame.WhichOneof("frame"):
+            case "chunk" if show:
+                write(frame.chunk)
+                open_line = not frame.chunk.endswith(b"\n")
+            case "chunk":
+                chunks.append(frame.chunk)
+            case "log" if show:
+                note(visible(frame.log.text).decode())
+            case "log":
+                lines.append(frame.log.text + b"\n")
+            case "finished":
+                response.report.CopyFrom(frame.finished.report)
+                if frame.finished.HasField("function_error"):
+                    response.function_error.CopyFrom(frame.finished.function_error)
+                else:
+                    response.payload = b"".join(chunks)
+    if open_line and sys.stdout.isatty():
+        write(b"\n")
+    response.log_tail = b"".join(lines)
+    return response
+
+
+def _print_text(response: invocations_pb2.InvokeResponse, logs: str, *, shown: bool) -> None:
     from engine.cli.render import note, report_line, text_of, timeline, write
 
     failed = response.WhichOneof("result") == "function_error"
-    write((response.function_error.document if failed else response.payload) + b"\n")
+    if not shown:
+        write((response.function_error.document if failed else response.payload) + b"\n")
+    elif failed:
+        note(text_of(response.function_error.document))
     if response.log_tail:
         note(text_of(response.log_tail).rstrip("\n"))
     for line in timeline(response.report):

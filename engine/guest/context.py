@@ -9,6 +9,7 @@ import sys
 import time
 
 from . import errors, marshal
+from .answer import Answer, ResponseStream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ class ClientContext(_Record):
 class LambdaContext:
     """One invocation, as its handler sees it. Handlers may add attributes of their own."""
 
-    def __init__(self, spec: Mapping[str, Any], meta: Mapping[str, Any], deadline_ms: int) -> None:
+    __slots__ = ("__dict__", "__weakref__", "_answer", "_response_stream")  # vars() shows what AWS's shows
+
+    def __init__(self, spec: Mapping[str, Any], meta: Mapping[str, Any], deadline_ms: int, answer: Answer) -> None:
         """`deadline_ms` is milliseconds since the epoch. Raises Fault where the client context is not a JSON object."""
         self.aws_request_id: str = meta["request_id"]
         self.log_group_name: str | None = spec.get("log_group_name")
@@ -67,6 +70,16 @@ class LambdaContext:
         self.client_context = _client_context(meta.get("client_context"))
         self.identity = _identity(meta.get("identity"))
         self._epoch_deadline_time_in_ms = deadline_ms
+        self._answer = answer
+        self._response_stream: ResponseStream | None = None
+
+    @property
+    def response_stream(self) -> ResponseStream:
+        """A binary file for the answer, as Node's runtime has it: what is written leaves at once. Once it was written
+        to or closed, what the handler returns is not looked at."""
+        if self._response_stream is None:
+            self._response_stream = ResponseStream(self._answer)
+        return self._response_stream
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until the invocation is stopped, never negative."""

@@ -1,7 +1,7 @@
 """One function's life in one sandbox: the init phase, then one event at a time. runtime.py says what is sent.
 
-Guarantees: every EVENT is answered by one frame unless user code ends the process; what the handler wrote is in the
-log's pipe before that frame is sent.
+Guarantees: every EVENT is answered by one frame, after any chunks, unless user code ends the process; what the handler
+wrote is in the log's pipe before that frame is sent.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import os
 import time
 
 from . import errors, interpreter, loader, logsetup, marshal, wire
+from .answer import Answer
 from .channel import Channel, ProtocolError
 from .context import LambdaContext
+from .inflow import InputStream, StreamingEvent
+from .streaming import PLAIN, Runner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,13 +24,15 @@ if TYPE_CHECKING:
     from .stdio import Stdio
 
     Handler = Callable[[Any, Any], Any]
-    Answer = tuple[int, bytes]  # frame kind and body
+    Frame = tuple[int, bytes]  # kind and body
 
 _FAULT_STATUS = 70  # EX_SOFTWARE of sysexits.h: the stream could not be followed
 
 _TEXT_OR_NONE = (str, type(None))
 _SPEC = {"handler": str, "environment": dict, "result_limit_bytes": int, "log_format": _TEXT_OR_NONE}
 _META = {"request_id": str, "timeout_ms": int, "deadline_ms": int, "trace_id": _TEXT_OR_NONE}
+_META["stream_limit_bytes"] = (int, type(None))
+_DUE = {wire.EVENT: wire.EVENT_LIMIT_BYTES, wire.INPUT: wire.CHUNK_LIMIT_BYTES, wire.INPUT_END: 0}
 
 
 class Guest:
@@ -36,6 +41,7 @@ class Guest:
     def __init__(self, events_fd: int, answers_fd: int, stdio: Stdio) -> None:
         self.stdio = stdio
         self._channel = Channel(events_fd, answers_fd)
+        self._runner = Runner(self._channel)
         self._pid = os.getpid()
         self._spec: dict[str, Any] = {}
         self._json_log = False
@@ -56,12 +62,12 @@ class Guest:
             return _FAULT_STATUS
 
     def _serve(self) -> int:
-        spec = self._channel.receive(wire.SPEC, wire.SPEC_LIMIT_BYTES)
+        spec = self._channel.receive({wire.SPEC: wire.SPEC_LIMIT_BYTES})
         event = None if spec is None else self._receive_event()
         if spec is None or event is None:
             return 0
         began = time.time()
-        handler = self._initialize(_json_object(spec, _SPEC))
+        handler = self._initialize(_json_object(spec[1], _SPEC))
         if handler is None:
             return 1
         self._channel.send(wire.READY)
@@ -82,9 +88,12 @@ class Guest:
         return 0
 
     def _receive_event(self) -> tuple[dict[str, Any], memoryview] | None:
-        body = self._channel.receive(wire.EVENT, wire.EVENT_LIMIT_BYTES)
-        if body is None:
-            return None
+        kind = 0
+        while kind != wire.EVENT:  # what is before it is left of the last event's input
+            received = self._channel.receive(_DUE)
+            if received is None:
+                return None
+            kind, body = received
         start = wire.META.size
         end = start + wire.META.unpack_from(body)[0] if len(body) >= start else 0
         if not start <= end <= len(body):
@@ -106,6 +115,7 @@ class Guest:
         failure = None
         try:
             handler = loader.load(spec["handler"], interpreter.task_root(environment))
+            self._runner.prepare(handler)
         except Exception as error:
             failure = self._failure(error)
         self.stdio.settle()
@@ -125,18 +135,34 @@ class Guest:
         self.stdio.write(errors.log_record(document, self._json_log))
         return marshal.encode(document)
 
-    def _invoke(self, handler: Handler, meta: dict[str, Any], payload: memoryview, deadline_ms: int) -> Answer:
+    def _invoke(self, handler: Handler, meta: dict[str, Any], payload: memoryview, deadline_ms: int) -> Frame:
         self._request_id = meta["request_id"]
         self._tenant_id = meta.get("tenant_id")
         interpreter.set_trace_id(meta.get("trace_id"))
+        source: InputStream | None = None
+        answer = Answer(self._channel, meta.get("stream_limit_bytes") or 0, self._spec["result_limit_bytes"])
         try:
-            context = LambdaContext(self._spec, meta, deadline_ms)
-            body = _encode(handler(_decode(payload), context))
+            context = LambdaContext(self._spec, meta, deadline_ms, answer)
+            event = _decode(payload)
+            if meta.get("input"):
+                source = InputStream(self._channel)
+                event = StreamingEvent(event, source)
+            result = handler(event, context)
+            if type(result) not in PLAIN:
+                result = self._runner.settle(result, answer)
+            body = b"" if answer.used else _encode(result)
         except Exception as error:
-            return wire.ERROR, self._failure(error)
-        if len(body) > self._spec["result_limit_bytes"]:
-            return wire.TOO_LARGE, b""
-        return wire.RESULT, body
+            last = answer.end()
+            return last if answer.overflowed else (wire.ERROR, self._failure(error))
+        finally:
+            if source is not None:
+                source.end()
+        if not answer.used:
+            if len(body) <= self._spec["result_limit_bytes"]:
+                answer.end()
+                return wire.RESULT, body
+            answer.write_large(body)
+        return answer.end()
 
 
 def _json_object(data: bytes | memoryview, kinds: dict[str, Any]) -> dict[str, Any]:
@@ -167,6 +193,4 @@ def _encode(result: Any) -> bytes:
     try:
         return marshal.encode(result)
     except Exception as error:
-        if type(result).__name__ == "coroutine":
-            result.close()  # it will not be awaited; the document says all there is to say
         raise errors.Fault(errors.MARSHAL_ERROR, f"Unable to marshal response: {error}") from None

@@ -1,8 +1,8 @@
 """A traceback as the list of strings of an error document, in the form of traceback.format_list.
 
 Written out here because importing traceback and linecache (and with them re, tokenize and more) costs a function's
-first error several milliseconds and its sandbox a megabyte. Guarantees: the frames of the guest itself, and of the
-import system above the first line of user code, are left out; it reads only regular files and never raises.
+first error several milliseconds and its sandbox a megabyte. Guarantees: the frames of the guest itself, of the import
+system and of the event loop above the first line of user code, are left out; it reads only regular files, never raises.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ def user_part(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _is_ours(frame: FrameType) -> bool:
-    return frame.f_globals.get("__package__") == __package__ or frame.f_code.co_filename.startswith("<frozen importlib")
+    of = frame.f_globals
+    if of.get("__package__") == __package__ or of.get("__name__") == "asyncio.base_events":
+        return True  # the second runs coroutines for the guest
+    return frame.f_code.co_filename.startswith("<frozen importlib")
 
 
 def format_trace(trace: TracebackType | None) -> list[str]:

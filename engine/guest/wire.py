@@ -5,16 +5,19 @@ them. Closing may take as long as the sender likes (a TCP connection that linger
 
 A frame is an 8-byte header, little-endian: u32 length of the body, u8 kind, three zero bytes; then the body. SPEC and
 the first EVENT follow each other at once; from then on it is one EVENT, any frames of the guest, one RESULT or ERROR.
+What is left of an input when the answer is there is the guest's to skip.
 
     engine → guest   SPEC    JSON object, see guest/runtime.py
                      EVENT   u32 length of the meta, the meta (JSON object), the event's payload as it came
+                     INPUT      the next bytes of a streamed input, only after an event that has one
+                     INPUT_END  empty: the input is over
     guest → engine   HELLO       empty: the guest is there and waits for the SPEC
                      READY       empty: the init phase is over, the handler is called next
                      INIT_ERROR  an error document (JSON); the guest exits after it
-                     RESULT      the handler's result as JSON
+                     CHUNK       the next bytes of a streamed answer, only where the event asks for a stream
+                     RESULT      the handler's result as JSON; after chunks the rest of the answer, mostly empty
                      ERROR       an error document (JSON); the guest goes on
-                     TOO_LARGE   empty: the result was over the limit and was not sent
-                     CHUNK       the next bytes of a streamed result (reserved for streaming)
+                     TOO_LARGE   empty: the answer was over its limit; what is over it was not sent
 
 The limits are the reader's to enforce: a length over its limit is a protocol error, never an allocation.
 """
@@ -28,6 +31,8 @@ META = struct.Struct("<I")
 
 SPEC = 1
 EVENT = 2
+INPUT = 3
+INPUT_END = 4
 
 HELLO = 15
 READY = 16
@@ -39,6 +44,9 @@ CHUNK = 21
 
 ERROR_LIMIT_BYTES = 262_144
 """An error document may not be larger; the guest shortens its message and its trace to fit."""
+
+CHUNK_LIMIT_BYTES = 262_144
+"""A chunk of an answer or of an input; what is larger is sent as several. Small enough that a few may wait."""
 
 SPEC_LIMIT_BYTES = 1_048_576
 """A specification: the environment is at most 4 KB and what AWS adds to it."""

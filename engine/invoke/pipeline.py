@@ -17,11 +17,19 @@ from engine.invoke.checks import check_client_context, check_invocable, check_pa
 from engine.invoke.documents import Facts, error_message, function_error
 from engine.invoke.ids import RequestIds
 from engine.invoke.logtail import LogTail
+from engine.invoke.pace import NO_PACE, Pace, PaceLimits
 from engine.invoke.reportline import billed_ms, end_line, init_report_line, report_line, start_line, timeout_line
 from engine.invoke.retire import Retirer
 from engine.invoke.specs import NO_VERSIONS, Prepared, Specs
 from engine.model.function import LATEST, Function
-from engine.model.invocation import Completion, FunctionError, InvokeRequest, Report, Sink
+from engine.model.invocation import (
+    STREAM_LIMIT_BYTES,
+    Completion,
+    FunctionError,
+    InvokeRequest,
+    Report,
+    Sink,
+)
 from engine.model.names import FunctionRef, function_arn
 from engine.model.outcome import FUNCTION_FAILED, Outcome, StartKind
 from engine.observe.function_logs import FunctionLogs
@@ -42,6 +50,10 @@ def allow_all(request: InvokeRequest) -> None:
 
 def record_nothing(function: Function, report: Report) -> None:
     """The default where nobody listens."""
+
+
+CONVERSATION_LIMIT_BYTES = 1 << 62
+"""What is said may be without an end; AWS has no such call, and no limit for it."""
 
 
 def _discard(data: bytes) -> None:
@@ -66,7 +78,13 @@ class _Run:
     )
 
     def __init__(
-        self, request_id: str, prepared: Prepared, log: LogTail, sink: Sink | None, monotonic_ns: Callable[[], int]
+        self,
+        request_id: str,
+        prepared: Prepared,
+        log: LogTail,
+        sink: Sink | None,
+        monotonic_ns: Callable[[], int],
+        pace: PaceLimits,
     ) -> None:
         self._request_id = request_id
         self._version = prepared.function.version
@@ -78,7 +96,9 @@ class _Run:
         self._monotonic_ns = monotonic_ns
         self.started_ns = 0  # 0: no sandbox has had the event
         self.output: Callable[[bytes], None] = log.output
-        self.chunk: Callable[[bytes], None] = _discard if sink is None else sink.chunk
+        self.chunk: Callable[[bytes], asyncio.Future[None] | None] = _discard if sink is None else sink.chunk
+        if sink is not None and pace.bytes_per_s:
+            self.chunk = Pace(pace, sink.chunk, asyncio.get_running_loop()).chunk
 
     def started(self, kind: StartKind) -> None:
         if not self.started_ns:
@@ -118,6 +138,8 @@ class Pipeline:
         account: str,
         init_timeout_ms: int = 10_000,
         python_versions: Mapping[str, str] = NO_VERSIONS,
+        stream_limit_bytes: int = STREAM_LIMIT_BYTES,
+        stream_pace: PaceLimits = NO_PACE,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         wall_ns: Callable[[], int] = time.time_ns,
         new_uuid: Callable[[], str] | None = None,
@@ -129,6 +151,8 @@ class Pipeline:
         self._logs = logs
         self._region = region
         self._account = account
+        self._stream_limit_bytes = stream_limit_bytes
+        self._stream_pace = stream_pace
         self._monotonic_ns = monotonic_ns
         self._wall_ns = wall_ns
         self._new_uuid = new_uuid = new_uuid or RequestIds()
@@ -161,12 +185,15 @@ class Pipeline:
         else:
             request_id = self._new_uuid()
         prepared = self._specs.get(function)
-        event = self._event(request, request_id, payload, prepared)
+        stream_limit_bytes = 0 if sink is None else self._stream_limit_bytes
+        if request.input is not None:
+            stream_limit_bytes = CONVERSATION_LIMIT_BYTES
+        event = self._event(request, request_id, payload, prepared, stream_limit_bytes)
 
         forward = None if sink is None else sink.log
         loop = asyncio.get_running_loop()
         log = LogTail(function.name, request_id, self._logs.append, forward, self._wall_ns, loop)
-        run = _Run(request_id, prepared, log, sink, self._monotonic_ns)
+        run = _Run(request_id, prepared, log, sink, self._monotonic_ns, self._stream_pace)
         checked_ns = self._monotonic_ns()
         try:
             done = await self._scheduler.run(Work(prepared.spec, event), run)
@@ -197,14 +224,25 @@ class Pipeline:
         self._write_end(log, report, facts, error, prepared)
         return Completion(report, payload, error, log.tail())
 
-    def _event(self, request: InvokeRequest, request_id: str, payload: bytes, prepared: Prepared) -> Event:
+    def _event(
+        self, request: InvokeRequest, request_id: str, payload: bytes, prepared: Prepared, stream_limit_bytes: int
+    ) -> Event:
         arn = prepared.arn
         if request.ref.qualifier != LATEST:
             arn = function_arn(self._region, self._account, request.ref)
         digits = request_id.replace("-", "").lower()
         trace_id = f"Root=1-{self._wall_ns() // 1_000_000_000:08x}-{digits[:24]};Parent={digits[16:]};Sampled=0"
         timeout_ms = prepared.function.config.timeout_ms
-        return Event(request_id, payload, timeout_ms, arn, request.client_context, trace_id)
+        return Event(
+            request_id,
+            payload,
+            timeout_ms,
+            arn,
+            request.client_context,
+            trace_id,
+            stream_limit_bytes=stream_limit_bytes,
+            input=request.input,
+        )
 
     def _report(
         self,

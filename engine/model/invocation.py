@@ -5,6 +5,8 @@ Structs rather than dataclasses: several are made for each call, and a frozen da
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 import msgspec
@@ -17,6 +19,8 @@ EVENT_LIMIT_BYTES = 6_291_456
 """A synchronous event, 6 MB: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html."""
 RESULT_LIMIT_BYTES = 6_291_556
 """A buffered result, 6 MB and the envelope that AWS's own message names."""
+STREAM_LIMIT_BYTES = 209_715_200
+"""A streamed answer, 200 MB: docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html."""
 LOG_TAIL_BYTES = 4096
 
 
@@ -29,6 +33,7 @@ class InvokeRequest(msgspec.Struct, frozen=True):
     client_context: bytes = b""  # JSON
     timeline: bool = False
     log_tail: bool = False  # return the end of the log in the completion
+    input: AsyncIterator[bytes] | None = None  # what the handler reads while it runs; read as fast as it does
 
 
 class FunctionError(msgspec.Struct, frozen=True):
@@ -86,13 +91,14 @@ class Sink(Protocol):
     def log(self, line: LogLine) -> None:
         """The function, or the engine about it, wrote a line."""
 
-    def chunk(self, data: bytes) -> None:
-        """The next bytes of a streamed answer."""
+    def chunk(self, data: bytes) -> asyncio.Future[None] | None:
+        """The next bytes of a streamed answer; Completion.payload has the rest. A future holds the function up until it
+        is done: the reader is slow."""
 
 
 class Invoker(Protocol):
     """The one narrow call between a front and the rest of the engine."""
 
     async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
-        """Run a function once. Cancelling the call kills the sandbox. Raises EngineError for what is refused or is
-        the engine's own fault; a function's failure is in the Completion."""
+        """Run a function once; with a sink its answer may come in chunks. Cancelling the call kills the sandbox. Raises
+        EngineError for what is refused or is the engine's own fault; a function's failure is in the Completion."""

@@ -7,6 +7,7 @@ id, and that an unexpected exception becomes a ServiceException that names only 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -20,22 +21,35 @@ from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.registry.api import CodeStore, Registry
 from engine.rest.configuration import Documents
 from engine.rest.errors import ErrorDocuments, MethodNotAllowed, UnsupportedMedia
+from engine.rest.eventstream import failure
 from engine.rest.functions import Functions, code_path
 from engine.rest.guard import check_request
 from engine.rest.invocations import Invocations
-from engine.rest.messages import ClientGone, Receive, Request, Response, Send, respond
+from engine.rest.messages import (
+    ClientGone,
+    Receive,
+    Request,
+    Response,
+    Send,
+    StreamedResponse,
+    respond,
+    respond_streamed,
+)
 from engine.rest.routes import Routes
 from engine.rest.shapes import Params, read_params, write_response
+from engine.rest.streams import Streams
 
 CODE_BODY_LIMIT_BYTES = 69_905_067
 """AWS's own: a zip of 50 MB in Base64."""
 BODY_LIMIT_BYTES = EVENT_LIMIT_BYTES
+LAST_WORD_S = 0.5
 
 Operation = Callable[[Params, Request], Awaitable[dict[str, Any]]]
+StreamedOperation = Callable[[Params, Request], Awaitable[Response | StreamedResponse]]
 
 _CODE_PATH = re.compile(code_path("([0-9a-f]{64})"))
 _WITH_CODE = frozenset({"CreateFunction", "UpdateFunctionCode"})
-_LIMIT_NAMES = {"Invoke": "InvokeFunction"}
+_LIMIT_NAMES = {"Invoke": "InvokeFunction", "InvokeWithResponseStream": "InvokeFunction"}
 """What AWS's message about a body that is too large calls an operation, where it is not the operation's name."""
 
 
@@ -59,6 +73,7 @@ class LambdaApi:
         *,
         logger: FaultLogger,
         new_uuid: Callable[[], uuid.UUID],
+        stop_on_disconnect: bool = False,
     ) -> None:
         self.routes = Routes(model)
         self._errors = ErrorDocuments(model)
@@ -66,7 +81,8 @@ class LambdaApi:
         self._logger = logger
         self._new_uuid = new_uuid
         functions = Functions(registry, code, documents)
-        invocations = Invocations(invoker, functions, documents)
+        invocations = Invocations(invoker, functions, documents, stop_on_disconnect=stop_on_disconnect)
+        self._stop_on_disconnect = stop_on_disconnect
         self.operations: Mapping[str, Operation] = {
             "CreateFunction": functions.create,
             "DeleteFunction": functions.delete,
@@ -77,6 +93,10 @@ class LambdaApi:
             "UpdateFunctionCode": functions.update_code,
             "UpdateFunctionConfiguration": functions.update_configuration,
         }
+        self.streamed: Mapping[str, StreamedOperation] = {
+            "InvokeWithResponseStream": Streams(invoker, functions, documents).invoke
+        }
+        self.served = sorted([*self.operations, *self.streamed])
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """One request."""
@@ -84,6 +104,7 @@ class LambdaApi:
             return
         request = Request.of(scope, receive, str(self._new_uuid()))
         linger = True
+        response: Response | StreamedResponse
         try:
             response = await self._answer(request)
         except ClientGone:
@@ -97,9 +118,21 @@ class LambdaApi:
         except Exception as error:
             self._logger.error("request_failed", request_id=request.id, method=request.method, exc_info=error)
             response = self._errors.fault(request.id)
-        await respond(request, response, send, linger=linger)
+        if isinstance(response, Response):
+            await respond(request, response, send, linger=linger)
+            return
+        try:
+            await respond_streamed(request, response, send, stop_on_disconnect=self._stop_on_disconnect)
+        except asyncio.CancelledError:
+            # The server's grace is over: a last word, if the client takes it at once.
+            last = failure(Unavailable.aws_type, "The engine is shutting down")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORD_S):
+                    await send({"type": "http.response.body", "body": last, "more_body": False})
+        except Exception as error:
+            self._logger.error("stream_failed", request_id=request.id, method=request.method, exc_info=error)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> Response | StreamedResponse:
         check_request(request)
         if request.path in ("/", "/health"):
             return self._about(request)
@@ -109,21 +142,25 @@ class LambdaApi:
         name = match.route.name
         operation = self.operations.get(name)
         limit = CODE_BODY_LIMIT_BYTES if name in _WITH_CODE else BODY_LIMIT_BYTES
-        if operation is None:
+        streamed = self.streamed.get(name)
+        if operation is None and streamed is None:
             raise NotServed(
                 f"{name} is an operation of AWS Lambda that this release does not serve",
-                fix=f"served are {', '.join(sorted(self.operations))}",
+                fix=f"served are {', '.join(self.served)}",
             )
         if (request.header("content-encoding") or "identity").lower() != "identity":
             raise UnsupportedMedia("A body with a Content-Encoding is not read", fix="send it as it is")
         body = await request.body.read(limit, _LIMIT_NAMES.get(name, name))
         params = read_params(match, request, body)
+        if operation is None:
+            assert streamed is not None
+            return await streamed(params, request)
         return write_response(match.route.operation, await operation(params, request))
 
     def _about(self, request: Request) -> Response:
         """What is here, for whoever looks with a browser or a health check."""
         _check_read(request)
-        about = {"service": "cleave", "status": "ok", "api": "AWS Lambda 2015-03-31", "serves": sorted(self.operations)}
+        about = {"service": "cleave", "status": "ok", "api": "AWS Lambda 2015-03-31", "serves": self.served}
         return Response(200, [("content-type", "application/json")], orjson.dumps(about))
 
     async def _zip(self, request: Request, sha256: str) -> Response:

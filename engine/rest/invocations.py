@@ -1,7 +1,7 @@
 """Invoke, as AWS's clients call it, over the one narrow call into the engine.
 
 Guarantees that the answer carries the invocation's own request id, and that a client which leaves does not stop a
-function that runs: AWS does not either.
+function that runs, as on AWS, unless the operator has said so.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ CLIENT_CONTEXT_LIMIT_BYTES = 3_583
 class Invocations:
     """Invoke."""
 
-    def __init__(self, invoker: Invoker, functions: Functions, documents: Documents) -> None:
+    def __init__(
+        self, invoker: Invoker, functions: Functions, documents: Documents, *, stop_on_disconnect: bool
+    ) -> None:
         self._invoker = invoker
         self._functions = functions
         self._documents = documents
+        self._stop_on_disconnect = stop_on_disconnect
 
     async def invoke(self, params: Params, request: Request) -> dict[str, Any]:
         """Invoke: RequestResponse and DryRun."""
@@ -41,7 +44,7 @@ class Invocations:
                 "Asynchronous invocation (InvocationType=Event) is not served by this release",
                 fix="invoke with InvocationType=RequestResponse",
             )
-        context = _client_context(params.get("ClientContext", ""))
+        context = client_context(params.get("ClientContext", ""))
         ref = self._functions.check(params)
         if kind == "DryRun":
             return {"StatusCode": 204}
@@ -49,7 +52,8 @@ class Invocations:
         call = InvokeRequest(
             ref, params.get("Payload", b""), request_id=request.id, client_context=context, log_tail=tail
         )
-        completion = await self._invoker.invoke(call)
+        running = self._invoker.invoke(call)
+        completion = await (request.body.unless_gone(running) if self._stop_on_disconnect else running)
         report = completion.report
         result: dict[str, Any] = {"StatusCode": 200, "ExecutedVersion": report.executed_version}
         if completion.error is not None:
@@ -57,13 +61,13 @@ class Invocations:
         elif report.outcome is Outcome.OK:
             result["Payload"] = completion.payload
         else:
-            raise _not_run(report.outcome)
+            raise not_run(report.outcome)
         if tail:
             result["LogResult"] = base64.b64encode(completion.log_tail).decode()
         return result
 
 
-def _client_context(text: str) -> bytes:
+def client_context(text: str) -> bytes:
     """The JSON of a client context. Raises InvalidPayload."""
     if len(text) > CLIENT_CONTEXT_LIMIT_BYTES:
         raise InvalidPayload(
@@ -78,7 +82,7 @@ def _client_context(text: str) -> bytes:
     return context
 
 
-def _not_run(outcome: Outcome) -> EngineError:
+def not_run(outcome: Outcome) -> EngineError:
     """For a completion that holds no result: the caller is still here, so the engine itself ended it."""
     if outcome is Outcome.CANCELLED:
         return Unavailable("The invocation was stopped by the engine", fix="invoke again in a moment")

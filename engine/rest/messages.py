@@ -8,15 +8,17 @@ gets its answer. ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from engine.errors import InvalidArgument, PayloadTooLarge
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+T = TypeVar("T")
 
 DISCARD_LIMIT_BYTES = 128 * 2**20
 DISCARD_LIMIT_S = 5.0
@@ -64,6 +66,24 @@ class Body:
                 while not self.finished and size < DISCARD_LIMIT_BYTES:
                     size += len(await self._next())
         except (TimeoutError, ClientGone):
+            pass
+
+    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do this, with the body read, and cancel it when the client leaves: raises ClientGone then."""
+        doing = asyncio.ensure_future(work)
+        leaving = asyncio.ensure_future(self._gone())
+        try:
+            await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                raise ClientGone
+            return doing.result()
+        finally:
+            for task in (doing, leaving):
+                task.cancel()
+            await asyncio.wait({doing, leaving})
+
+    async def _gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
             pass
 
     async def _next(self) -> bytes:
@@ -129,6 +149,37 @@ class Response:
     status: int
     headers: Iterable[tuple[str, str]]
     body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedResponse:
+    """An answer of which the body is made while it is sent. The iterator has to be closed."""
+
+    status: int
+    headers: Iterable[tuple[str, str]]
+    body: AsyncGenerator[bytes]
+
+
+async def respond_streamed(
+    request: Request, response: StreamedResponse, send: Send, *, stop_on_disconnect: bool
+) -> None:
+    """Send an answer as it is made; waits while the client is slow. A client that has left gets the rest of it thrown
+    away, or with `stop_on_disconnect` ends it."""
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    headers.append((b"x-amzn-requestid", request.id.encode()))
+
+    async def body() -> None:
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        async for piece in response.body:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    try:
+        await (request.body.unless_gone(body()) if stop_on_disconnect else body())
+    except ClientGone:
+        pass
+    finally:
+        await response.body.aclose()
 
 
 async def respond(request: Request, response: Response, send: Send, *, linger: bool = True) -> None:

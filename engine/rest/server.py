@@ -47,6 +47,7 @@ class RestServer:
         account: str,
         logger: FaultLogger | None = None,
         new_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
+        stop_on_disconnect: bool = False,
     ) -> None:
         self._registry = registry
         self._code = code
@@ -55,6 +56,7 @@ class RestServer:
         self._documents = Documents(region=region, account=account, architecture=_ARCHITECTURES.get(machine, machine))
         self._logger = logger or oplog.logger()
         self._new_uuid = new_uuid
+        self._stop_on_disconnect = stop_on_disconnect
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -71,6 +73,7 @@ class RestServer:
             self._documents,
             logger=self._logger,
             new_uuid=self._new_uuid,
+            stop_on_disconnect=self._stop_on_disconnect,
         )
         config = uvicorn.Config(
             api,

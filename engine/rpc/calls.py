@@ -38,6 +38,10 @@ Decode: TypeAlias = Callable[[bytes], Message]
 Handler: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
 
 
+LEFT_WITHIN_S = 0.005
+"""How much later grpc.aio may tell that a client has left than that its requests are over."""
+
+
 class Calls:
     """The calls under way, and the door for more."""
 
@@ -158,7 +162,7 @@ class Calls:
                 if self._draining and not always:
                     self._refused += 1
                     raise _draining()
-                decoded = _decode_each(request, context, decode) if many_requests else decode(request)
+                decoded = _decode_each(request, context, decode, many_responses) if many_requests else decode(request)
                 return await (run(decoded, context.write) if many_responses else run(decoded))
             except BaseException as error:
                 await self._refuse(path, context, error)
@@ -220,12 +224,18 @@ class _UnknownMethods(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(call)
 
 
-async def _decode_each(requests: AsyncIterator[bytes], context: Context, decode: Decode) -> AsyncIterator[Message]:
+async def _decode_each(
+    requests: AsyncIterator[bytes], context: Context, decode: Decode, many_responses: bool
+) -> AsyncIterator[Message]:
     async for request in requests:
         yield decode(request)
-    # grpc.aio ends the requests in the same way whether the client has sent all or has left. Only to a client that is
-    # there can something be sent; else this raises.
-    await context.send_initial_metadata(())
+    # grpc.aio ends the requests in the same way whether the client has sent all or has left.
+    if many_responses:
+        # The cancellation of a call whose client has left is on its way: it gets here first.
+        await asyncio.sleep(LEFT_WITHIN_S)
+    else:
+        # Only to a client that is there can something be sent; else this raises.
+        await context.send_initial_metadata(())
 
 
 def _draining() -> Unavailable:

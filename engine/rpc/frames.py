@@ -1,8 +1,8 @@
 """What waits between an invocation and the client that reads its stream: the sink on one side, frames on the other.
 
 Guarantees: frames come out in the order in which they were made, a Started before all others; a reader that is too slow
-costs bounded memory, since the oldest lines of the log are dropped and one line says how many; nothing else is dropped.
-What a function streams as its answer is not bounded here but by the limit of an answer.
+costs bounded memory: of the log the oldest lines are dropped and one line says how many; for its answer see
+engine.invoke.chunks.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from engine.invoke.chunks import Chunks
 from engine.model.invocation import LogLine
 from engine.model.outcome import StartKind
 from engine.rpc.convert import START_KIND, log_line_to_proto
@@ -23,13 +24,19 @@ CHUNK_BYTES = 65_536
 """A chunk of a buffered answer."""
 
 
-class FrameSink:
-    """The Sink of one InvokeStream."""
+Frame = invocations_pb2.InvokeStreamResponse | invocations_pb2.ConverseResponse
+"""They have the same fields."""
 
-    def __init__(self, *, logs: bool) -> None:
+
+class FrameSink:
+    """The Sink of one InvokeStream or Converse; makes frames of the class `frame`."""
+
+    def __init__(self, *, logs: bool, frame: type[Frame] = invocations_pb2.InvokeStreamResponse) -> None:
         self._want_logs = logs
+        self._frame = frame
         self._made = 0  # counts what was put in, to merge the two queues in its order
-        self._frames: deque[tuple[int, invocations_pb2.InvokeStreamResponse]] = deque()
+        self._started: Frame | None = None
+        self._chunks = Chunks()
         self._lines: deque[tuple[int, LogLine]] = deque()
         self._line_bytes = 0
         self._dropped = 0
@@ -39,7 +46,8 @@ class FrameSink:
     def started(self, request_id: str, executed_version: str, kind: StartKind) -> None:
         """A sandbox has the event."""
         self.has_started = True
-        self._frames.append((self._next(), started_frame(request_id, executed_version, kind)))
+        self._started = self._frame(started=started(request_id, executed_version, kind))
+        self._next()
 
     def log(self, line: LogLine) -> None:
         """A line of the log."""
@@ -51,14 +59,22 @@ class FrameSink:
             self._line_bytes -= len(self._lines.popleft()[1].text)
             self._dropped += 1
 
-    def chunk(self, data: bytes) -> None:
-        """The next bytes of a streamed answer."""
-        self._frames.append((self._next(), invocations_pb2.InvokeStreamResponse(chunk=data)))
+    def chunk(self, data: bytes) -> asyncio.Future[None] | None:
+        """The next bytes of a streamed answer; see Sink.chunk."""
+        last = self._chunks.last_order
+        apart = last is not None and bool(self._lines) and self._lines[-1][0] > last
+        return self._chunks.add(data, self._next(), apart=apart)
 
-    def take(self) -> invocations_pb2.InvokeStreamResponse | None:
+    def take(self) -> Frame | None:
         """The next frame; None if there is none yet."""
-        if not self._lines or (self._frames and self._frames[0][0] < self._lines[0][0]):
-            return self._frames.popleft()[1] if self._frames else None
+        if self._started is not None:
+            started, self._started = self._started, None
+            return started
+        chunk = self._chunks.first_order
+        if chunk is not None and (not self._lines or chunk < self._lines[0][0]):
+            return self._frame(chunk=self._chunks.take())
+        if not self._lines:
+            return None
         line = self._lines[0][1]
         if self._dropped:
             line = LogLine(line.time_us, _dropped_text(self._dropped), line.request_id)
@@ -66,7 +82,7 @@ class FrameSink:
         else:
             self._lines.popleft()
             self._line_bytes -= len(line.text)
-        return invocations_pb2.InvokeStreamResponse(log=log_line_to_proto(line))
+        return self._frame(log=log_line_to_proto(line))
 
     async def news(self) -> None:
         """Wait until there may be a frame, or `wake` was called, since the last time."""
@@ -83,12 +99,10 @@ class FrameSink:
         return self._made
 
 
-def started_frame(request_id: str, executed_version: str, kind: StartKind) -> invocations_pb2.InvokeStreamResponse:
-    """The first frame of a stream."""
-    return invocations_pb2.InvokeStreamResponse(
-        started=invocations_pb2.Started(
-            request_id=request_id, executed_version=executed_version, start_kind=START_KIND[kind]
-        )
+def started(request_id: str, executed_version: str, kind: StartKind) -> invocations_pb2.Started:
+    """What the first frame says."""
+    return invocations_pb2.Started(
+        request_id=request_id, executed_version=executed_version, start_kind=START_KIND[kind]
     )
 
 

@@ -8,15 +8,15 @@ invocation before it ends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
-from engine.errors import EngineError, InvalidArgument, NotServed
+from engine.errors import EngineError, InvalidArgument, InvalidPayload, NotServed
 from engine.model.invocation import Completion, Invoker, InvokeRequest
 from engine.model.names import parse_resource_name
 from engine.model.outcome import OUTCOMES, Outcome
 from engine.rpc.calls import Method, Write
 from engine.rpc.convert import function_error_to_proto, report_to_proto
-from engine.rpc.frames import CHUNK_BYTES, FrameSink, started_frame
+from engine.rpc.frames import CHUNK_BYTES, Frame, FrameSink, started
 from engine.v1 import invocations_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["InvocationService"]
@@ -80,13 +80,42 @@ class InvocationService:
             request.client_context,
             request.timeline,
         )
-        sink = FrameSink(logs=_wants_log(request.log_mode))
+        await self._stream(invoke, pb.InvokeStreamResponse, _wants_log(request.log_mode), write)
+
+    async def converse(self, requests: AsyncIterator[pb.ConverseRequest], write: Write) -> None:
+        """Run a function that reads its input while its output is written."""
+        first = await anext(requests, pb.ConverseRequest())
+        start = first.start
+        if first.WhichOneof("frame") != "start":
+            raise InvalidArgument(
+                "a conversation begins with a start",
+                fix="send a ConverseStart first, then the chunks",
+                fields={"start": "must come first"},
+            )
+        if start.payload and not start.payload.lstrip().startswith(b"{"):
+            raise InvalidPayload(
+                "the event of a conversation is a JSON object",
+                fix="send an object, or none; what is not an event goes into the chunks",
+                fields={"start.payload": "must be a JSON object"},
+            )
+        invoke = InvokeRequest(
+            parse_resource_name(start.name),
+            start.payload,
+            start.request_id,
+            start.client_context,
+            start.timeline,
+            input=_chunks_of(requests),
+        )
+        await self._stream(invoke, pb.ConverseResponse, _wants_log(start.log_mode), write)
+
+    async def _stream(self, invoke: InvokeRequest, frame: type[Frame], logs: bool, write: Write) -> None:
+        sink = FrameSink(logs=logs, frame=frame)
         running = asyncio.ensure_future(self._invoker.invoke(invoke, sink))
         running.add_done_callback(lambda _: sink.wake())
         try:
             while True:
-                if (frame := sink.take()) is not None:
-                    await write(frame)
+                if (made := sink.take()) is not None:
+                    await write(made)
                 elif running.done():
                     break
                 else:
@@ -103,20 +132,13 @@ class InvocationService:
         if error is None and report.outcome is not Outcome.OK:
             raise _refusal(completion)
         if not sink.has_started:
-            await write(started_frame(report.request_id, report.executed_version, report.start_kind))
+            await write(frame(started=started(report.request_id, report.executed_version, report.start_kind)))
         for start in range(0, len(completion.payload), CHUNK_BYTES):
-            await write(pb.InvokeStreamResponse(chunk=completion.payload[start : start + CHUNK_BYTES]))
+            await write(frame(chunk=completion.payload[start : start + CHUNK_BYTES]))
         finished = pb.Finished(
             function_error=None if error is None else function_error_to_proto(error), report=report_to_proto(report)
         )
-        await write(pb.InvokeStreamResponse(finished=finished))
-
-    async def converse(self, requests: object, write: Write) -> None:
-        """Not served yet."""
-        raise NotServed(
-            "Converse is not served by this release",
-            fix="use InvocationService.InvokeStream: the whole event first, then the answer as it is made",
-        )
+        await write(frame(finished=finished))
 
     async def invoke_async(self, request: pb.InvokeAsyncRequest) -> pb.InvokeAsyncResponse:
         """Not served yet."""
@@ -124,6 +146,17 @@ class InvocationService:
             "InvokeAsync is not served by this release",
             fix="use InvocationService.Invoke, which returns when the function has",
         )
+
+
+async def _chunks_of(requests: AsyncIterator[pb.ConverseRequest]) -> AsyncIterator[bytes]:
+    async for request in requests:
+        if request.WhichOneof("frame") != "chunk":
+            raise InvalidArgument(
+                "a conversation goes on with chunks",
+                fix="send one ConverseStart, then only chunks",
+                fields={"chunk": "must be set"},
+            )
+        yield request.chunk
 
 
 def _wants_log(mode: pb.LogMode.ValueType) -> bool:

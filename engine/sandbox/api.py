@@ -12,7 +12,8 @@ after the function's init phase; each run ends in an Ending. The guarantees that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +50,8 @@ class Event(msgspec.Struct, frozen=True):
     client_context: bytes = b""  # JSON
     trace_id: str = ""
     covers_init: bool = False  # the timeout covers the init phase as well, which has no clock of its own then
+    stream_limit_bytes: int = 0  # what a streamed answer may have; 0: the answer is wanted in one piece
+    input: AsyncIterator[bytes] | None = None  # read as fast as the handler does; what it raises ends the run
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -83,8 +86,8 @@ class RunSink(Protocol):
     def output(self, data: bytes) -> None:
         """Raw bytes that the function wrote to its stdout or stderr, in order, in pieces of any size."""
 
-    def chunk(self, data: bytes) -> None:
-        """The next bytes of a streamed answer."""
+    def chunk(self, data: bytes) -> asyncio.Future[None] | None:
+        """The next bytes of a streamed answer. A future holds the function up until it is done: the reader is slow."""
 
 
 class Sandbox(Protocol):

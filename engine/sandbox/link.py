@@ -15,6 +15,9 @@ from engine.guest import wire
 _HEADER = wire.HEADER
 _READ_BYTES = 65_536
 _READS_A_TURN = 64  # so that a guest that floods its socket does not have the loop to itself
+_WINDOW_S = 0.01
+_FRAMES_A_WINDOW = 500  # nor one that floods it with tiny frames, of which a read holds thousands: some 2 ms of work
+_LAST_FRAMES = 10_000  # of a process that has ended
 
 
 class ProtocolError(Exception):
@@ -70,6 +73,11 @@ class GuestLink:
         self._body: bytearray | None = None  # the large body that is being filled
         self._filled = 0
         self._unsent = memoryview(b"")
+        self._drained: asyncio.Future[None] | None = None
+        self._frames_left = _FRAMES_A_WINDOW
+        self._window_end = 0.0
+        self._ending = False
+        self._until: asyncio.Future[None] | None = None  # what it waits for before it takes more
         self._open = True
         loop.add_reader(ends.answers, self.read)
 
@@ -98,20 +106,55 @@ class GuestLink:
             self._unsent = memoryview(b"")
         if not self._unsent:
             self._loop.remove_writer(self._ends.events)
+            self._tell_drained()
+
+    async def drained(self) -> None:
+        """Wait until the pipe has all that was sent, or nothing more will be. One caller at a time."""
+        if self._unsent and self._open:
+            self._drained = self._loop.create_future()
+            await self._drained
+
+    def _tell_drained(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    def pause(self, until: asyncio.Future[None]) -> None:
+        """Take no further frame until this is done: the guest waits in its write once the pipe is full. A process that
+        has ended is not waited for."""
+        if self._open and not self._ending:
+            self._loop.remove_reader(self._ends.answers)
+            self._until = until
+            until.add_done_callback(self._resume)
+
+    def _resume(self, until: asyncio.Future[None]) -> None:
+        if self._until is until and self._open:
+            self._until = None
+            try:
+                self._parse(b"")
+                self._listen()
+            except Exception as error:
+                self._end(error)
+
+    def _listen(self) -> None:
+        if self._open and self._until is None:
+            self._loop.add_reader(self._ends.answers, self.read)
 
     def read(self) -> None:
         """Take what is there, at most a share of it: the rest comes with the loop's next turn."""
         try:
             for _ in range(_READS_A_TURN):
-                if not self._open or not self._read_once():
+                if not self._open or self._until is not None or not self._read_once():
                     return
         except Exception as error:
             self._end(error)
 
     def read_to_end(self) -> None:
-        """Take what is left in the pipe of a process that has ended."""
+        """Take what is left in the pipe of a process that has ended, up to _LAST_FRAMES."""
+        self._ending, self._until, self._frames_left = True, None, _LAST_FRAMES
         try:
-            while self._open and self._read_once():
+            self._parse(b"")
+            while self._open and self._frames_left and self._read_once():
                 pass
         except Exception as error:
             self._end(error)
@@ -145,7 +188,10 @@ class GuestLink:
             data = bytes(self._head) + data
             self._head.clear()
         offset, size = 0, len(data)
-        while self._open and size - offset >= _HEADER.size:
+        while self._open and self._until is None and size - offset >= _HEADER.size:
+            if not self._frames_left and not self._next_window():
+                break
+            self._frames_left -= 1
             length, kind = _HEADER.unpack_from(data, offset)
             if length > self._limits.get(kind, -1):
                 raise ProtocolError(f"a frame of kind {kind} with {length} bytes")
@@ -161,6 +207,20 @@ class GuestLink:
             return
         self._head += data[offset:]
 
+    def _next_window(self) -> bool:
+        """Whether more frames may be taken; if not, the link pauses until they may."""
+        if self._ending:
+            return False
+        now = self._loop.time()
+        if now < self._window_end:
+            room: asyncio.Future[None] = self._loop.create_future()
+            self._loop.call_at(self._window_end, room.set_result, None)
+            self.pause(room)
+            return False
+        self._window_end = now + _WINDOW_S
+        self._frames_left = _FRAMES_A_WINDOW
+        return True
+
     def _end(self, error: Exception | None) -> None:
         if self._open:
             on_end = self._on_end
@@ -174,5 +234,6 @@ class GuestLink:
             self._loop.remove_reader(self._ends.answers)
             self._loop.remove_writer(self._ends.events)
             self._ends.close()
+            self._tell_drained()
             # They lead back to the sandbox that has this link: without them it is freed at once, not at a collection.
             self._on_frame = self._on_end = _nobody

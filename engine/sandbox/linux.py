@@ -22,28 +22,20 @@ from functools import partial
 
 from engine.errors import SandboxFault
 from engine.guest import wire
-from engine.model.invocation import RESULT_LIMIT_BYTES, FunctionError
+from engine.model.invocation import FunctionError
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox import box
 from engine.sandbox.api import Ending, Event, RunSink, SandboxSpec
 from engine.sandbox.counts import Counts, Happening
 from engine.sandbox.cpu import CpuRules
+from engine.sandbox.flow import Flow
 from engine.sandbox.janitor import Janitor, tell
 from engine.sandbox.lifecycle import Lifecycle, MoveListener, SandboxState
 from engine.sandbox.link import GuestLink, ProtocolError
-from engine.sandbox.messages import event_frame, function_error, spec_frame, too_large
+from engine.sandbox.messages import GUEST_LIMITS, event_frame, function_error, spec_frame, too_large
 from engine.sandbox.meter import Meter
 from engine.sandbox.parts import Parts, exit_status, read_report
 
-GUEST_LIMITS = {
-    wire.HELLO: 0,
-    wire.READY: 0,
-    wire.INIT_ERROR: wire.ERROR_LIMIT_BYTES,
-    wire.RESULT: RESULT_LIMIT_BYTES,
-    wire.ERROR: wire.ERROR_LIMIT_BYTES,
-    wire.TOO_LARGE: 0,
-}
-"""The frames that a guest may send, with the most bytes of their bodies."""
 _LOG_READ_BYTES = 65_536  # a pipe holds no more
 _LOG_READS_A_TURN = 16
 _DEAD_WITHIN_S = 5.0  # a process that the kernel cannot kill by then is left to the janitor; its caller gets an answer
@@ -100,6 +92,7 @@ class LinuxSandbox:
         self.gone = asyncio.Event()  # its processes have ended
         self._closing: asyncio.Task[None] | None = None
         self._link = GuestLink(self._loop, parts.control, GUEST_LIMITS, self._on_frame, self._on_link_end)
+        self._flow = Flow(self._link)
         try:
             self._loop.add_reader(parts.log, self._on_log)
             self._loop.add_reader(parts.pidfd, self._on_exit)
@@ -149,6 +142,7 @@ class LinuxSandbox:
         frame = event_frame(event)
         self._run = self._loop.create_future()
         self._event, self._sink = event, sink
+        self._flow.begin(event, sink)
         self._began_ns = time.monotonic_ns()
         if self._served:
             self._marks = []
@@ -175,13 +169,14 @@ class LinuxSandbox:
             # The guest is at work from here on: what follows costs its caller nothing.
             self._set_clock(timeout_ms)
             sink.started(kind)
-            return await self._run
+            return await self._flow.ended(self._run)
         except BaseException:
             # Cancelled, or the sink or the engine failed: what the guest does with the event is nobody's any more.
             self.kill()
             raise
         finally:
             self._run = self._sink = self._event = None
+            self._flow.end()
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
@@ -253,6 +248,9 @@ class LinuxSandbox:
                 self._drain_log()
                 self._life.move(SandboxState.ENDED)
                 return self._finish(Outcome.INIT_ERROR, error=function_error(body))
+        elif kind == wire.CHUNK:
+            self._drain_log()
+            return self._flow.chunk(body)
         elif kind == wire.RESULT:
             self._drain_log()
             self._life.move(SandboxState.IDLE)
@@ -264,7 +262,7 @@ class LinuxSandbox:
         elif kind == wire.TOO_LARGE:
             self._drain_log()
             self._life.move(SandboxState.IDLE)
-            return self._finish(Outcome.HANDLER_ERROR, error=too_large())
+            return self._finish(Outcome.HANDLER_ERROR, error=too_large(self._flow.limit_bytes))
         raise ProtocolError(f"a frame of kind {kind} in state {self._life.state.value}")
 
     def _on_ready(self) -> None:
@@ -273,6 +271,7 @@ class LinuxSandbox:
         self._drain_log()  # the end of the init phase is marked in it
         self._end_of_init_cpu()
         self._life.move(SandboxState.RUNNING)
+        self._flow.handler_called()
         self._initialized = True
         self._marks.append(("initialized", now))
         if not self._event.covers_init:

@@ -15,6 +15,16 @@ from engine.model.invocation import RESULT_LIMIT_BYTES, FunctionError
 from engine.sandbox.api import Event, SandboxSpec
 from engine.sandbox.link import ProtocolError
 
+GUEST_LIMITS = {
+    wire.HELLO: 0,
+    wire.READY: 0,
+    wire.INIT_ERROR: wire.ERROR_LIMIT_BYTES,
+    wire.RESULT: RESULT_LIMIT_BYTES,
+    wire.ERROR: wire.ERROR_LIMIT_BYTES,
+    wire.TOO_LARGE: 0,
+    wire.CHUNK: wire.CHUNK_LIMIT_BYTES,
+}
+"""The frames that a guest may send, with the most bytes of their bodies."""
 _EMPTY_EVENT = b"{}"
 
 
@@ -65,6 +75,10 @@ def _event_meta(event: Event) -> bytes:
         meta["client_context"] = event.client_context.decode()
     if event.trace_id:
         meta["trace_id"] = event.trace_id
+    if event.input is not None:
+        meta["input"] = True
+    if event.stream_limit_bytes:
+        meta["stream_limit_bytes"] = event.stream_limit_bytes
     if event.covers_init:
         meta["covers_init"] = True
     return orjson.dumps(meta)
@@ -82,8 +96,9 @@ def function_error(document: bytes | bytearray) -> FunctionError:
     return FunctionError(error_type, bytes(document))
 
 
-def too_large() -> FunctionError:
-    """AWS's document for a result over the limit."""
-    message = f"Response payload size exceeded maximum allowed payload size ({RESULT_LIMIT_BYTES} bytes)."
+def too_large(stream_limit_bytes: int = 0) -> FunctionError:
+    """AWS's document for an answer over its limit: a stream's, or a result's."""
+    limit = stream_limit_bytes or RESULT_LIMIT_BYTES
+    message = f"Response payload size exceeded maximum allowed payload size ({limit} bytes)."
     error_type = "Function.ResponseSizeTooLarge"
     return FunctionError(error_type, json.dumps({"errorMessage": message, "errorType": error_type}).encode())

@@ -49,7 +49,7 @@ class _Watch:
         self._sink = sink
         self.accepted = False
         self.output: Callable[[bytes], None] = sink.output
-        self.chunk: Callable[[bytes], None] = sink.chunk
+        self.chunk: Callable[[bytes], asyncio.Future[None] | None] = sink.chunk
         self.initialized: Callable[[Ending | None], None] = sink.initialized
 
     def started(self, kind: StartKind) -> None:

@@ -150,10 +150,18 @@ class StubInvoker:
     def __init__(self) -> None:
         self.requests: list[InvokeRequest] = []
         self.run: Callable[[InvokeRequest], Awaitable[Completion]] = echo
+        self.stream: Callable[[InvokeRequest, Sink], Awaitable[Completion]] | None = None
+        self.cancelled = threading.Event()
 
     async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
         self.requests.append(request)
-        return await self.run(request)
+        try:
+            if sink is not None and self.stream is not None:
+                return await self.stream(request, sink)
+            return await self.run(request)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
 
 
 class Faults:
@@ -190,7 +198,7 @@ class Rooms:
         change = ConfigChange(runtime="python3.11", handler="app.handler", role=ROLE)
         await self.registry.create(name, change, blob.sha256)
 
-    def front(self) -> RestServer:
+    def front(self, *, stop_on_disconnect: bool = False) -> RestServer:
         """An HTTP front that sees these rooms, also after a reset."""
         return RestServer(
             _Current(self, "registry"),
@@ -199,6 +207,7 @@ class Rooms:
             region=REGION,
             account=ACCOUNT,
             logger=self.faults,
+            stop_on_disconnect=stop_on_disconnect,
         )
 
 
@@ -216,8 +225,9 @@ class _Current:
 class Front:
     """A front over `rooms` in an event loop of its own thread, so that blocking clients can be used in tests."""
 
-    def __init__(self, rooms: Rooms) -> None:
+    def __init__(self, rooms: Rooms, *, stop_on_disconnect: bool = False) -> None:
         self.rooms = rooms
+        self._stop_on_disconnect = stop_on_disconnect
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="front")
@@ -230,7 +240,7 @@ class Front:
 
     def __enter__(self) -> Front:
         self._thread.start()
-        self._server = self.call(_make(self.rooms))
+        self._server = self.call(_make(self.rooms, self._stop_on_disconnect))
         self.port = self.call(self._server.start("127.0.0.1", 0))
         return self
 
@@ -247,5 +257,5 @@ class Front:
         return future.result(20)
 
 
-async def _make(rooms: Rooms) -> RestServer:
-    return rooms.front()
+async def _make(rooms: Rooms, stop_on_disconnect: bool) -> RestServer:
+    return rooms.front(stop_on_disconnect=stop_on_disconnect)

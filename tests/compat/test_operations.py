@@ -21,6 +21,7 @@ SERVED = {
     "GetFunction",
     "GetFunctionConfiguration",
     "Invoke",
+    "InvokeWithResponseStream",
     "ListFunctions",
     "UpdateFunctionCode",
     "UpdateFunctionConfiguration",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from engine.errors import SandboxFault
@@ -25,7 +26,8 @@ from engine.sandbox.counts import Counts
 from engine.sandbox.cpu import CpuRules
 from engine.sandbox.janitor import Janitor
 from engine.sandbox.link import Ends, GuestLink, ProtocolError
-from engine.sandbox.linux import GUEST_LIMITS, LinuxSandbox
+from engine.sandbox.linux import LinuxSandbox
+from engine.sandbox.messages import GUEST_LIMITS
 from engine.sandbox.parts import Parts
 from tests.fuzz.streams import Streams, parse
 from tests.sandboxes import event, spec
@@ -43,7 +45,10 @@ def guests_frames(streams: Streams) -> list[bytes]:
         return [opening[0], wire.frame(wire.INIT_ERROR, error)]
     if streams.chance.random() < 0.1:
         ends = [wire.frame(wire.RESULT, bytes(streams.chance.choice((65_535, 65_536, 200_000, 7_000_000))))]
-    return [*opening, streams.chance.choice(ends)]
+    chunks = [wire.frame(wire.CHUNK, bytes(streams.chance.choice((0, 1, 50, 70_000))))] * streams.chance.choice(
+        (0, 1, 3)
+    )
+    return [*opening, *chunks, streams.chance.choice(ends)]
 
 
 @dataclass
@@ -192,7 +197,14 @@ class Sink:
     def started(self, kind: StartKind) -> None: ...
     def initialized(self, failure: Ending | None) -> None: ...
     def output(self, data: bytes) -> None: ...
-    def chunk(self, data: bytes) -> None: ...
+    def chunk(self, data: bytes) -> asyncio.Future[None] | None:
+        """Slow by a turn of the loop for every other chunk."""
+        if len(data) % 2:
+            return None
+        loop = asyncio.get_running_loop()
+        room: asyncio.Future[None] = loop.create_future()
+        loop.call_soon(room.set_result, None)
+        return room
 
 
 @contextlib.asynccontextmanager
@@ -256,7 +268,10 @@ async def test_a_run_ends_whatever_its_guest_sends(
         streams = Streams(seed)
         stream = streams.mutate([*guests_frames(streams), *guests_frames(streams)[2:]])
         async with sandbox_over(janitor, Counts()) as (sandbox, guest):
-            running = asyncio.ensure_future(sandbox.run(event(timeout_ms=30_000), Sink()))
+            asked = msgspec.structs.replace(
+                event(timeout_ms=30_000), stream_limit_bytes=streams.chance.choice((0, 60, 1_000_000))
+            )
+            running = asyncio.ensure_future(sandbox.run(asked, Sink()))
             await asyncio.sleep(0)
             guest.setblocking(False)
             with contextlib.suppress(OSError):

@@ -23,7 +23,10 @@ from tests.unit.guest.driver import home
 SEED = 20_260_802
 LOST = "the control stream of the sandbox is lost"
 APP = "def handler(event, context):\n    return [event, context.aws_request_id]\ndef bye(event, context):\n    pass\n"
+APP += "def parts(event, context):\n    yield [1]\n    yield event\n"
+APP += "def listen(event, context):\n    for chunk in getattr(event, 'stream', ()):\n        yield chunk\n"
 ANSWERS = {wire.READY: 0, wire.INIT_ERROR: 300_000, wire.RESULT: 7_000_000, wire.ERROR: 300_000, wire.TOO_LARGE: 0}
+ANSWERS[wire.CHUNK] = wire.CHUNK_LIMIT_BYTES
 
 
 def test_any_stream_is_read_as_its_frames_until_one_is_not_due(counts: Mapping[str, int]) -> None:
@@ -43,8 +46,8 @@ def test_any_stream_is_read_as_its_frames_until_one_is_not_due(counts: Mapping[s
             channel = Channel(theirs.fileno(), theirs.fileno())
             received = []
             try:
-                while (body := channel.receive(wire.EVENT, limit)) is not None:
-                    received.append((wire.EVENT, body))
+                while (frame := channel.receive({wire.EVENT: limit})) is not None:
+                    received.append(frame)
                 ended = True
             except ProtocolError:
                 ended = False
@@ -79,7 +82,7 @@ def engines_frames(streams: Streams, code: Path) -> list[bytes]:
     """A specification and two events."""
     environment: dict[str, Any] = {"LAMBDA_TASK_ROOT": str(code), "TZ": ":UTC", "A": "b"}
     spec = {
-        "handler": "app.handler",
+        "handler": streams.chance.choice(("app.handler", "app.parts", "app.listen")),
         "environment": streams.replaced(environment) if streams.chance.random() < 0.2 else environment,
         "memory_mb": 128,
         "function_name": "f",
@@ -99,11 +102,15 @@ def engines_frames(streams: Streams, code: Path) -> list[bytes]:
             "client_context": '{"client": {"app_title": "t"}}',
             "trace_id": "Root=1",
             "tenant_id": None,
+            "stream_limit_bytes": streams.chance.choice((0, 10, 1_000)),
+            "input": streams.chance.choice((False, True)),
         }
         encoded = streams.odd(meta)
         length = streams.chance.choice((len(encoded),) * 9 + (len(encoded) + 1, 0, 2**32 - 1))
         payload = streams.chance.choice((b"{}", b'{"a": [1, "\\ud83d\\ude00"]}', b"", streams.text()))
         frames.append(wire.frame(wire.EVENT, wire.META.pack(length) + encoded + payload))
+        if meta["input"]:
+            frames += [wire.frame(wire.INPUT, bytes(5)), wire.frame(wire.INPUT_END)]
     return frames
 
 
@@ -141,7 +148,7 @@ def test_a_guest_follows_or_ends_whatever_it_is_sent(
         kinds = [kind for kind, _ in frames]
         # Each frame when it is due: READY first, then one answer an event; or INIT_ERROR alone.
         assert kinds == [wire.INIT_ERROR] or kinds[:1] in ([], [wire.READY]), (seed, ended)
-        assert set(kinds[1:]) <= {wire.RESULT, wire.ERROR, wire.TOO_LARGE}, (seed, ended)
+        assert set(kinds[1:]) <= {wire.RESULT, wire.ERROR, wire.TOO_LARGE, wire.CHUNK}, (seed, ended)
         assert all(json.loads(body) for kind, body in frames if kind in (wire.ERROR, wire.INIT_ERROR)), seed
         if kinds == [wire.INIT_ERROR]:
             assert ended["status"] == 1, (seed, ended)

@@ -86,6 +86,7 @@ class StubEngine(
     blobs: dict[str, bytes] = field(default_factory=dict)
     masks: list[list[str]] = field(default_factory=list)
     invoked: list[invocations_pb2.InvokeRequest] = field(default_factory=list)
+    frames: list[invocations_pb2.InvokeStreamResponse] = field(default_factory=list)
     answer: invocations_pb2.InvokeResponse = field(
         default_factory=lambda: invocations_pb2.InvokeResponse(payload=b'{"n": 1.10}', report=report())
     )
@@ -153,6 +154,10 @@ class StubEngine(
         assert len(data) == header.size_bytes
         self.blobs[header.sha256] = data
         return functions_pb2.UploadCodeResponse(code_blob=f"blobs/{header.sha256}", size_bytes=len(data))
+
+    def InvokeStream(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._found(request.name, context)
+        yield from self.frames
 
     def Invoke(self, request: Any, context: grpc.ServicerContext) -> Any:
         self._found(request.name, context)

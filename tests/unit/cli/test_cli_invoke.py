@@ -118,3 +118,46 @@ def test_arns_and_resource_names_name_functions_too(cleave: Cleave, engine: Stub
     for name in ("arn:aws:lambda:us-east-1:000000000000:function:hello", "functions/hello", "hello:$LATEST"):
         assert cleave("invoke", name).code == 0
     assert {request.name for request in engine.invoked} == {"functions/hello"}
+
+
+Frame = invocations_pb2.InvokeStreamResponse
+
+
+def streamed(engine: StubEngine, *, failing: bool = False) -> None:
+    """Have the engine answer a stream of two chunks, with a line of the log between them."""
+    finished = invocations_pb2.Finished(report=report())
+    if failing:
+        finished.function_error.CopyFrom(failed().function_error)
+    engine.frames = [
+        Frame(started=invocations_pb2.Started(request_id="r")),
+        Frame(chunk=b"one\x00"),
+        Frame(log=invocations_pb2.LogLine(text=b"a line")),
+        Frame(chunk=b"two"),
+        Frame(finished=finished),
+    ]
+
+
+def test_a_stream_is_printed_byte_for_byte_and_its_log_on_standard_error(cleave: Cleave, engine: StubEngine) -> None:
+    streamed(engine)
+    ran = cleave("invoke", "hello", "--stream", "--log")
+    assert (ran.code, ran.out) == (0, "one\x00two")
+    assert ran.err.startswith("a line\n")
+    assert "REPORT RequestId: 1111" in ran.err
+
+
+def test_a_stream_that_fails_keeps_its_document_off_standard_output(cleave: Cleave, engine: StubEngine) -> None:
+    streamed(engine, failing=True)
+    ran = cleave("invoke", "hello", "--stream")
+    assert (ran.code, ran.out) == (3, "one\x00two")
+    assert '{"errorType": "ValueError"}\n' in ran.err
+
+
+def test_json_of_a_stream_holds_the_whole(cleave: Cleave, engine: StubEngine) -> None:
+    streamed(engine)
+    ran = cleave("invoke", "hello", "--stream", "-o", "json")
+    assert ran.document["result"] == "one\x00two"
+    assert ran.document["log"] == "a line\n"
+
+
+def test_a_stream_that_is_refused_exits_as_any_refusal(cleave: Cleave, engine: StubEngine) -> None:
+    assert cleave("invoke", "helo", "--stream").code == 1

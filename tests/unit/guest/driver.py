@@ -211,6 +211,14 @@ class Guest:
                 return self._received[:size]
         raise AssertionError("unreachable")
 
+    def written(self, text: bytes) -> None:
+        """Wait until this is in the log, without reading a frame; what was written on that line has come too."""
+        until = time.monotonic() + LIMIT_S
+        while text not in self.log or (not self.log.split(text)[1] and not text.endswith(b"\n")):
+            assert time.monotonic() < until, f"the log lacks {text!r}: {self.log!r}"
+            select.select([self._log_out], [], [], LIMIT_S)
+            self._read_log()
+
     def _turns(self, writing: bool = False) -> Iterator[None]:
         """One turn for each time that there is something to do, for LIMIT_S seconds at most."""
         until = time.monotonic() + LIMIT_S
@@ -277,5 +285,9 @@ class Guest:
 
     def end(self) -> int:
         """End the stream, as the engine does when it has no use for the guest any more."""
-        self._socket.shutdown(socket.SHUT_WR)
+        self.half_close()
         return self.ended()
+
+    def half_close(self) -> None:
+        """End the stream, whatever the guest does."""
+        self._socket.shutdown(socket.SHUT_WR)

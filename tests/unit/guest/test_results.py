@@ -117,13 +117,6 @@ def test_a_result_over_the_limit_is_not_sent(any_guest: Guest) -> None:
     assert any_guest.call(1) == "x"
 
 
-def test_a_coroutine_is_a_marshal_error_without_further_noise(any_guest: Guest) -> None:
-    any_guest.start("async def handler(event, context):\n    return 1\n")
-    message = "Unable to marshal response: Object of type coroutine is not JSON serializable"
-    assert any_guest.error()["errorMessage"] == message
-    assert b"never awaited" not in any_guest.log
-
-
 def test_patches_of_the_json_module_do_not_reach_the_answer(guest: Guest) -> None:
     source = "import json\njson.JSONEncoder.default = lambda self, o: 'patched'\n"
     guest.start(source + "def handler(event, context):\n    return {1}\n")

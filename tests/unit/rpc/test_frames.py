@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from engine.invoke.chunks import JOINED_BYTES, PIECE_BYTES, WAITING_BYTES
 from engine.model.outcome import StartKind
 from engine.rpc.frames import WAITING_LINES, WAITING_LOG_BYTES, FrameSink
 from tests.unit.rpc.things import line
@@ -24,10 +25,37 @@ async def test_frames_come_out_in_the_order_in_which_they_were_made() -> None:
     sink.started("r", "$LATEST", StartKind.WARM)
     sink.log(line(b"1"))
     sink.chunk(b"2")
-    sink.chunk(b"3")
-    sink.log(line(b"4"))
-    assert taken(sink) == [("started", b""), ("log", b"1"), ("chunk", b"2"), ("chunk", b"3"), ("log", b"4")]
+    sink.log(line(b"3"))
+    sink.chunk(b"4")
+    assert taken(sink) == [("started", b""), ("log", b"1"), ("chunk", b"2"), ("log", b"3"), ("chunk", b"4")]
     assert sink.take() is None
+
+
+async def test_chunks_that_wait_next_to_each_other_leave_as_one() -> None:
+    sink = FrameSink(logs=True)
+    sink.chunk(b"1")
+    sink.chunk(b"2")
+    sink.log(line(b"l"))
+    sink.chunk(b"3")
+    assert taken(sink) == [("chunk", b"12"), ("log", b"l"), ("chunk", b"3")]
+    for _ in range(3):
+        sink.chunk(b"x" * (JOINED_BYTES // 2))
+    assert [len(data) for _, data in taken(sink)] == [JOINED_BYTES, JOINED_BYTES // 2]
+
+
+async def test_a_function_is_held_up_while_enough_of_its_answer_waits() -> None:
+    sink = FrameSink(logs=False)
+    piece = b"x" * (JOINED_BYTES - PIECE_BYTES)
+    for _ in range(WAITING_BYTES // JOINED_BYTES - 1):
+        assert sink.chunk(piece) is None
+    held = sink.chunk(piece)
+    assert held is not None
+    assert sink.chunk(piece) is held
+    sink.take()
+    assert not held.done()
+    sink.take()
+    assert held.done()
+    assert sink.chunk(b"z") is None
 
 
 async def test_the_log_is_left_out_unless_asked_for() -> None:
@@ -63,10 +91,18 @@ async def test_large_lines_are_bounded_by_their_bytes_and_the_newest_stays() -> 
 
 async def test_a_reader_that_waits_is_woken_by_each_thing() -> None:
     sink = FrameSink(logs=True)
-    makers: list[Callable[[], None]] = [lambda: sink.log(line(b"1")), lambda: sink.chunk(b"2"), sink.wake]
+    makers: list[Callable[[], object]] = [lambda: sink.log(line(b"1")), lambda: sink.chunk(b"2"), sink.wake]
     for make in makers:
         waiting = asyncio.create_task(sink.news())
         await asyncio.sleep(0)
         assert not waiting.done()
         make()
         await waiting
+
+
+async def test_many_small_pieces_count_for_what_they_take() -> None:
+    sink = FrameSink(logs=False)
+    held = 0
+    while sink.chunk(b"xy") is None:
+        held += 1
+    assert held < WAITING_BYTES // PIECE_BYTES
