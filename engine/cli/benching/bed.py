@@ -21,12 +21,24 @@ from engine.cli.client import CONTROL_TIMEOUT_S, Engine, connected, failures_of
 from engine.cli.options import Choices
 from engine.v1 import functions_pb2, resources_pb2
 
-HANDLER = '''"""Returns its event: the least that a function can do."""
+HANDLER = '''"""Returns what it gets: the least that a function can do, in each way to do it."""
 
 
 def handler(event, context):
     return event
+
+
+def stream(event, context):
+    yield b'{"key1": "' + event["key1"].encode() + b'"}'
+
+
+def talk(event, context):
+    for chunk in event.stream:
+        yield chunk
 '''
+
+TIMEOUT_MS = 900_000
+"""A conversation lasts as long as its scenario."""
 
 
 @dataclass
@@ -38,24 +50,27 @@ class Bed:
     _engine: Engine
     _token: str = field(default_factory=lambda: secrets.token_hex(4))
     _code_blob: str = ""
-    _functions: dict[int, str] = field(default_factory=dict)
+    _functions: dict[tuple[int, str], str] = field(default_factory=dict)
     _changes: Iterator[int] = field(default_factory=itertools.count)
 
-    def function(self, memory_mb: int) -> str:
-        """The resource name of a function of this memory tier that returns its event; made when first asked for."""
-        if memory_mb not in self._functions:
+    def function(self, memory_mb: int, handler: str = "handler") -> str:
+        """The resource name of a function of this memory tier with a handler of HANDLER; made when first asked for."""
+        key = (memory_mb, handler)
+        if key not in self._functions:
             response = self._engine.functions.CreateFunction(
                 functions_pb2.CreateFunctionRequest(
-                    function_id=f"cleave-bench-{self._token}-{memory_mb}",
+                    function_id=f"cleave-bench-{self._token}-{memory_mb}-{handler}",
                     function=resources_pb2.Function(
-                        config=resources_pb2.FunctionConfig(handler="app.handler", memory_mb=memory_mb),
+                        config=resources_pb2.FunctionConfig(
+                            handler=f"app.{handler}", memory_mb=memory_mb, timeout_ms=TIMEOUT_MS
+                        ),
                         code_blob=self._code(),
                     ),
                 ),
                 timeout=CONTROL_TIMEOUT_S,
             )
-            self._functions[memory_mb] = response.function.name
-        return self._functions[memory_mb]
+            self._functions[key] = response.function.name
+        return self._functions[key]
 
     def renewer(self, name: str) -> Callable[[], None]:
         """A change of the function, after which no sandbox of it is warm: the next call is a cold start."""

@@ -16,7 +16,7 @@ from engine.v1 import invocations_pb2_grpc
 from engine.v1.invocations_pb2 import InvokeRequest, InvokeResponse
 
 CALL_TIMEOUT_S = 30.0
-_OPTIONS = [
+OPTIONS = [
     ("grpc.enable_http_proxy", 0),  # no proxy leads to loopback
     ("grpc.use_local_subchannel_pool", 1),  # a connection of its own
 ]
@@ -30,14 +30,17 @@ class Caller(Protocol):
     def __exit__(self, *raised: Any) -> None: ...
 
     def call(self, request: InvokeRequest) -> InvokeResponse:
-        """One unary call, from the message to the message. Raises grpc.RpcError."""
+        """One call, from the message to the message. Raises grpc.RpcError."""
+
+    def settle(self) -> None:
+        """Finish what the last call has left; not timed."""
 
 
 class SyncCaller:
     """grpc's blocking client."""
 
     def __init__(self, address: str) -> None:
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._channel = grpc.insecure_channel(address, options=OPTIONS)
         self._invoke = invocations_pb2_grpc.InvocationServiceStub(self._channel).Invoke
 
     def __enter__(self) -> Self:
@@ -50,6 +53,9 @@ class SyncCaller:
         """See Caller.call."""
         return self._invoke(request, timeout=CALL_TIMEOUT_S)
 
+    def settle(self) -> None:
+        """See Caller.settle."""
+
 
 class AioCaller:
     """grpc.aio's client, on an event loop of its own."""
@@ -60,7 +66,7 @@ class AioCaller:
         self._channel, self._invoke = self._loop.run_until_complete(self._connect(address))
 
     async def _connect(self, address: str) -> tuple[grpc.aio.Channel, Any]:
-        channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        channel = grpc.aio.insecure_channel(address, options=OPTIONS)
         return channel, invocations_pb2_grpc.InvocationServiceStub(channel).Invoke
 
     def __enter__(self) -> Self:
@@ -74,10 +80,9 @@ class AioCaller:
         """See Caller.call."""
         return self._loop.run_until_complete(self._await(request))
 
+    def settle(self) -> None:
+        """See Caller.settle."""
+
     async def _await(self, request: InvokeRequest) -> InvokeResponse:
         response: InvokeResponse = await self._invoke(request, timeout=CALL_TIMEOUT_S)
         return response
-
-
-CALLERS: dict[str, type[SyncCaller] | type[AioCaller]] = {"sync": SyncCaller, "aio": AioCaller}
-"""By the name that a scenario gives."""

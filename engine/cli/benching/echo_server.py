@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -16,11 +17,32 @@ from engine.v1 import invocations_pb2, invocations_pb2_grpc
 
 
 class Echo(invocations_pb2_grpc.InvocationServiceServicer):
-    """Answers an event with itself. Everything but Invoke stays UNIMPLEMENTED."""
+    """Answers an event with itself, in each way to do it. InvokeAsync stays UNIMPLEMENTED."""
 
     async def Invoke(self, request: invocations_pb2.InvokeRequest, context: Any) -> invocations_pb2.InvokeResponse:
         """The same bytes."""
         return invocations_pb2.InvokeResponse(payload=request.payload)
+
+    # grpc.aio takes a coroutine that writes for a generator that yields; the generated types do not know.
+    async def InvokeStream(  # type: ignore[override]
+        self, request: invocations_pb2.InvokeStreamRequest, context: Any
+    ) -> None:
+        """The same bytes, between the frames that an engine sends."""
+        frame = invocations_pb2.InvokeStreamResponse
+        await context.write(frame(started=invocations_pb2.Started()))
+        await context.write(frame(chunk=request.payload))
+        await context.write(frame(finished=invocations_pb2.Finished()))
+
+    async def Converse(  # type: ignore[override]
+        self, requests: AsyncIterator[invocations_pb2.ConverseRequest], context: Any
+    ) -> None:
+        """Each chunk."""
+        frame = invocations_pb2.ConverseResponse
+        await context.write(frame(started=invocations_pb2.Started()))
+        async for request in requests:
+            if request.WhichOneof("frame") == "chunk":
+                await context.write(frame(chunk=request.chunk))
+        await context.write(frame(finished=invocations_pb2.Finished()))
 
 
 async def serve() -> None:

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.cli.benching.bed import Bed
-from engine.cli.benching.callers import CALLERS, Caller
+from engine.cli.benching.callers import AioCaller, Caller, SyncCaller
 from engine.cli.benching.comparison import above, summary
+from engine.cli.benching.stream_callers import FirstChunkCaller, TalkCaller
 from engine.cli.problems import Problem
 from engine.cli.render import start_kind
 from engine.v1.invocations_pb2 import InvokeRequest, InvokeResponse
@@ -31,6 +32,13 @@ EVENT = b'{"key1": "' + b"x" * 116 + b'"}'
 DEFAULT_ROUNDS = 200
 SETTLE_S = 0.010
 """How long a retired sandbox gets to be gone: some three times what it takes."""
+CALLERS: dict[str, Callable[[str], Caller]] = {
+    "sync": SyncCaller,
+    "aio": AioCaller,
+    "first-chunk": FirstChunkCaller,
+    "talk": TalkCaller,
+}
+"""By the name that a scenario gives."""
 _PARTS = ("queue", "start", "init", "handler", "total")
 
 
@@ -44,6 +52,7 @@ class Scenario:
     client: str  # of CALLERS
     calls: int
     echoes: int
+    handler: str = "handler"  # of bed.HANDLER
 
 
 SCENARIOS = (
@@ -52,6 +61,8 @@ SCENARIOS = (
     Scenario("warm-128", "warm", 128, "sync", calls=25, echoes=25),
     Scenario("cold-1769", "cold", 1769, "sync", calls=1, echoes=5),
     Scenario("cold-128", "cold", 128, "sync", calls=1, echoes=5),
+    Scenario("stream-1769", "warm", 1769, "first-chunk", calls=25, echoes=25, handler="stream"),
+    Scenario("talk-1769", "warm", 1769, "talk", calls=25, echoes=25, handler="talk"),
 )
 
 
@@ -62,7 +73,7 @@ class Trial:
         self.scenario = scenario
         self._engine = engine
         self._echo = echo
-        self._request = InvokeRequest(name=bed.function(scenario.memory_mb), payload=EVENT)
+        self._request = InvokeRequest(name=bed.function(scenario.memory_mb, scenario.handler), payload=EVENT)
         self._renew: Callable[[], None] | None = None
         if scenario.start == "cold":
             self._renew = bed.renewer(self._request.name)
@@ -71,16 +82,19 @@ class Trial:
         self._engine.call(self._request)
 
     def before(self) -> None:
-        """Where a round begins: measure a block of echo calls, and make ready for what comes."""
+        """Ahead of each call; where a round begins, measure a block of echo calls, and make ready for what comes."""
+        self._engine.settle()
         if len(self._responses) % self.scenario.calls:
             return
         if self._renew is not None:
             self._renew()
             time.sleep(SETTLE_S)
         self._echo.call(self._request)
+        self._echo.settle()
         self._echo_blocks.append([_timed_us(self._echo, self._request) for _ in range(self.scenario.echoes)])
         if self._renew is None:
             self._engine.call(self._request)
+            self._engine.settle()
 
     def call(self) -> None:
         """What is timed."""
@@ -89,6 +103,7 @@ class Trial:
     def row(self, took_us: list[float], *, samples: bool = False) -> dict[str, Any]:
         """The result of the calls, which took this long; with all the times if `samples`. Raises Problem where one
         was not what it had to be."""
+        self._engine.settle()
         kinds = self._kinds()
         calls = self.scenario.calls
         blocks = [took_us[at : at + calls] for at in range(0, len(took_us), calls)]
@@ -147,4 +162,6 @@ def trial(scenario: Scenario, bed: Bed) -> Iterator[Trial]:
 def _timed_us(caller: Caller, request: InvokeRequest) -> float:
     begun = time.perf_counter_ns()
     caller.call(request)
-    return (time.perf_counter_ns() - begun) / 1000
+    took_us = (time.perf_counter_ns() - begun) / 1000
+    caller.settle()
+    return took_us
