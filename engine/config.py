@@ -19,6 +19,7 @@ import msgspec
 from engine.config_address import is_loopback, parse_resolver, parse_subnet, split_address
 from engine.config_fields import ENV_PREFIX, Field, describe, setting
 from engine.errors import InvalidArgument
+from engine.model.weaker import Weaker
 
 CONFIG_VARIABLE = "CLEAVE_CONFIG"
 SYSTEM_CONFIG = Path("/etc/cleave/cleave.toml")
@@ -150,10 +151,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         setting("Let a function use idle CPU beyond what its memory tier buys; neighbours keep their share by weight."),
     ] = False
     accept_weaker: Annotated[
-        tuple[Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]*$")], ...],
+        tuple[Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(Weaker)})$")], ...],
         setting(
-            "Limits whose weaker form will do where this host lacks the full one.",
-            values="limits' names in lower case, such as cpu",
+            "Weaker forms of limits that will do where this host lacks the full ones: docs/unprivileged.md.",
+            values=f"some of {', '.join(Weaker)}",
         ),
     ] = ()
     log_level: Annotated[

@@ -244,6 +244,8 @@ async def _report(settings: Settings, interpreters: Mapping[str, Interpreter], f
         tmp_encryption=settings.tmp_encryption,
         tmp_reserve=settings.tmp_reserve,
         max_sandboxes=settings.max_sandboxes,
+        uid_base=settings.uid_base or uids.FIRST,
+        uid_count=settings.uid_count,
         network=_network(settings),
     )
     checks = await asyncio.get_running_loop().run_in_executor(None, check)

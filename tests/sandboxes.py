@@ -28,6 +28,8 @@ from engine.sandbox.uids import base_of
 
 RUNTIME = f"python3.{sys.version_info.minor}"
 SLOWER = int(os.environ.get("CLEAVE_TEST_SLOWER", "1"))
+ACCEPTED = tuple(os.environ.get("CLEAVE_TEST_ACCEPT", "").split())
+"""The weaker forms that will do for a run on a host, or as a user, that has no others."""
 _NOT_MEANT_TO_PASS_MS = 10_000
 """A timeout from here on is there for when a test fails: a slower machine, as in tests/hosts, gets more of it."""
 
@@ -97,7 +99,7 @@ async def real_pool(
         tmp_backend=tmp_backend,
         leaf_pool_size=leaf_pool_size,
         tmp_encryption=tmp_encryption,
-        accept_weaker=accept_weaker,
+        accept_weaker=(*ACCEPTED, *accept_weaker),
         network=network or NetworkSettings(pool_size=0),
         park=park,
         own_process=own_process,

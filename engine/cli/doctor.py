@@ -149,8 +149,8 @@ def _print_text(document: dict[str, Any]) -> None:
     checks = document["checks"]
     print_table(
         ("LIMIT", "ENFORCED", "MECHANISM", "DETAIL"),
-        [(c["limit"], "yes" if c["enforced"] else "NO", c["mechanism"] or "-", c["detail"]) for c in checks],
-        styles=["" if check["enforced"] else "bold red" for check in checks],
+        [(c["limit"], _enforced(c), c["mechanism"] or "-", c["detail"]) for c in checks],
+        styles=[_STYLES[_enforced(check)] for check in checks],
     )
     if document["engine_running"]:
         _print_counts(document)
@@ -158,6 +158,20 @@ def _print_text(document: dict[str, Any]) -> None:
     if missing:
         typer.echo("")
         print_table(("LIMIT", "FIX"), [(check["limit"], check["fix"]) for check in missing])
+        if all(check.get("weaker") for check in missing):
+            named = dict.fromkeys(check["weaker"] for check in checks if check.get("weaker"))
+            line = "accept_weaker = [" + ", ".join(f'"{name}"' for name in named) + "]"
+            typer.echo(f"\nThe settings that would accept all of it in its weaker form:  {line}")
+
+
+_STYLES = {"yes": "", "weaker": "yellow", "NO": "bold red"}
+
+
+def _enforced(check: dict[str, Any]) -> str:
+    """In full, in the weaker form that the settings accept, or not at all."""
+    if not check["enforced"]:
+        return "NO"
+    return "weaker" if check.get("weaker") else "yes"
 
 
 def _print_counts(document: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
 """The main program of a zygote: import what every sandbox needs, enter the minimal root, freeze, fork on request.
 
-Started by exec as `python -I -S zygote.py SOCK JOURNAL FORK_MODULE GUEST_DIR UID_BASE UID_COUNT PREFIX…`, never forked
-from the engine, so nothing of the engine's memory is in it. It has one thread and stays so. In each fork it hands over
-to runtime.run and never returns.
+Started by exec as `python -I -S zygote.py SOCK JOURNAL FORK_MODULE GUEST_DIR UID_BASE UID_COUNT USER NAME PREFIX…`,
+never forked from the engine, so nothing of the engine's memory is in it. USER is "own" for a user namespace with one
+id, "mapped" for one whose ids the engine maps, else "host"; NAME is what its root is called. It has one thread and
+stays so. In each fork it hands over to runtime.run and never returns.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ def _load_guest_package(folder: str) -> None:
 
 def main(argv: list[str]) -> None:
     sock, journal, fork_path, guest_dir = int(argv[1]), int(argv[2]), argv[3], argv[4]
-    uid_base, uid_count = int(argv[5]), int(argv[6])
-    prefixes = tuple(prefix.encode() for prefix in argv[7:])
+    uid_base, uid_count, user = int(argv[5]), int(argv[6]), argv[7]
+    name, prefixes = argv[8], tuple(prefix.encode() for prefix in argv[9:])
     sys.dont_write_bytecode = True
-    os.setpriority(os.PRIO_PROCESS, 0, 0)  # the engine's own is above that of what it runs
+    if os.getpriority(os.PRIO_PROCESS, 0) < 0:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)  # the engine's own is above that of what it runs
     fork = _load_fork_module(fork_path)
     _load_guest_package(guest_dir)
     if TYPE_CHECKING:
@@ -55,14 +57,18 @@ def main(argv: list[str]) -> None:
     else:
         from cleave_guest import reseed, runtime, wire
 
-    fork.enter_root(prefixes, uid_base, uid_count)
+    if user != "host":
+        fork.enter_user(user == "mapped")
+    if user == "mapped":
+        os.write(sock, b"map")
+        os.read(sock, 16)  # that it was done
+    fork.enter_root(prefixes, uid_base, uid_count, user != "host", name)
     runtime.rehearse()
     sys.argv = [""]
     sys.orig_argv = sys.orig_argv[:1]  # the rest are paths of the engine
     gc.collect()
     gc.freeze()
     fork.trim()
-
     os.write(sock, b"ready")
     serves = fork.serve(sock, journal)
     if not serves:

@@ -14,6 +14,7 @@ class Check:
     mechanism: str  # such as "cgroup v1 memory"; "" when there is none
     detail: str = ""
     fix: str = ""
+    weaker: str = ""  # in accept_weaker: the weaker form that is in force, or that would be if it were accepted
 
 
 @dataclass(frozen=True, slots=True)

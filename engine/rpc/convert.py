@@ -169,6 +169,7 @@ def host_to_proto(host: HostReport) -> host_pb2.GetHostResponse:
             host_pb2.Check(
                 limit=check.limit,
                 enforced=check.enforced,
+                weaker=check.weaker,
                 mechanism=check.mechanism,
                 detail=check.detail,
                 fix=check.fix,

@@ -14,7 +14,6 @@ import array
 import asyncio
 import fcntl
 import os
-import signal
 import termios
 import time
 from collections.abc import Callable
@@ -245,9 +244,7 @@ class LinuxSandbox:
             if kind == wire.READY:
                 return self._on_ready()
             if kind == wire.INIT_ERROR:
-                self._drain_log()
-                self._life.move(SandboxState.ENDED)
-                return self._finish(Outcome.INIT_ERROR, error=function_error(body))
+                return self._on_error(Outcome.INIT_ERROR, body)
         elif kind == wire.CHUNK:
             self._drain_log()
             return self._flow.chunk(body)
@@ -256,14 +253,22 @@ class LinuxSandbox:
             self._life.move(SandboxState.IDLE)
             return self._finish(Outcome.OK, payload=bytes(body))
         elif kind == wire.ERROR:
-            self._drain_log()
-            self._life.move(SandboxState.IDLE)
-            return self._finish(Outcome.HANDLER_ERROR, error=function_error(body))
+            return self._on_error(Outcome.HANDLER_ERROR, body)
         elif kind == wire.TOO_LARGE:
             self._drain_log()
             self._life.move(SandboxState.IDLE)
             return self._finish(Outcome.HANDLER_ERROR, error=too_large(self._flow.limit_bytes))
         raise ProtocolError(f"a frame of kind {kind} in state {self._life.state.value}")
+
+    def _on_error(self, outcome: Outcome, body: bytes | bytearray) -> None:
+        self._drain_log()
+        error = function_error(body)
+        if self._meter.is_out_of_memory(error):
+            self._killed_as = Outcome.OUT_OF_MEMORY  # the limit refused what a cgroup would have killed for
+            self._finish(Outcome.OUT_OF_MEMORY, exit_text="signal: killed")
+            return self._end()
+        self._life.move(SandboxState.ENDED if outcome is Outcome.INIT_ERROR else SandboxState.IDLE)
+        self._finish(outcome, error=error)
 
     def _on_ready(self) -> None:
         assert self._event is not None
@@ -354,7 +359,7 @@ class LinuxSandbox:
         self._timer = self._loop.call_later(_DEAD_WITHIN_S, self._finish, Outcome.TIMEOUT)
 
     def _on_exit(self) -> None:
-        status = box.reap(self._parts.pidfd)
+        status = self._meter.reap()
         if status is None:
             return
         self._loop.remove_reader(self._parts.pidfd)
@@ -383,7 +388,7 @@ class LinuxSandbox:
             raise SandboxFault("guest", 0, "the sandbox's guest did not come up in time", fix="try again")
         if self._killed_as is not None:
             self._finish(self._killed_as)
-        elif os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and self._meter.ran_out_of_memory():
+        elif self._meter.ran_out_of_memory(status):
             self._finish(Outcome.OUT_OF_MEMORY, exit_text="signal: killed")
         elif not self._hello_ns:
             # No code of the function has run: whatever ended it, the function did not.

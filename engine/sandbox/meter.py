@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import NamedTuple
 
 from engine.errors import SandboxFault
+from engine.model.invocation import FunctionError
+from engine.sandbox import box
 from engine.sandbox.parts import Parts
+from engine.sandbox.process_usage import process_usage
 
 _AT_THE_LIMIT_BYTES = 4 << 20
 """A sandbox whose memory never came so close to its limit has had no process killed at it."""
@@ -26,6 +31,7 @@ class Meter:
 
     __slots__ = (
         "_cpu_us",
+        "_ended",
         "_limit_bytes",
         "_memory_kills",
         "_parts",
@@ -38,7 +44,9 @@ class Meter:
     def __init__(self, parts: Parts, limit_bytes: int, cpu_us: int = 0) -> None:
         """`cpu_us` is what was used before and does not count."""
         self._parts = parts
-        self._limit_bytes = limit_bytes
+        # Where /tmp is memory too, the leaf's limit is both.
+        self._limit_bytes = limit_bytes + (parts.tmp.size_mb << 20 if parts.tmp_in_memory else 0)
+        self._ended: tuple[int, int] | None = None
         self._memory_kills = 0
         self._raw_peak = self._peak = 0
         self._cpu_us = cpu_us
@@ -47,13 +55,14 @@ class Meter:
 
     def read(self) -> Used:
         """What was used since the last call."""
-        raw_peak, cpu_us = self._parts.leaf.usage()
+        raw_peak, cpu_us = self._usage()
+        tmp_bytes = self._parts.tmp.used()
         if raw_peak != self._raw_peak:
             self._raw_peak = raw_peak
-            self._peak = max(self._peak, raw_peak - self._reclaimable())
+            kept = tmp_bytes if self._parts.tmp_in_memory else 0
+            self._peak = max(self._peak, raw_peak - self._reclaimable() - kept)
         if raw_peak > self._limit_bytes - _AT_THE_LIMIT_BYTES:
             self._memory_kills = self._parts.leaf.oom_kills()
-        tmp_bytes = self._parts.tmp.used()
         traffic = self._parts.network.traffic()
         used = Used(
             self._peak,
@@ -65,12 +74,38 @@ class Meter:
         self._cpu_us, self._tmp_bytes, self._traffic = cpu_us, tmp_bytes, traffic
         return used
 
-    def ran_out_of_memory(self) -> bool:
-        """Whether the kernel killed a process at the memory limit since the last `read`.
+    def reap(self) -> int | None:
+        """The wait status of process 1 if it has ended, else None."""
+        ended = box.reap_used(self._parts.pidfd)
+        if ended is None:
+            return None
+        self._ended = ended[1:]
+        return ended[0]
 
-        A child that it killed earlier, and that the function outlived, does not count.
+    def ran_out_of_memory(self, status: int) -> bool:
+        """Whether a guest that ended with this wait status did so for want of memory, since the last `read`.
+
+        The kernel counts whom it killed at a cgroup's limit; a child that it killed earlier, and that the function
+        outlived, does not count. Where there is none, whoever failed with all but the whole tier in use did.
         """
-        return self._parts.leaf.oom_kills() > self._memory_kills
+        if "memory" in self._parts.limits:
+            killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+            return killed and self._parts.leaf.oom_kills() > self._memory_kills
+        peak = self._ended[0] if self._ended else 0
+        return status != 0 and peak > self._limit_bytes - self._limit_bytes // 8
+
+    def is_out_of_memory(self, error: FunctionError) -> bool:
+        """Whether this error of the guest's is what the limit looks like from inside: where the kernel does not kill at
+        it, it refuses."""
+        return "memory" not in self._parts.limits and error.type == "MemoryError"
+
+    def _usage(self) -> tuple[int, int]:
+        """Most memory, and CPU time in microseconds: each as the leaf has it, else as the processes' own counters."""
+        peak, cpu_us = self._parts.leaf.usage()
+        if "memory" in self._parts.limits and "cpu" in self._parts.limits:
+            return peak, cpu_us
+        own_peak, own_cpu_us = self._ended or process_usage(self._parts.pid)
+        return peak or own_peak, cpu_us or max(own_cpu_us, self._cpu_us)
 
     def _reclaimable(self) -> int:
         """The kernel's peak counts page cache it could give back; what of that is there now is taken off."""

@@ -17,8 +17,8 @@ from engine.errors import SandboxFault
 from engine.guest import wire
 from engine.sandbox import box
 from engine.sandbox.api import SandboxSpec
-from engine.sandbox.cpu import CpuRules, cpu_shares
-from engine.sandbox.parts import PIDS, Parts
+from engine.sandbox.cpu import CpuRules
+from engine.sandbox.parts import Parts, relimit
 
 TASK = b"/var/task"
 _PARKED_WITHIN_MS = 10_000
@@ -73,12 +73,7 @@ def assign(parked: Parked, spec: SandboxSpec, *, cpu: CpuRules) -> int:
     the calling thread has to end."""
     leaf = parked.parts.leaf
     if spec.memory_mb != parked.memory_mb:
-        leaf.relimit(
-            memory_bytes=spec.memory_mb << 20,
-            cpu_quota_us=cpu.starting_us(spec.memory_mb),
-            cpu_shares=cpu_shares(spec.memory_mb),
-            pids=PIDS,
-        )
+        relimit(leaf, spec, cpu, parked.parts.tmp_in_memory)
     try:
         code = box.code_mount(os.fsencode(spec.code_path))
     except OSError as error:

@@ -20,8 +20,10 @@ from engine.sandbox.cpu import CpuRules, cpu_shares
 from engine.sandbox.janitor import Janitor, Step
 from engine.sandbox.leaves import LeafPool
 from engine.sandbox.link import Ends
+from engine.sandbox.means import LIMITS, Means, niceness
 from engine.sandbox.network import Network, SandboxNetwork
 from engine.sandbox.scratch import ScratchPool, Tmp
+from engine.sandbox.scratch_backends import Tmpfs
 from engine.zygote.host import Zygote
 
 PIDS = 1_024
@@ -29,6 +31,17 @@ PIDS = 1_024
 OPEN_FILES = 1_024
 _FORK_WITHIN_MS = 5_000
 _DEAD_WITHIN_MS = 5_000
+
+
+def relimit(leaf: box.Leaf, spec: SandboxSpec, cpu: CpuRules, tmp_in_memory: bool) -> None:
+    """Write the limits that the function bought; where what is in /tmp is counted with the leaf's memory, there is room
+    for that beside the tier."""
+    leaf.relimit(
+        memory_bytes=spec.memory_mb + (spec.tmp_mb if tmp_in_memory else 0) << 20,
+        cpu_quota_us=cpu.starting_us(spec.memory_mb),
+        cpu_shares=cpu_shares(spec.memory_mb),
+        pids=PIDS,
+    )
 
 
 @dataclass(slots=True)
@@ -45,6 +58,8 @@ class Parts:
     tmp: Tmp
     network: SandboxNetwork
     remove_leaf: Step
+    limits: tuple[str, ...] = tuple(LIMITS)  # what the leaf limits and counts
+    tmp_in_memory: bool = False  # what is in /tmp is counted with the leaf's memory
 
     def removal(self) -> list[Step]:
         """How to give everything back, in order; milliseconds, for the unmount."""
@@ -145,17 +160,19 @@ def build(
     spec: SandboxSpec,
     uid: int,
     *,
+    means: Means,
     leaves: LeafPool,
     zygote: Zygote,
     scratch: ScratchPool,
     network: Network,
     janitor: Janitor,
+    cpu: CpuRules,
 ) -> Parts:
     """Start a sandbox; one without a code path parks (engine/sandbox/parking.py). Raises SandboxFault with the step,
     HostUnfit for a limit that the host cannot enforce."""
     try:
         with _Making(janitor) as making:
-            return _build(making, spec, uid, leaves, zygote, scratch, network)
+            return _build(making, spec, uid, means, leaves, zygote, scratch, network, cpu)
     except OSError as error:
         fix = "raise the engine's limit of open files" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
         raise SandboxFault("descriptors", error.errno or 0, f"cannot make them: {error.strerror}", fix=fix) from error
@@ -165,19 +182,25 @@ def _build(
     making: _Making,
     spec: SandboxSpec,
     uid: int,
+    means: Means,
     leaves: LeafPool,
     zygote: Zygote,
     scratch: ScratchPool,
     network: Network,
+    cpu: CpuRules,
 ) -> Parts:
+    limits = means.host.limits
+    tmp_in_memory = "memory" in limits and isinstance(scratch.backend, Tmpfs)
     leaf = leaves.take(spec.memory_mb)
     remove_leaf = partial(leaves.remove, leaf, spec.memory_mb)
     making.made(remove_leaf)
+    if tmp_in_memory:
+        relimit(leaf, spec, cpu, tmp_in_memory)
     tmp = scratch.take(spec.tmp_mb)
     making.made(tmp.discard)
     own_network = network.take(spec.egress)
     making.made(own_network.release)
-    code = making.send(box.code_mount(os.fsencode(spec.code_path))) if spec.code_path else -1
+    code = making.send(means.code_mount(os.fsencode(spec.code_path))) if spec.code_path else -1
     answers, answers_write = os.pipe2(os.O_CLOEXEC)
     making.pair(answers, answers_write)
     events_read, events = os.pipe2(os.O_CLOEXEC)
@@ -204,9 +227,13 @@ def _build(
             code=code,
             net=own_network.ns,
             timeout_ms=_FORK_WITHIN_MS,
+            memory_bytes=0 if "memory" in limits else spec.memory_mb << 20,
+            nice=0 if "cpu" in limits else niceness(spec.memory_mb),
+            outer=means.outer,
         )
     )
-    return Parts(pid, pidfd, leaf, Ends(answers, events), log, report, tmp, own_network, remove_leaf)
+    control = Ends(answers, events)
+    return Parts(pid, pidfd, leaf, control, log, report, tmp, own_network, remove_leaf, limits, tmp_in_memory)
 
 
 def exit_status(status: int) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from engine.errors import EngineError, HostUnfit, InvalidArgument, SandboxFault, Unavailable
+from engine.errors import EngineError, InvalidArgument, SandboxFault, Unavailable
 from engine.model.function import Egress
 from engine.model.outcome import StartKind
 from engine.runtimes.interpreters import Interpreter
@@ -30,12 +30,15 @@ from engine.sandbox.demand import ParkSettings
 from engine.sandbox.janitor import Janitor, tell
 from engine.sandbox.leaves import LeafPool
 from engine.sandbox.linux import LinuxSandbox
+from engine.sandbox.means import UID_COUNT, Means, find_means
 from engine.sandbox.network import Network, NetworkSettings
 from engine.sandbox.network_pool import NetworkCounts
 from engine.sandbox.parked_pool import ParkedPool
 from engine.sandbox.parking import Parked, Shape, assign, unassigned, wait_parked
 from engine.sandbox.scratch import ScratchPool
-from engine.sandbox.scratch_choice import TmpBackend, choose
+from engine.sandbox.scratch_choice import TmpBackend
+from engine.sandbox.scratch_user import choose_tmp
+from engine.sandbox.strays import end_strays
 from engine.zygote.host import ZYGOTE_STAGE, Zygote
 
 _COMMON_TMP_MB = 512
@@ -64,7 +67,7 @@ class LinuxPool:
         scratch_dir: Path,
         interpreters: Mapping[str, Interpreter],
         uid_base: int,
-        uid_count: int = 4_096,
+        uid_count: int = UID_COUNT,
         tmp_pool_size: int = 8,
         tmp_backend: TmpBackend = "auto",
         leaf_pool_size: int = 8,
@@ -81,7 +84,10 @@ class LinuxPool:
         """`own_process`: the process and its main thread, which is the event loop's, are the engine's alone: it may
         change what a thread shares with others. `fork_module` is another build of what zygotes load, for a bench."""
         self._fork_module = fork_module
-        self._host = box.Host(f"cleave-{instance_id}")
+        self._name = f"cleave-{instance_id}"
+        self._host = box.Host(self._name)
+        self._find_means = partial(find_means, self._name, accept_weaker, uid_base=uid_base, uid_count=uid_count)
+        self._means: Means | None = None
         self._interpreters = interpreters
         self._uid_base = uid_base
         self._uid_count = uid_count
@@ -106,7 +112,12 @@ class LinuxPool:
         self._janitor = Janitor(self._counts, threads=janitors)
         self._tmp_pool_size = tmp_pool_size
         self._choose_tmp = partial(
-            choose, scratch_dir, accept_weaker, asked=tmp_backend, encrypt=tmp_encryption, reserve=tmp_reserve
+            choose_tmp,
+            scratch_dir,
+            accept_weaker=accept_weaker,
+            asked=tmp_backend,
+            encrypt=tmp_encryption,
+            reserve=tmp_reserve,
         )
         self._scratch: ScratchPool | None = None
         self._starts: set[asyncio.Future[_Made]] = set()
@@ -115,21 +126,13 @@ class LinuxPool:
 
     async def open(self, runtime: str | None = None) -> int:
         """Remove what a dead predecessor left, make the engine's cgroups, start `runtime`'s zygote. Returns how many
-        sandboxes were left over. Raises HostUnfit where limits cannot be written, SandboxFault for a full disk."""
+        sandboxes were left over. Raises HostUnfit with all that this host lacks, SandboxFault on a full disk."""
         loop = asyncio.get_running_loop()
-        if self._host.kind == "none":
-            raise HostUnfit(
-                "this host has no cgroups for memory, cpu and pids, so no limit could be enforced",
-                fix="mount cgroup2 on /sys/fs/cgroup, or boot with it, and see `cleave doctor`",
-            )
-        try:
-            await loop.run_in_executor(self._builders, self._host.open)
-            left = await loop.run_in_executor(self._builders, self._host.sweep)
-        except SandboxFault as fault:
-            raise HostUnfit(
-                f"the cgroups of this host cannot be used: {fault.message}", fix="run as root, see `cleave doctor`"
-            ) from fault
-        backend = await loop.run_in_executor(self._builders, self._choose_tmp)
+        self._means = await loop.run_in_executor(self._builders, self._find_means)
+        self._host, left = self._means.host, self._means.left
+        if not self._host.limits:
+            left = await loop.run_in_executor(self._builders, end_strays, self._name)
+        backend = await loop.run_in_executor(self._builders, self._choose_tmp, self._means)
         size = self._tmp_pool_size
         self._scratch = ScratchPool(backend, target=size, submit=self._refill.submit, counts=self._counts)
         opening = loop.run_in_executor(self._builders, self._network.open)
@@ -137,7 +140,7 @@ class LinuxPool:
             await self._zygote(runtime)
         await opening
         self._refill.submit(self._scratch.fill, _COMMON_TMP_MB, size)
-        if runtime is not None:
+        if runtime is not None and self._means.may_park:
             self._parked = ParkedPool(
                 self._park_settings,
                 Shape(runtime, _COMMON_TMP_MB),
@@ -258,6 +261,8 @@ class LinuxPool:
         await loop.run_in_executor(None, self._leaves.close)
         await loop.run_in_executor(None, self._janitor.close, _TAKEN_AWAY_WITHIN_S)
         await loop.run_in_executor(None, self._network.close)
+        if self._means is not None:
+            await loop.run_in_executor(None, self._means.close)
         await loop.run_in_executor(None, partial(self._host.sweep, True))
 
     def _make_leaf(self, memory_mb: int) -> box.Leaf:
@@ -321,7 +326,7 @@ class LinuxPool:
             raise
 
     async def _build(self, spec: SandboxSpec, uid: int, builders: ThreadPoolExecutor) -> parts.Parts:
-        if self._scratch is None:
+        if self._scratch is None or self._means is None:
             raise Unavailable("the sandboxes' host side is not open", fix="wait until the engine has started")
         for tries_left in range(_ZYGOTE_TRIES - 1, -1, -1):
             zygote = None
@@ -331,7 +336,9 @@ class LinuxPool:
                     parts.build,
                     spec,
                     uid,
+                    means=self._means,
                     leaves=self._leaves,
+                    cpu=self._cpu,
                     zygote=zygote,
                     scratch=self._scratch,
                     network=self._network,
@@ -366,6 +373,9 @@ class LinuxPool:
                     uid_count=self._uid_count,
                     counts=self._counts,
                     fork_module=self._fork_module,
+                    own_user=self._means is not None and self._means.mounter is not None,
+                    subids=self._means.subids if self._means is not None else None,
+                    name="cleave" if self._host.limits else self._name,
                 )
                 # On this thread, which outlives it: see Zygote on the parent-death signal.
                 zygote.spawn()

@@ -6,20 +6,19 @@ Leaves to others what to do about the answers: the pool refuses to start without
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from engine.errors import EngineError
 from engine.model.host import Check
 from engine.runtimes.interpreters import Interpreter
-from engine.sandbox import box, cpu, network_firewalls, network_host, parts
+from engine.sandbox import box, network_firewalls, network_host, uids
+from engine.sandbox.means import UID_COUNT, Means, find_means
 from engine.sandbox.network import NetworkSettings
 from engine.sandbox.scratch_choice import TmpBackend
-from engine.sandbox.scratch_probe import probe_tmp
+from engine.sandbox.scratch_user import tmp_checks
 
-_PROBE_MEMORY_MB = 128
-_AS_ROOT = "run the engine as root"
 _LANDLOCK_USED = 2
 _LANDLOCK_WHOLE = 6
 """Versions: the first that is used at all, and the first that has all that is used of it (native/box/landlock.c)."""
@@ -34,70 +33,66 @@ def probe_host(
     tmp_encryption: bool = True,
     tmp_reserve: bool = False,
     max_sandboxes: int = 0,
+    uid_base: int = uids.FIRST,
+    uid_count: int = UID_COUNT,
     network: NetworkSettings | None = None,
 ) -> tuple[Check, ...]:
     """One check a limit. `folder` is where images for /tmp may be made; `accept_weaker` names the limits whose weaker
     form the operator accepts. Blocks for some 100 ms; leaves nothing."""
-    return (
-        *_cgroups(),
-        *probe_tmp(
-            folder,
-            accept_weaker,
-            asked=tmp_backend,
-            encrypt=tmp_encryption,
-            reserve=tmp_reserve,
-            max_sandboxes=max_sandboxes,
-        ),
-        _isolation(),
-        _network(network or NetworkSettings()),
-        _root("privileges", "unprivileged user, no capabilities, no_new_privs", lambda: None),
-        _seccomp(),
-        _timeout(),
-        _runtimes(interpreters),
-    )
-
-
-def _cgroups() -> list[Check]:
-    name = f"cleave-probe-{os.getpid()}"
-    host = box.Host(name)
-    mechanisms = {"memory": "memory, swap off", "cpu": "cpu bandwidth and shares", "pids": "pids"}
-    if host.kind == "none":
-        fix = "mount cgroup2 on /sys/fs/cgroup, or boot with it"
-        return [Check(limit, False, "", "no cgroup controllers are mounted", fix) for limit in mechanisms]
+    means = find_means(f"cleave-probe-{os.getpid()}", accept_weaker, uid_base=uid_base, uid_count=uid_count)
     try:
-        host.open()
-        try:
-            leaf = host.leaf(
-                "probe",
-                memory_bytes=_PROBE_MEMORY_MB << 20,
-                cpu_quota_us=cpu.cpu_quota_us(_PROBE_MEMORY_MB),
-                cpu_shares=cpu.cpu_shares(_PROBE_MEMORY_MB),
-                pids=parts.PIDS,
-            )
-            leaf.remove()
-        finally:
-            host.sweep(True)
-    except EngineError as error:
-        return [Check(limit, False, f"cgroup {host.kind}", error.message, _AS_ROOT) for limit in mechanisms]
-    directories = host.directories
-    return [
-        Check(limit, True, f"cgroup {host.kind} {what}", f"under {os.path.dirname(directories[limit])}")
-        for limit, what in mechanisms.items()
-    ]
+        root = means.mounter is None
+        return (
+            *(_with_landlock(check) if check.limit == "isolation" else check for check in means.checks),
+            *tmp_checks(
+                folder,
+                means,
+                accept_weaker,
+                asked=tmp_backend,
+                encrypt=tmp_encryption,
+                reserve=tmp_reserve,
+                max_sandboxes=max_sandboxes,
+            ),
+            _network(network or NetworkSettings()) if root else _network_of_user(means),
+            _privileges(means),
+            _seccomp(),
+            _timeout(),
+            _runtimes(interpreters),
+        )
+    finally:
+        means.close()
+        means.host.sweep(True)
 
 
-def _root(limit: str, mechanism: str, check: Callable[[], str | None]) -> Check:
-    if os.geteuid() != 0:
-        return Check(limit, False, mechanism, "the engine does not run as root", _AS_ROOT)
-    problem = check()
-    return Check(limit, problem is None, mechanism, problem or "", "" if problem is None else "use another kernel")
+def _with_landlock(check: Check) -> Check:
+    """Landlock as a further wall: a kernel that has none of it fails no limit, which is said."""
+    version = box.landlock_version()
+    if version >= _LANDLOCK_USED:
+        check = replace(check, mechanism=f"{check.mechanism}; Landlock {version}")
+    if not check.enforced or version >= _LANDLOCK_WHOLE:
+        return check
+    told, fix = "this Landlock knows no scopes: namespaces alone keep signals and sockets in", check.fix
+    if version < _LANDLOCK_USED:
+        told = "no Landlock: mounts, modes and namespaces stand alone"
+        fix = "use Linux 5.19 or later with lsm=landlock"
+    return replace(check, detail="; ".join(filter(None, (check.detail, told))), fix=fix)
+
+
+def _network_of_user(means: Means) -> Check:
+    """Made and tried by the mounter, with the rest of the namespaces."""
+    mechanism = "a network namespace of its own, loopback up (egress: none)"
+    return Check("network", means.mounter is not None, mechanism, "egress: internet is refused: only root can have it")
+
+
+def _privileges(means: Means) -> Check:
+    mechanism = "unprivileged user, no capabilities, no_new_privs"
+    detail = "the engine's own user, under another number; its groups cannot be given up" if means.outer else ""
+    return Check("privileges", True, mechanism, detail)
 
 
 def _network(settings: NetworkSettings) -> Check:
     """Whether a sandbox is alone in its network. That the host has no way out is no limit that fails: it is said."""
     mechanism = "a network namespace of its own, loopback up (egress: none)"
-    if os.geteuid() != 0:
-        return Check("network", False, mechanism, "the engine does not run as root", _AS_ROOT)
     try:
         os.close(box.net_make()[0])
     except EngineError as error:
@@ -112,28 +107,6 @@ def _network(settings: NetworkSettings) -> Check:
         detail = f"{chains} drops what is forwarded: without a rule there, egress ends there"
         return Check("network", True, mechanism, detail, "; ".join(firewall.fix for firewall in dropping))
     return Check("network", True, mechanism, "internet reaches public addresses only, never the host or a neighbour")
-
-
-def _isolation() -> Check:
-    """Namespaces, and Landlock as a further wall: a kernel that has none of it fails no limit, which is said."""
-    version = box.landlock_version()
-    mechanism = "namespaces: pid, mount, ipc, uts, network, cgroup"
-    if version >= _LANDLOCK_USED:
-        mechanism += f"; Landlock {version}"
-    check = _root("isolation", mechanism, _namespaces)
-    if not check.enforced or version >= _LANDLOCK_WHOLE:
-        return check
-    if version < _LANDLOCK_USED:
-        told = "no Landlock: mounts, modes and namespaces stand alone"
-        return replace(check, detail=told, fix="use Linux 5.19 or later with lsm=landlock")
-    return replace(check, detail="this Landlock knows no scopes: namespaces alone keep signals and sockets in")
-
-
-def _namespaces() -> str | None:
-    missing = [
-        name for name in ("pid", "mnt", "ipc", "uts", "net", "cgroup") if not os.path.exists(f"/proc/self/ns/{name}")
-    ]
-    return f"this kernel has no {', '.join(missing)} namespaces" if missing else None
 
 
 def _seccomp() -> Check:

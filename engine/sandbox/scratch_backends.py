@@ -108,7 +108,7 @@ class Tmpfs:
     """Memory."""
 
     mechanism = "tmpfs (counts as memory)"
-    promise = "limits of bytes and of files; what is stored counts as the function's memory"
+    promise = "limits of bytes and files; what is stored counts as the function's memory, whose limit has room for it"
     encrypted = True  # never on a disk: swap is off for sandboxes
     costs = False
     on_disk = False

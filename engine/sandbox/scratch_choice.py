@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Literal
 
 from engine.errors import EngineError, HostUnfit, SandboxFault
+from engine.model.weaker import Weaker
 from engine.sandbox.scratch_backends import Backend, Images, Tmpfs
 from engine.sandbox.scratch_folders import CRYPT_STAGE, Projects, Subvolumes, sweep
 
 TmpBackend = Literal["auto", "loop", "project", "btrfs", "tmpfs"]
 """As the setting tmp_backend names them; the order is that of "auto"."""
 
-WEAKER_TMP = "tmp"
+WEAKER_TMP = Weaker.TMP_TMPFS
 """In accept_weaker: a /tmp in memory will do."""
-WEAKER_ENCRYPTION = "tmp-encryption"
+WEAKER_ENCRYPTION = Weaker.TMP_ENCRYPTION_NONE
 """In accept_weaker: a /tmp that lies on the disk unencrypted will do."""
 PROBE_MB = 512
 """The size that is tried: the smallest, and every function's unless it asks for more."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from engine.errors import EngineError, SandboxFault
 from engine.model.host import Check
 from engine.sandbox.scratch_backends import Backend, Images, Tmpfs
-from engine.sandbox.scratch_choice import PROBE_MB, WEAKER_ENCRYPTION, TmpBackend, choose
+from engine.sandbox.scratch_choice import PROBE_MB, WEAKER_ENCRYPTION, WEAKER_TMP, TmpBackend, choose
 from engine.sandbox.scratch_folders import Projects, Subvolumes
 
 _FSCRYPT = "fscrypt: AES-256-XTS, a random key for each sandbox"
@@ -45,11 +45,17 @@ def probe_tmp(
             problem = error.message if isinstance(error, EngineError) else str(error)
             fix = error.fix if isinstance(error, EngineError) else "run the engine as root"
             return (
-                Check("tmp", False, _MECHANISMS[asked], problem, fix),
-                Check("tmp-encryption", False, _FSCRYPT, "there is no /tmp to encrypt", fix),
+                Check("tmp", False, _MECHANISMS[asked], problem, fix, weaker=WEAKER_TMP),
+                Check("tmp-encryption", False, _FSCRYPT, "there is no /tmp to encrypt", fix, weaker=WEAKER_TMP),
             )
         return (
-            Check("tmp", True, backend.mechanism, _room(backend, Path(made), max_sandboxes, asked)),
+            Check(
+                "tmp",
+                True,
+                backend.mechanism,
+                _room(backend, Path(made), max_sandboxes, asked),
+                weaker=WEAKER_TMP if asked == "auto" and not backend.on_disk else "",
+            ),
             _encryption(backend, Path(made), asked, wanted=encrypt, accepted=WEAKER_ENCRYPTION in accept_weaker),
         )
 
@@ -72,9 +78,10 @@ def _encryption(backend: Backend, folder: Path, asked: TmpBackend, *, wanted: bo
     if backend.encrypted:
         return Check("tmp-encryption", True, _FSCRYPT, "the key is gone with the sandbox")
     if accepted:
-        return Check("tmp-encryption", True, "none", "the weaker form, accepted by the settings")
+        detail = "the weaker form, accepted by the settings"
+        return Check("tmp-encryption", True, "none", detail, weaker=WEAKER_ENCRYPTION)
     try:
         choose(folder, (), asked=asked, turn_on=False)
     except EngineError as error:
-        return Check("tmp-encryption", False, _FSCRYPT, error.message, error.fix)
+        return Check("tmp-encryption", False, _FSCRYPT, error.message, error.fix, weaker=WEAKER_ENCRYPTION)
     raise SandboxFault("tmp encryption", 0, "it works at the second try", fix="run `cleave doctor` again")

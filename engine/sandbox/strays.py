@@ -1,36 +1,49 @@
-"""Sandboxes that nobody told the engine of: a zygote was killed after it had cloned one and before it said so.
+"""What a dead engine left where no cgroup names its sandboxes: found by their root.
 
-Such a process is the engine's child like any other (CLONE_PARENT) and sits in the leaf that was made for it, by which
-it is found. Leaves to others: ending the zygote first, so that no more can come.
+Every process of a sandbox, whatever it does, sees the root that its zygote made, and the kernel shows by which name
+that was mounted (proc_pid_mountinfo(5)): on such hosts the name is the engine's. The parent-death signal takes them
+along already; this is for those that got around it.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
-import psutil
-
-from engine.sandbox import box
+_WITHIN_S = 5.0
 
 
-def bury_strays(host: box.Host, leaf: box.Leaf) -> int:
-    """Kill and reap whatever child of this process is in `leaf`; returns how many there were."""
-    slice_name = os.path.basename(next(path for path in host.directories.values() if path))
-    suffix = f"/{slice_name}/{leaf.name}"
-    strays = [child.pid for child in psutil.Process().children() if _is_in(child.pid, suffix)]
-    if strays:
-        leaf.set_cpu(0)  # a throttled process dies only in its next period
-    for pid in strays:
-        os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
-        os.waitpid(pid, 0)
-    return len(strays)
+def end_strays(name: str, *, within_s: float = _WITHIN_S) -> int:
+    """Kill every process whose root is called `name`, until none is left, at most so long; returns how many were found.
+    None of them may be a sandbox of a living engine: hold its lock."""
+    found: set[int] = set()
+    until = time.monotonic() + within_s
+    while ended := _end_once(name):
+        found |= ended
+        if time.monotonic() > until:
+            break
+        time.sleep(0.005)
+    return len(found)
 
 
-def _is_in(pid: int, suffix: str) -> bool:
-    try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-    except OSError:
-        return False
-    return any(line.removesuffix(" (deleted)").endswith(suffix) for line in lines)
+def _end_once(name: str) -> set[int]:
+    """Kill those that are there now."""
+    mark, found = f" - tmpfs {name} ", set()
+    for path in Path("/proc").iterdir():
+        if not path.name.isdigit():
+            continue
+        try:
+            pidfd = os.pidfd_open(int(path.name))
+        except OSError:  # it is gone
+            continue
+        try:
+            if mark in (path / "mountinfo").read_text():
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                found.add(int(path.name))
+        except OSError:  # it is gone, a zombie, or somebody else's
+            continue
+        finally:
+            os.close(pidfd)
+    return found

@@ -25,6 +25,7 @@ from typing import TypeVar
 from engine.errors import SandboxFault
 from engine.runtimes.interpreters import Interpreter
 from engine.sandbox.counts import Counts, Resource
+from engine.zygote.subids import SubIds
 
 _ENGINE = Path(__file__).resolve().parent.parent
 _READY_WITHIN_S = 30
@@ -54,13 +55,21 @@ class Zygote:
         uid_count: int,
         counts: Counts,
         fork_module: Path | None = None,
+        own_user: bool = False,
+        subids: SubIds | None = None,
+        name: str = "cleave",
     ) -> None:
-        """`fork_module` is another build of the fork server's extension, for a test or a bench."""
+        """`fork_module` is another build of the fork server's extension, for a test or a bench. `own_user`: in a user
+        namespace, for an engine that is not root; `subids` are its users there. `name` is what the root is called in
+        which all is that it forks."""
         self.interpreter = interpreter
         self._fork_module = fork_module
         self.lock = threading.Lock()
         self._uid_base = uid_base
         self._uid_count = uid_count
+        self._own_user = own_user
+        self._subids = subids
+        self._name = name
         self._counts = counts
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -95,6 +104,8 @@ class Zygote:
                     str(_ENGINE / "guest"),
                     str(self._uid_base),
                     str(self._uid_count),
+                    "host" if not self._own_user else "mapped" if self._subids else "own",
+                    self._name,
                     *self.interpreter.prefixes,
                 ],
                 stdin=subprocess.DEVNULL,
@@ -114,8 +125,15 @@ class Zygote:
         self._socket.settimeout(_READY_WITHIN_S)
         try:
             ready = self._socket.recv(16)
+            if ready == b"map" and self._subids is not None:
+                self._subids.give(self.pid)
+                self._socket.send(b"mapped")
+                ready = self._socket.recv(16)
         except OSError:
             ready = b""
+        except SandboxFault:
+            self.close()
+            raise
         if ready != b"ready":
             said = os.pread(self._said, 4096, 0).decode(errors="replace").strip()
             self.close()

@@ -11,6 +11,7 @@
  *   net          network namespaces: made ahead of need, joined (net_links: pairs between them; netlink)
  *   rlimits      resource limits
  *   privs        user, groups, capabilities; what a zygote sheds of its engine
+ *   user         user namespaces, for engines that are not root
  *   seccomp      the system call filter, as a commented table
  *   spawn        THE ordered list of a sandbox's set-up
  *   init         process 1 of a sandbox
@@ -54,8 +55,12 @@ enum box_cgroup_kind {
 /* The directories of an engine, one for each hierarchy; "" where the host has none. */
 enum box_hierarchy { BOX_MEMORY, BOX_CPU, BOX_CPUACCT, BOX_PIDS, BOX_UNIFIED, BOX_HIERARCHIES };
 
+/* What leaves limit, as bits. */
+enum box_limited { BOX_LIMIT_MEMORY = 1, BOX_LIMIT_CPU = 2, BOX_LIMIT_PIDS = 4, BOX_LIMIT_ALL = 7 };
+
 struct box_host {
     enum box_cgroup_kind kind;
+    unsigned limited; /* of box_limited: what this engine's leaves limit. The others are somebody else's business */
     char dir[BOX_HIERARCHIES][256];
     char tree[256]; /* v2: where the tree is mounted */
     char home[256]; /* v2: the cgroup that the engine's directory is made in: the root, or one that it was given */
@@ -81,8 +86,9 @@ struct box_usage {
     uint64_t cpu_us;     /* CPU time of all its processes */
 };
 
-/* Find where limits can be written for an engine called `slice`. kind stays BOX_CGROUP_NONE where they cannot. */
-int box_host_probe(struct box_host *host, const char *slice, struct box_error *err);
+/* Find where the limits `limited` can be written for an engine called `slice`. kind stays BOX_CGROUP_NONE where they
+ * cannot, and where none is asked for: leaves are then names with nothing behind them. */
+int box_host_probe(struct box_host *host, const char *slice, unsigned limited, struct box_error *err);
 /* Make the engine's own directories. Call once, before the first leaf and before any child process: where a v2 cgroup
  * was given to the engine, the calling process is moved into a leaf of its own below it. */
 int box_host_open(const struct box_host *host, struct box_error *err);
@@ -182,9 +188,21 @@ int box_code_mount(const char *path, struct box_error *err);
 int box_zygote_shed(struct box_error *err);
 
 /* Leave the host's file system for a minimal read-only root: the host's /usr, each of `prefixes`, a small /dev, a small
- * /etc with `uid_count` users from `uid_base`, and mount points. Call in a zygote, once, single-threaded. */
-int box_root_enter(const char *const *prefixes, size_t n_prefixes, uint32_t uid_base, uint32_t uid_count,
-                   struct box_error *err);
+ * /etc with `uid_count` users from `uid_base`, and mount points. Call in a zygote, once, single-threaded. In a user
+ * namespace (box_user_enter) the devices are the host's own, and its /proc stays, which the kernel wants to see before
+ * it lets a sandbox have one; each sandbox covers it. `name` is what the root is called in everybody's mountinfo. */
+int box_root_enter(const char *const *prefixes, size_t n_prefixes, uint32_t uid_base, uint32_t uid_count, int own_user,
+                   const char *name, struct box_error *err);
+
+/* ---- user: user namespaces ---- */
+
+/* Leave the host's user namespace and mount namespace for own ones, with every capability there and the ids unchanged:
+ * its own alone, or with `mapped` none, until somebody who may has mapped them. For a single-threaded process that is
+ * not root. */
+int box_user_enter(int mapped, struct box_error *err);
+/* Whether a sandbox of a user namespace can be had here, by making the namespaces and mounts of one in a child. Call
+ * after box_user_enter. */
+int box_user_try(struct box_error *err);
 
 /* ---- landlock ---- */
 
@@ -239,19 +257,24 @@ int box_route_default(int sock, uint32_t via, struct box_error *err);
 
 /* What a zygote is asked to fork. The descriptors travel beside it. */
 struct box_fork_request {
-    uint32_t version; /* BOX_WIRE_VERSION */
-    uint32_t uid;     /* user and group of the sandbox */
-    uint32_t pids;    /* RLIMIT_NPROC, as a second line behind the leaf */
-    uint32_t nofile;  /* RLIMIT_NOFILE */
-    uint32_t n_join;  /* files to write "0" to */
-    uint32_t n_opt;   /* layer mounts, lowest first */
-    uint32_t into;    /* whether a v2 directory comes along */
-    uint32_t net;     /* whether a network namespace comes along; else the clone makes one, with loopback alone */
-    uint32_t code;    /* whether the function's code comes along; else the sandbox parks, and has it put in later */
+    uint32_t version;  /* BOX_WIRE_VERSION */
+    uint32_t uid;      /* user and group of the sandbox */
+    uint32_t pids;     /* RLIMIT_NPROC, as a second line behind the leaf */
+    uint32_t nofile;   /* RLIMIT_NOFILE */
+    uint32_t n_join;   /* files to write "0" to */
+    uint32_t n_opt;    /* layer mounts, lowest first */
+    uint32_t into;     /* whether a v2 directory comes along */
+    uint32_t net;      /* whether a network namespace comes along; else the clone makes one, with loopback alone */
+    uint32_t code;     /* whether the function's code comes along; else the sandbox parks, and has it put in later */
+    uint32_t own_user; /* a user namespace of its own, in which `uid` is outer_uid: where the zygote is in one */
+    uint32_t outer_uid, outer_gid;
+    uint32_t nice; /* beside the engine's own, where no cgroup weighs it */
+    /* RLIMIT_DATA, and of address space beyond what a fork has: where no cgroup limits it. 0: none */
+    uint64_t memory_bytes;
     char hostname[64];
 };
 
-enum { BOX_WIRE_VERSION = 3, BOX_MAX_LAYERS = 5 };
+enum { BOX_WIRE_VERSION = 4, BOX_MAX_LAYERS = 5 };
 #ifdef BOX_BARE
 /* The version of a request for a clone without any isolation: see forkserver.c. */
 enum { BOX_WIRE_BARE = 0x65726162 };
@@ -315,7 +338,8 @@ int box_mount_into(int pidfd, int mount_fd, const char *path, struct box_error *
 /* ---- reap ---- */
 
 int box_kill(int pidfd, struct box_error *err);
-/* Returns 1 and the wait status if it has ended, 0 if it has not. */
-int box_reap(int pidfd, int *status, struct box_error *err);
+/* Returns 1 and the wait status if it has ended, 0 if it has not; with what it and those it waited for have used: of
+ * memory the most that one of them had. */
+int box_reap(int pidfd, int *status, struct box_usage *usage, struct box_error *err);
 
 #endif

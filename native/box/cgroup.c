@@ -121,14 +121,20 @@ uint64_t box_keyed(const char *text, const char *key)
     return 0;
 }
 
-int box_host_probe(struct box_host *host, const char *slice, struct box_error *err)
+int box_host_probe(struct box_host *host, const char *slice, unsigned limited, struct box_error *err)
 {
     static const char *const CONTROLLER[] = {
         [BOX_MEMORY] = "memory", [BOX_CPU] = "cpu", [BOX_CPUACCT] = "cpuacct", [BOX_PIDS] = "pids"};
+    static const unsigned LIMITED[] = {[BOX_MEMORY] = BOX_LIMIT_MEMORY,
+                                       [BOX_CPU] = BOX_LIMIT_CPU,
+                                       [BOX_CPUACCT] = BOX_LIMIT_CPU,
+                                       [BOX_PIDS] = BOX_LIMIT_PIDS};
     struct mntent entry;
     char buffer[1024];
 
     memset(host, 0, sizeof *host);
+    if (limited == 0)
+        return 0;
     FILE *mounts = setmntent("/proc/self/mounts", "re");
     if (mounts == NULL)
         return box_fail(err, "cgroup probe", "cannot read /proc/self/mounts");
@@ -147,10 +153,15 @@ int box_host_probe(struct box_host *host, const char *slice, struct box_error *e
     }
     endmntent(mounts);
 
-    int v1 = 0;
-    for (int which = BOX_MEMORY; which <= BOX_PIDS; which++)
+    int v1 = 0, missing = 0;
+    for (int which = BOX_MEMORY; which <= BOX_PIDS; which++) {
         v1 += host->dir[which][0] != '\0';
-    if (v1 == BOX_PIDS + 1) {
+        missing += host->dir[which][0] == '\0' && limited & LIMITED[which];
+        if (!(limited & LIMITED[which]))
+            host->dir[which][0] = '\0';
+    }
+    host->limited = limited;
+    if (missing == 0) {
         host->kind = BOX_CGROUP_V1;
     } else if (v1 == 0 && host->dir[BOX_UNIFIED][0] != '\0') {
         host->kind = BOX_CGROUP_V2;
@@ -204,9 +215,9 @@ int box_host_open(const struct box_host *host, struct box_error *err)
     for (int which = 0; which < BOX_HIERARCHIES; which++)
         if (first_of_its_kind(host, which) && mkdir(host->dir[which], 0755) < 0 && errno != EEXIST)
             return box_fail(err, STAGE[which], "cannot make %s", host->dir[which]);
-    if (host->kind == BOX_CGROUP_V1 && weigh_sandboxes(host, err) < 0)
+    if (host->kind == BOX_CGROUP_V1 && host->limited & BOX_LIMIT_CPU && weigh_sandboxes(host, err) < 0)
         return -1;
-    return host->kind == BOX_CGROUP_V2 ? box_controllers_enable(host->dir[BOX_UNIFIED], err) : 0;
+    return host->kind == BOX_CGROUP_V2 ? box_controllers_enable(host->dir[BOX_UNIFIED], host->limited, err) : 0;
 }
 
 int box_leaf_create(const struct box_host *host, struct box_leaf *leaf, const char *name,
@@ -228,8 +239,9 @@ int box_leaf_create(const struct box_host *host, struct box_leaf *leaf, const ch
         }
         BOX_STEP("leaf: directory made");
     }
-    if (ops(host)->write_limits(host, leaf, limits, err) == 0 && ops(host)->open_peak(host, leaf, err) == 0 &&
-        (leaf->usage_fd = ops(host)->open_usage(host, leaf, err)) >= 0)
+    if (ops(host)->write_limits(host, leaf, limits, err) == 0 &&
+        (!(host->limited & BOX_LIMIT_MEMORY) || ops(host)->open_peak(host, leaf, err) == 0) &&
+        (!(host->limited & BOX_LIMIT_CPU) || (leaf->usage_fd = ops(host)->open_usage(host, leaf, err)) >= 0))
         return 0;
     box_leaf_remove(host, leaf, &ignored);
     return -1;
@@ -273,7 +285,7 @@ int box_leaf_relimit(const struct box_host *host, const struct box_leaf *leaf, c
 
 int box_leaf_set_cpu(const struct box_host *host, const struct box_leaf *leaf, uint32_t quota_us, struct box_error *err)
 {
-    return ops(host)->set_cpu(host, leaf, quota_us, err);
+    return host->limited & BOX_LIMIT_CPU ? ops(host)->set_cpu(host, leaf, quota_us, err) : 0;
 }
 
 int box_leaf_kill(const struct box_host *host, const struct box_leaf *leaf)
@@ -287,9 +299,10 @@ int box_leaf_kill(const struct box_host *host, const struct box_leaf *leaf)
 int box_leaf_usage(const struct box_host *host, const struct box_leaf *leaf, struct box_usage *usage,
                    struct box_error *err)
 {
-    if (ops(host)->read_peak(host, leaf, &usage->peak_bytes, err) < 0)
+    *usage = (struct box_usage){0};
+    if (host->limited & BOX_LIMIT_MEMORY && ops(host)->read_peak(host, leaf, &usage->peak_bytes, err) < 0)
         return -1;
-    return ops(host)->cpu_us(leaf->usage_fd, &usage->cpu_us, err);
+    return host->limited & BOX_LIMIT_CPU ? ops(host)->cpu_us(leaf->usage_fd, &usage->cpu_us, err) : 0;
 }
 
 int box_leaf_reclaimable(const struct box_host *host, const struct box_leaf *leaf, uint64_t *bytes,
@@ -297,6 +310,9 @@ int box_leaf_reclaimable(const struct box_host *host, const struct box_leaf *lea
 {
     char text[4096];
 
+    *bytes = 0;
+    if (!(host->limited & BOX_LIMIT_MEMORY))
+        return 0;
     if (box_knob_read(host, leaf, BOX_MEMORY, "memory.stat", text, sizeof text, err) < 0)
         return -1;
     *bytes = box_keyed(text, "inactive_file") + box_keyed(text, "active_file");
@@ -305,7 +321,8 @@ int box_leaf_reclaimable(const struct box_host *host, const struct box_leaf *lea
 
 int box_leaf_oom_kills(const struct box_host *host, const struct box_leaf *leaf, uint64_t *count, struct box_error *err)
 {
-    return ops(host)->oom_kills(host, leaf, count, err);
+    *count = 0;
+    return host->limited & BOX_LIMIT_MEMORY ? ops(host)->oom_kills(host, leaf, count, err) : 0;
 }
 
 /* A directory that has just lost its last process may answer EBUSY for some milliseconds. */
@@ -370,17 +387,19 @@ static void lift_quota(const struct box_host *host, const char *name)
     struct box_error ignored;
 
     snprintf(leaf.name, sizeof leaf.name, "%s", name);
-    ops(host)->set_cpu(host, &leaf, 0, &ignored);
+    box_leaf_set_cpu(host, &leaf, 0, &ignored);
 }
 
 int box_host_sweep(const struct box_host *host, int all, struct box_error *err)
 {
-    int count = 0, failed = 0;
+    int count = 0, failed = 0, counted = -1; /* leaves have the same names everywhere: count them once */
     char path[512];
 
     for (int which = 0; which < BOX_HIERARCHIES; which++) {
         if (!first_of_its_kind(host, which))
             continue;
+        if (counted < 0)
+            counted = which;
         DIR *directory = opendir(host->dir[which]);
         if (directory == NULL)
             continue;
@@ -390,7 +409,7 @@ int box_host_sweep(const struct box_host *host, int all, struct box_error *err)
             lift_quota(host, entry->d_name);
             snprintf(path, sizeof path, "%s/%.200s", host->dir[which], entry->d_name);
             kill_members(path);
-            count += which == BOX_MEMORY;
+            count += which == counted;
             if (remove_directory(path) < 0)
                 failed = box_fail(err, STAGE[which], "cannot remove %s", path);
         }

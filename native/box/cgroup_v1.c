@@ -26,15 +26,13 @@ static int set_cpu(const struct box_host *host, const struct box_leaf *leaf, uin
     return 0;
 }
 
-static int write_limits(const struct box_host *host, const struct box_leaf *leaf, const struct box_limits *limits,
+static int limit_memory(const struct box_host *host, const struct box_leaf *leaf, uint64_t memory_bytes,
                         struct box_error *err)
 {
-    char bytes[24], pids[24], shares[24];
     struct box_error ignored;
+    char bytes[24];
 
-    snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)limits->memory_bytes);
-    snprintf(pids, sizeof pids, "%u", limits->pids);
-    snprintf(shares, sizeof shares, "%u", limits->cpu_shares < 2 ? 2 : limits->cpu_shares);
+    snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)memory_bytes);
     /* A limit may not pass that of memory and swap, which one that is raised would: that one is lifted before. */
     if (box_knob_set(host, leaf, BOX_MEMORY, "memory.limit_in_bytes", bytes, err) < 0 &&
         (err->errnum != EINVAL ||
@@ -49,15 +47,29 @@ static int write_limits(const struct box_host *host, const struct box_leaf *leaf
     }
     /* What waits in TCP and UDP sockets is not counted as memory, and not at all unless it has a limit: the share that
      * the kernel itself gives them of a machine of that size (tcp_mem of net/ipv4/tcp.c). */
-    snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)(limits->memory_bytes / 32 * 3 / 4096 * 4096));
+    snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)(memory_bytes / 32 * 3 / 4096 * 4096));
     if (box_knob_set(host, leaf, BOX_MEMORY, "memory.kmem.tcp.limit_in_bytes", bytes, &ignored) < 0 &&
         ignored.errnum != ENOENT) {
         *err = ignored;
         return -1;
     }
-    if (box_knob_set(host, leaf, BOX_MEMORY, "memory.swappiness", "0", err) < 0 ||
-        box_knob_set(host, leaf, BOX_PIDS, "pids.max", pids, err) < 0 ||
-        box_knob_set(host, leaf, BOX_CPU, "cpu.shares", shares, err) < 0)
+    return box_knob_set(host, leaf, BOX_MEMORY, "memory.swappiness", "0", err);
+}
+
+static int write_limits(const struct box_host *host, const struct box_leaf *leaf, const struct box_limits *limits,
+                        struct box_error *err)
+{
+    char pids[24], shares[24];
+
+    snprintf(pids, sizeof pids, "%u", limits->pids);
+    snprintf(shares, sizeof shares, "%u", limits->cpu_shares < 2 ? 2 : limits->cpu_shares);
+    if (host->limited & BOX_LIMIT_MEMORY && limit_memory(host, leaf, limits->memory_bytes, err) < 0)
+        return -1;
+    if (host->limited & BOX_LIMIT_PIDS && box_knob_set(host, leaf, BOX_PIDS, "pids.max", pids, err) < 0)
+        return -1;
+    if (!(host->limited & BOX_LIMIT_CPU))
+        return 0;
+    if (box_knob_set(host, leaf, BOX_CPU, "cpu.shares", shares, err) < 0)
         return -1;
     return limits->cpu_quota_us == 0 ? 0 : set_cpu(host, leaf, limits->cpu_quota_us, err);
 }

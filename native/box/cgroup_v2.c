@@ -55,10 +55,14 @@ static int write_limits(const struct box_host *host, const struct box_leaf *leaf
     snprintf(weight, sizeof weight, "%u", weight_of(limits->cpu_shares));
     /* memory.swap.max is absent where the kernel does not account swap. memory.oom.group stays off, as v1 has none: the
      * guest and process 1 share their memory, so that the kernel kills both or neither, and a child may die alone. */
-    if (box_knob_set(host, leaf, BOX_MEMORY, "memory.max", bytes, err) < 0 ||
-        set_if_there(host, leaf, BOX_MEMORY, "memory.swap.max", "0", err) < 0 ||
-        box_knob_set(host, leaf, BOX_PIDS, "pids.max", pids, err) < 0 ||
-        box_knob_set(host, leaf, BOX_CPU, "cpu.weight", weight, err) < 0)
+    if (host->limited & BOX_LIMIT_MEMORY && (box_knob_set(host, leaf, BOX_MEMORY, "memory.max", bytes, err) < 0 ||
+                                             set_if_there(host, leaf, BOX_MEMORY, "memory.swap.max", "0", err) < 0))
+        return -1;
+    if (host->limited & BOX_LIMIT_PIDS && box_knob_set(host, leaf, BOX_PIDS, "pids.max", pids, err) < 0)
+        return -1;
+    if (!(host->limited & BOX_LIMIT_CPU))
+        return 0;
+    if (box_knob_set(host, leaf, BOX_CPU, "cpu.weight", weight, err) < 0)
         return -1;
     return limits->cpu_quota_us == 0 ? 0 : set_cpu(host, leaf, limits->cpu_quota_us, err);
 }

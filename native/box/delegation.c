@@ -19,7 +19,10 @@
 static const char STAGE[] = "cgroup delegation";
 /* Not `cleave-…`, which is what an engine's own directory is called, and what is swept. */
 static const char ENGINE_LEAF[] = "cleave.engine";
-static const char *const CONTROLLERS[] = {"memory", "cpu", "pids"};
+static const struct {
+    const char *name;
+    unsigned limited;
+} CONTROLLERS[] = {{"memory", BOX_LIMIT_MEMORY}, {"cpu", BOX_LIMIT_CPU}, {"pids", BOX_LIMIT_PIDS}};
 
 enum { N_CONTROLLERS = sizeof CONTROLLERS / sizeof *CONTROLLERS };
 
@@ -94,6 +97,11 @@ int box_home_find(struct box_host *host, const char *slice, struct box_error *er
     if (own_directory(host, at, sizeof at, err) < 0)
         return -1;
     snprintf(host->home, sizeof host->home, "%s", host->tree);
+    /* An engine in the leaf that it made for itself was given what is above: to one that is not root its own leaf would
+     * look as if it was given, too. */
+    char *name = strrchr(at, '/');
+    if (name != NULL && strcmp(name + 1, ENGINE_LEAF) == 0)
+        *name = '\0';
     /* Its own, or the one above: an engine that is in its leaf already, or that systemd put in one (DelegateSubgroup=).
      * Not further up: what is given to a user's or a container's manager is not the engine's. */
     for (int level = 0; level < 2; level++) {
@@ -138,7 +146,7 @@ int box_home_open(const struct box_host *host, struct box_error *err)
         return -1;
     if (strcmp(own, host->home) == 0 && !is_tree_root(own) && leave_home(host, err) < 0)
         return -1;
-    return box_controllers_enable(host->home, err);
+    return box_controllers_enable(host->home, host->limited, err);
 }
 
 /* Whether a list of words has this one. */
@@ -164,7 +172,7 @@ static int read_list(const char *directory, const char *file, char *list, size_t
     return got < 0 ? -1 : 0;
 }
 
-int box_controllers_enable(const char *directory, struct box_error *err)
+int box_controllers_enable(const char *directory, unsigned limited, struct box_error *err)
 {
     char have[256], handed[256], path[300], wanted[32];
 
@@ -173,8 +181,8 @@ int box_controllers_enable(const char *directory, struct box_error *err)
         file_in(directory, "cgroup.subtree_control", path, sizeof path) < 0)
         return box_fail(err, "cgroup controllers", "cannot read those of %s", directory);
     for (int which = 0; which < N_CONTROLLERS; which++) {
-        const char *name = CONTROLLERS[which];
-        if (listed(handed, name))
+        const char *name = CONTROLLERS[which].name;
+        if (!(limited & CONTROLLERS[which].limited) || listed(handed, name))
             continue;
         if (!listed(have, name)) {
             errno = 0;

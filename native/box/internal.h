@@ -65,8 +65,8 @@ uint64_t box_keyed(const char *text, const char *key);
 int box_home_find(struct box_host *host, const char *slice, struct box_error *err);
 /* Get the engine's process out of its home where it has to, and hand the controllers down there. */
 int box_home_open(const struct box_host *host, struct box_error *err);
-/* Hand memory, cpu and pids down from a directory to those in it. */
-int box_controllers_enable(const char *directory, struct box_error *err);
+/* Hand the controllers of `limited` down from a directory to those in it. */
+int box_controllers_enable(const char *directory, unsigned limited, struct box_error *err);
 
 /* A sandbox's own mounts: /proc, /tmp, /var/task. */
 int box_mounts_enter(int tmp_fd, int code_fd, struct box_error *err);
@@ -74,7 +74,12 @@ int box_net_loopback_up(struct box_error *err);
 /* In the namespace `own_ns`, which has just been made: tie it to the router. */
 int box_net_join_router(int own_ns, const struct box_net_link *link, struct box_error *err);
 int box_rlimits_set(const struct box_fork_request *request, struct box_error *err);
-int box_privs_drop(uint32_t uid, struct box_error *err);
+/* `own_user`: in a user namespace of the sandbox's own, whose groups the kernel does not let anybody change. */
+int box_privs_drop(uint32_t uid, int own_user, struct box_error *err);
+/* In a process that was cloned into a user namespace: be `uid` there, which the one above calls outer_uid. */
+int box_user_become(uint32_t uid, uint32_t outer_uid, uint32_t outer_gid, struct box_error *err);
+/* Make /proc of this PID namespace: a detached mount. */
+int box_proc_make(struct box_error *err);
 int box_seccomp_load(struct box_error *err);
 /* Nothing where the kernel has no Landlock. */
 int box_landlock_enter(struct box_error *err);

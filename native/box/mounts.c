@@ -40,16 +40,21 @@ struct bind {
     int fd;
 };
 
-int box_code_mount(const char *path, struct box_error *err)
+static int take_folder(const char *path, unsigned recursive, struct box_error *err)
 {
-    cleanup_close int fd = box_open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    cleanup_close int fd = box_open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive);
 
     if (fd < 0)
         return box_fail(err, "code mount", "cannot take %s", path);
-    if (box_mount_setattr(fd, 0, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV) < 0)
+    if (box_mount_setattr(fd, recursive, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV) < 0)
         return box_fail(err, "code mount", "cannot make %s read-only", path);
     BOX_STEP("mount: folder taken");
     return box_take(&fd);
+}
+
+int box_code_mount(const char *path, struct box_error *err)
+{
+    return take_folder(path, 0, err);
 }
 
 /* mkdir -p below the staging root; `path` is absolute. */
@@ -88,7 +93,10 @@ static int link_or_bind(const char *path, struct bind *binds, size_t *count, cha
         errno = 0;
         return box_fail(err, STAGE, "too many folders to show");
     }
-    int fd = box_code_mount(path, err);
+    int fd = take_folder(path, 0, err);
+    /* In a user namespace the kernel shows no folder without what the host has mounted in it. */
+    if (fd < 0 && err->errnum == EINVAL)
+        fd = take_folder(path, AT_RECURSIVE, err);
     if (fd < 0)
         return -1;
     snprintf(binds[*count].path, sizeof binds[0].path, "%s", path);
@@ -141,6 +149,28 @@ static int write_users(uint32_t uid_base, uint32_t uid_count, struct box_error *
     return 0;
 }
 
+/* A device of the host's, where no node can be made. */
+static int show_device(const char *path, struct box_error *err)
+{
+    const char *own = path + strlen(STAGING);
+    cleanup_close int empty = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    cleanup_close int device = box_open_tree(AT_FDCWD, own, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+    if (empty < 0 || device < 0 ||
+        box_mount_setattr(device, 0, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC) < 0 ||
+        box_move_mount(device, path) < 0)
+        return box_fail(err, STAGE, "cannot show %s", own);
+    return 0;
+}
+
+static int make_device(const char *path, unsigned major_number, unsigned minor_number, struct box_error *err)
+{
+    if (mknod(path, S_IFCHR | 0666, makedev(major_number, minor_number)) == 0)
+        return chmod(path, 0666) == 0 ? 0 : box_fail(err, STAGE, "cannot open %s to all", path);
+    /* In a user namespace the kernel lets nobody make one. */
+    return errno == EPERM ? show_device(path, err) : box_fail(err, STAGE, "cannot make %s", path);
+}
+
 static int make_devices(struct box_error *err)
 {
     static const struct {
@@ -156,10 +186,8 @@ static int make_devices(struct box_error *err)
                                            {"/proc/self/fd/2", "/tmp/dev/stderr"}};
 
     for (size_t which = 0; which < sizeof DEVICES / sizeof *DEVICES; which++)
-        if (mknod(DEVICES[which].path, S_IFCHR | 0666,
-                  makedev(DEVICES[which].minor_major[0], DEVICES[which].minor_major[1])) < 0 ||
-            chmod(DEVICES[which].path, 0666) < 0)
-            return box_fail(err, STAGE, "cannot make %s", DEVICES[which].path);
+        if (make_device(DEVICES[which].path, DEVICES[which].minor_major[0], DEVICES[which].minor_major[1], err) < 0)
+            return -1;
     for (size_t which = 0; which < sizeof LINKS / sizeof *LINKS; which++)
         if (symlink(LINKS[which][0], LINKS[which][1]) < 0)
             return box_fail(err, STAGE, "cannot make %s", LINKS[which][1]);
@@ -199,8 +227,21 @@ static int fill_root(const struct bind *binds, size_t count, char links[][64], s
     return make_devices(err);
 }
 
-int box_root_enter(const char *const *prefixes, size_t n_prefixes, uint32_t uid_base, uint32_t uid_count,
-                   struct box_error *err)
+/* The kernel gives a /proc to a user namespace only where one is in full sight already. */
+static int keep_proc(struct box_error *err)
+{
+    cleanup_close int proc =
+        box_open_tree(AT_FDCWD, "/proc", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (unsigned)AT_RECURSIVE);
+    char whole[64];
+
+    snprintf(whole, sizeof whole, "%s/proc", STAGING);
+    if (proc < 0 || box_move_mount(proc, whole) < 0)
+        return box_fail(err, STAGE, "cannot keep /proc");
+    return 0;
+}
+
+int box_root_enter(const char *const *prefixes, size_t n_prefixes, uint32_t uid_base, uint32_t uid_count, int own_user,
+                   const char *name, struct box_error *err)
 {
     static const char *const SHOWN[] = {"/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/etc/ssl/certs"};
     struct bind binds[BIND_MAX];
@@ -209,7 +250,7 @@ int box_root_enter(const char *const *prefixes, size_t n_prefixes, uint32_t uid_
     mode_t mask = umask(022);
     int status = -1;
 
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+    if ((!own_user && unshare(CLONE_NEWNS) < 0) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return box_fail(err, STAGE, "cannot make a mount namespace");
     BOX_STEP("zygote: mount namespace made");
     /* Take every source before the staging root hides what is under it. */
@@ -220,11 +261,11 @@ int box_root_enter(const char *const *prefixes, size_t n_prefixes, uint32_t uid_
         if (strncmp(prefixes[which], "/usr/", 5) != 0 &&
             link_or_bind(prefixes[which], binds, &count, links, &n_links, err) < 0)
             goto out;
-    if (mount("cleave", STAGING, "tmpfs", MS_NOSUID, "mode=0755") < 0) {
+    if (mount(name, STAGING, "tmpfs", MS_NOSUID, "mode=0755") < 0) {
         box_fail(err, STAGE, "cannot mount the new root");
         goto out;
     }
-    if (fill_root(binds, count, links, n_links, uid_base, uid_count, err) < 0)
+    if (fill_root(binds, count, links, n_links, uid_base, uid_count, err) < 0 || (own_user && keep_proc(err) < 0))
         goto out;
     BOX_STEP("zygote: root filled");
     if (chdir(STAGING) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0) {
@@ -257,15 +298,22 @@ static int enter_tmp(int tmp_fd, struct box_error *err)
 
 /* /proc of this PID namespace, read-only: what a process may write there of its own (mem, comm, oom_score_adj, triggers
  * of pressure) no function needs. */
-static int enter_proc(struct box_error *err)
+int box_proc_make(struct box_error *err)
 {
     cleanup_close int fs = box_fsopen("proc");
     if (fs < 0 || box_fsconfig(fs, FSCONFIG_SET_STRING, "source", "proc") < 0 ||
         box_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) < 0)
         return box_fail(err, "mount /proc", "cannot make it");
-    cleanup_close int proc =
-        box_fsmount(fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-    if (proc < 0 || box_move_mount(proc, "/proc") < 0)
+    int proc = box_fsmount(fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    return proc >= 0 ? proc : box_fail(err, "mount /proc", "cannot have one");
+}
+
+static int enter_proc(struct box_error *err)
+{
+    cleanup_close int proc = box_proc_make(err);
+    if (proc < 0)
+        return -1;
+    if (box_move_mount(proc, "/proc") < 0)
         return box_fail(err, "mount /proc", "cannot mount it");
     for (size_t which = 0; which < sizeof MASKED / sizeof *MASKED; which++) {
         const char *nothing = MASKED[which].is_folder ? EMPTY_FOLDER : "/dev/null";

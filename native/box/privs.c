@@ -88,7 +88,7 @@ int box_zygote_shed(struct box_error *err)
     return shed_bounds(err) < 0 || shed_keys(err) < 0 || shed_protection(err) < 0 || find_arguments(err) < 0 ? -1 : 0;
 }
 
-int box_privs_drop(uint32_t uid, struct box_error *err)
+int box_privs_drop(uint32_t uid, int own_user, struct box_error *err)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[2] = {{0}};
@@ -107,7 +107,7 @@ int box_privs_drop(uint32_t uid, struct box_error *err)
         if (held > 0 && prctl(PR_CAPBSET_DROP, capability) < 0)
             return box_fail(err, STAGE, "cannot drop capability %d from the bounding set", capability);
     }
-    if (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
+    if ((!own_user && setgroups(0, NULL) < 0) || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
         return box_fail(err, STAGE, "cannot become user %u", uid);
     if (syscall(SYS_capset, &header, none) < 0 || prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
         return box_fail(err, STAGE, "cannot give up every capability");

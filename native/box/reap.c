@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -20,12 +21,19 @@ int box_kill(int pidfd, struct box_error *err)
     return 0;
 }
 
-int box_reap(int pidfd, int *status, struct box_error *err)
+static uint64_t microseconds(const struct timeval *time)
 {
+    return (uint64_t)time->tv_sec * 1000000 + (uint64_t)time->tv_usec;
+}
+
+int box_reap(int pidfd, int *status, struct box_usage *usage, struct box_error *err)
+{
+    struct rusage used;
     siginfo_t info;
 
     memset(&info, 0, sizeof info);
-    while (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG | __WALL) < 0) {
+    /* The C library's waitid keeps what the kernel says of usage to itself. */
+    while (syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | WNOHANG | __WALL, &used) < 0) {
         if (errno == EINTR)
             continue;
         return box_fail(err, "reap", "cannot wait for the sandbox");
@@ -33,6 +41,8 @@ int box_reap(int pidfd, int *status, struct box_error *err)
     if (info.si_pid == 0)
         return 0;
     BOX_STEP("reaped");
+    usage->peak_bytes = (uint64_t)used.ru_maxrss * 1024;
+    usage->cpu_us = microseconds(&used.ru_utime) + microseconds(&used.ru_stime);
     *status = info.si_code == CLD_EXITED ? (info.si_status & 0xff) << 8 : info.si_status & 0x7f;
     return 1;
 }

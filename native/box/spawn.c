@@ -20,6 +20,12 @@ static int join_cgroups(const struct box_fork_request *request, const struct box
     return 0;
 }
 
+static int be_somebody(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
+{
+    (void)fds;
+    return request->own_user ? box_user_become(request->uid, request->outer_uid, request->outer_gid, err) : 0;
+}
+
 static int hide_cgroups(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
 {
     (void)request, (void)fds;
@@ -89,7 +95,7 @@ static int drop_privileges(const struct box_fork_request *request, const struct 
                            struct box_error *err)
 {
     (void)fds;
-    return box_privs_drop(request->uid, err);
+    return box_privs_drop(request->uid, request->own_user != 0, err);
 }
 
 static int forbid_changes(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
@@ -108,6 +114,7 @@ typedef int step(const struct box_fork_request *request, const struct box_fork_f
 
 static step *const STEPS[] = {
     join_cgroups,      /* first: what follows is charged to the leaf */
+    be_somebody,       /* before anything that asks for the user; what it needs of the host's /proc is covered later */
     hide_cgroups,      /* after joining, so that the leaf is the root of what is seen */
     name_host,         /* */
     join_network,      /* needs root over the network namespace */

@@ -17,6 +17,7 @@ REDUCED = {
     "bare": (
         f"{GUEST}/test_by_hand.py",
         f"{GUEST}/test_limits.py",
+        f"{GUEST}/test_without_root.py",
         "tests/native/test_leaf.py",
         f"{SANDBOX}::test_a_first_call_is_a_fork_and_a_second_one_is_warm_with_its_state_kept",
         f"{SANDBOX}::test_a_timeout_kills_the_whole_tree[128-daemons]",
@@ -56,6 +57,7 @@ FULL = {
         f"{GUEST}/test_by_hand.py",
         f"{GUEST}/test_limits.py",
         f"{GUEST}/test_tmp.py",
+        f"{GUEST}/test_without_root.py",
         *NATIVE,
         SANDBOX,
         *SECURITY,

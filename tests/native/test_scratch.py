@@ -172,8 +172,8 @@ def test_without_mkfs_the_host_is_refused_with_what_to_install(tmp_path: Path, m
     with pytest.raises(HostUnfit, match="mkfs") as caught:
         choose(tmp_path, ())
     assert "e2fsprogs" in caught.value.fix
-    assert '"tmp"' in caught.value.fix
-    assert isinstance(choose(tmp_path, ["tmp"]), Tmpfs)
+    assert '"tmp=tmpfs"' in caught.value.fix
+    assert isinstance(choose(tmp_path, ["tmp=tmpfs"]), Tmpfs)
 
 
 def test_a_host_that_cannot_encrypt_is_refused_unless_that_was_accepted(
@@ -188,9 +188,9 @@ def test_a_host_that_cannot_encrypt_is_refused_unless_that_was_accepted(
 
     monkeypatch.setattr(box, "scratch_image", without)
     with pytest.raises(HostUnfit, match="encrypted") as caught:
-        choose(tmp_path, ["tmp"])
-    assert '"tmp-encryption"' in caught.value.fix
-    assert not choose(tmp_path, ["tmp-encryption"]).encrypted
+        choose(tmp_path, ["tmp=tmpfs"])
+    assert '"tmp-encryption=none"' in caught.value.fix
+    assert not choose(tmp_path, ["tmp-encryption=none"]).encrypted
     assert not choose(tmp_path, (), encrypt=False).encrypted
 
 
@@ -215,9 +215,9 @@ def test_the_probe_names_the_fix_where_something_is_missing(tmp_path: Path, monk
     monkeypatch.setattr(box, "scratch_image", without)
     quota, encryption = probe_tmp(tmp_path, (), encrypt=True, max_sandboxes=1)
     assert (quota.enforced, encryption.enforced) == (True, False)
-    assert 'accept_weaker = ["tmp-encryption"]' in encryption.fix
-    accepted = probe_tmp(tmp_path, ["tmp-encryption"], encrypt=True, max_sandboxes=1)[1]
+    assert 'accept_weaker = ["tmp-encryption=none"]' in encryption.fix
+    accepted = probe_tmp(tmp_path, ["tmp-encryption=none"], encrypt=True, max_sandboxes=1)[1]
     assert (accepted.enforced, accepted.detail) == (True, "the weaker form, accepted by the settings")
     monkeypatch.setattr("engine.sandbox.scratch_template.shutil.which", lambda name, path: None)
     assert [check.enforced for check in probe_tmp(tmp_path, (), encrypt=True, max_sandboxes=1)] == [False, False]
-    assert probe_tmp(tmp_path, ["tmp"], encrypt=True, max_sandboxes=1)[0].mechanism == "tmpfs (counts as memory)"
+    assert probe_tmp(tmp_path, ["tmp=tmpfs"], encrypt=True, max_sandboxes=1)[0].mechanism == "tmpfs (counts as memory)"

@@ -58,7 +58,7 @@ class Place:
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     kind = ALL[request.param]
     with mounted(kind, tmp_path) as disk:
-        yield Place(kind, disk, choose(disk / "scratch", ["tmp-encryption"], asked=kind.backend))
+        yield Place(kind, disk, choose(disk / "scratch", ["tmp-encryption=none"], asked=kind.backend))
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_where_the_file_system_encrypts_each_has_a_key_of_its_own(place: Place, 
         return
     with pytest.raises(HostUnfit, match="encrypted") as caught:
         choose(place.scratch, (), asked=place.kind.backend)
-    assert '"tmp-encryption"' in caught.value.fix
+    assert '"tmp-encryption=none"' in caught.value.fix
     assert not choose(place.scratch, (), asked=place.kind.backend, encrypt=False).encrypted
 
 
@@ -259,7 +259,7 @@ from engine.sandbox.scratch import ScratchPool
 from engine.sandbox.scratch_choice import choose
 from tests.native.test_scratch_folders import make_a_mess
 from tests.native.tmp import folder_of
-backend = choose(Path({str(place.scratch)!r}), ["tmp-encryption"], asked={place.kind.backend!r})
+backend = choose(Path({str(place.scratch)!r}), ["tmp-encryption=none"], asked={place.kind.backend!r})
 pool = ScratchPool(backend, target=2, submit=lambda job: None)
 pool.fill({SIZE_MB}, 2)
 held = pool.take({SIZE_MB})
@@ -282,7 +282,7 @@ time.sleep(60)
         keys.append(key_of(fd))
         os.close(fd)
     assert all(key_is_there(place.disk, key) for key in keys)
-    choose(place.scratch, ["tmp-encryption"], asked=place.kind.backend)
+    choose(place.scratch, ["tmp-encryption=none"], asked=place.kind.backend)
     assert place.folders() == []
     assert not any(key_is_there(place.disk, key) for key in keys)
     if place.kind.backend == "project":
@@ -368,7 +368,7 @@ def test_on_a_full_disk_none_is_made_and_again_when_there_is_room(place: Place) 
 
 def test_the_probe_names_the_mechanism_and_changes_nothing(place: Place) -> None:
     quota, encryption = probe_tmp(
-        place.scratch, ["tmp-encryption"], encrypt=True, max_sandboxes=1, asked=place.kind.backend
+        place.scratch, ["tmp-encryption=none"], encrypt=True, max_sandboxes=1, asked=place.kind.backend
     )
     assert (quota.limit, quota.enforced, quota.mechanism) == ("tmp", True, place.backend.mechanism)
     assert "does not count as memory" in quota.detail
@@ -385,7 +385,7 @@ def test_the_probe_names_the_mechanism_and_changes_nothing(place: Place) -> None
 
 def test_quotas_that_are_off_are_turned_on_where_they_were_asked_for_alone(tmp_path: Path) -> None:
     with mounted(ALL["btrfs"], tmp_path) as disk:
-        accepted = ["tmp-encryption"]
+        accepted = ["tmp-encryption=none"]
         quota, _ = probe_tmp(disk, accepted, encrypt=True, max_sandboxes=1, asked="btrfs")
         assert not quota.enforced
         assert "quotas are off" in quota.detail
@@ -403,7 +403,7 @@ def test_one_that_was_asked_for_and_does_not_work_is_refused_with_what_to_do(
 ) -> None:
     with mounted(UNLIMITED, tmp_path) as disk:
         with pytest.raises(HostUnfit, match=f'tmp_backend = "{asked}"') as caught:
-            choose(disk, ["tmp", "tmp-encryption"], asked=asked)  # type: ignore[arg-type]
+            choose(disk, ["tmp=tmpfs", "tmp-encryption=none"], asked=asked)  # type: ignore[arg-type]
         assert needed in caught.value.fix
         assert '"auto"' in caught.value.fix
         quota = probe_tmp(disk, (), encrypt=True, max_sandboxes=1, asked=asked)[0]  # type: ignore[arg-type]
@@ -415,7 +415,7 @@ def test_one_that_was_asked_for_and_does_not_work_is_refused_with_what_to_do(
 @pytest.mark.parametrize("asked", ["project", "btrfs"])
 def test_only_images_can_set_the_whole_quota_aside(tmp_path: Path, asked: str) -> None:
     with pytest.raises(HostUnfit, match="only loop images") as caught:
-        choose(tmp_path, ["tmp-encryption"], asked=asked, reserve=True)  # type: ignore[arg-type]
+        choose(tmp_path, ["tmp-encryption=none"], asked=asked, reserve=True)  # type: ignore[arg-type]
     assert "tmp_reserve = false" in caught.value.fix
 
 
@@ -432,9 +432,9 @@ def test_without_loop_devices_quotas_are_found(place: Place, monkeypatch: pytest
         raise SandboxFault("tmp loop device", errno.ENOENT, "cannot open /dev/loop-control")
 
     monkeypatch.setattr(box, "scratch_image", without)
-    found = choose(place.scratch, ["tmp-encryption", "tmp"])
+    found = choose(place.scratch, ["tmp-encryption=none", "tmp=tmpfs"])
     assert isinstance(found, Projects if place.kind.backend == "project" else Subvolumes)
     if not place.kind.encrypts:
         with pytest.raises(HostUnfit, match="loop-control"):
             choose(place.scratch, ())
-        assert isinstance(choose(place.scratch, ["tmp"]), Tmpfs)
+        assert isinstance(choose(place.scratch, ["tmp=tmpfs"]), Tmpfs)

@@ -41,7 +41,7 @@ async def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     kind = ALL[request.param]
     folder = tmp_path_factory.mktemp("place")
     with mounted(kind, folder, mb=1_536) as disk:
-        async with real_pool(disk, tmp_backend=kind.backend, accept_weaker=["tmp-encryption"]) as pool:
+        async with real_pool(disk, tmp_backend=kind.backend, accept_weaker=["tmp-encryption=none"]) as pool:
             yield Place(kind, disk, pool)
 
 

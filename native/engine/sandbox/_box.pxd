@@ -24,8 +24,13 @@ cdef extern from "box.h" nogil:
         int errnum
         char text[192]
 
+    enum: BOX_LIMIT_MEMORY
+    enum: BOX_LIMIT_CPU
+    enum: BOX_LIMIT_PIDS
+
     struct box_host:
         int kind
+        unsigned limited
         char dir[5][256]
 
     struct box_limits:
@@ -48,10 +53,13 @@ cdef extern from "box.h" nogil:
 
     enum box_scratch_kind:
         BOX_SCRATCH_IMAGE
+        BOX_SCRATCH_TMPFS
 
     struct box_scratch:
         box_scratch_kind kind
         int mount
+        int root
+        int image
         unsigned loop
         char name[16]
         int held
@@ -80,6 +88,11 @@ cdef extern from "box.h" nogil:
         uint32_t into
         uint32_t net
         uint32_t code
+        uint32_t own_user
+        uint32_t outer_uid
+        uint32_t outer_gid
+        uint32_t nice
+        uint64_t memory_bytes
         char hostname[64]
 
     struct box_fork_fds:
@@ -98,7 +111,7 @@ cdef extern from "box.h" nogil:
         int32_t status
         box_error error
 
-    int box_host_probe(box_host *host, const char *slice, box_error *err)
+    int box_host_probe(box_host *host, const char *slice, unsigned limited, box_error *err)
     int box_host_open(const box_host *host, box_error *err)
     int box_host_sweep(const box_host *host, int all, box_error *err)
     int box_leaf_create(const box_host *host, box_leaf *leaf, const char *name, const box_limits *limits,
@@ -137,4 +150,4 @@ cdef extern from "box.h" nogil:
     int box_fork_receive(int sock, int timeout_ms, int *pid, box_error *err)
     int box_mount_into(int pidfd, int mount_fd, const char *path, box_error *err)
     int box_kill(int pidfd, box_error *err)
-    int box_reap(int pidfd, int *status, box_error *err)
+    int box_reap(int pidfd, int *status, box_usage *usage, box_error *err)

@@ -9,6 +9,7 @@ from posix.unistd cimport close
 from engine.errors import SandboxFault
 
 CGROUP_KINDS = {BOX_CGROUP_NONE: "none", BOX_CGROUP_V1: "v1", BOX_CGROUP_V2: "v2"}
+LIMITS = {"memory": BOX_LIMIT_MEMORY, "cpu": BOX_LIMIT_CPU, "pids": BOX_LIMIT_PIDS}
 
 
 cdef object fault(box_error *err):
@@ -22,11 +23,15 @@ cdef class Host:
 
     cdef box_host host
 
-    def __init__(self, str slice_name):
+    def __init__(self, str slice_name, limits=("memory", "cpu", "pids")):
         cdef box_error err
         cdef bytes name = slice_name.encode()
-        if box_host_probe(&self.host, name, &err) < 0:
+        if box_host_probe(&self.host, name, sum(LIMITS[limit] for limit in limits), &err) < 0:
             raise fault(&err)
+
+    @property
+    def limits(self):
+        return tuple(name for name, bit in LIMITS.items() if self.host.kind != BOX_CGROUP_NONE and self.host.limited & bit)
 
     @property
     def kind(self):
@@ -186,9 +191,10 @@ cdef class Leaf:
 
 
 def fork(int sock, Leaf leaf, *, uid, pids, nofile, str hostname, int answers, int events, int log, int report, int tmp, int code,
-         int net, int timeout_ms):
+         int net, int timeout_ms, memory_bytes=0, nice=0, outer=None):
     """Ask the zygote behind `sock` for a sandbox in `leaf`; returns (pidfd, pid). One caller at a time a socket. `net`
-    is a network namespace, -1 for one that the clone makes; without `code`, -1, the sandbox parks."""
+    is a network namespace, -1 for one that the clone makes; without `code`, -1, the sandbox parks; `outer` is the user
+    and group of a zygote that is in a user namespace."""
     cdef box_error err
     cdef box_fork_request request
     cdef box_fork_fds fds
@@ -203,6 +209,11 @@ def fork(int sock, Leaf leaf, *, uid, pids, nofile, str hostname, int answers, i
     memcpy(request.hostname, <const char *>name, len(name))
     request.net = net >= 0
     request.code = code >= 0
+    request.memory_bytes = memory_bytes
+    request.nice = nice
+    if outer is not None:
+        request.own_user = 1
+        request.outer_uid, request.outer_gid = outer
     fds.answers, fds.events, fds.log, fds.report = answers, events, log, report
     fds.tmp, fds.code, fds.net = tmp, code, net
     with nogil:
@@ -241,12 +252,19 @@ def kill(int pidfd):
 
 def reap(int pidfd):
     """The wait status if it has ended, else None."""
+    ended = reap_used(pidfd)
+    return None if ended is None else ended[0]
+
+
+def reap_used(int pidfd):
+    """If it has ended: (wait status, most memory of one of its processes in bytes, CPU time in microseconds)."""
     cdef box_error err
+    cdef box_usage usage
     cdef int status, ended
-    ended = box_reap(pidfd, &status, &err)
+    ended = box_reap(pidfd, &status, &usage, &err)
     if ended < 0:
         raise fault(&err)
-    return status if ended else None
+    return (status, usage.peak_bytes, usage.cpu_us) if ended else None
 
 
 def code_mount(bytes path):

@@ -78,6 +78,17 @@ def scratch_tmpfs(size_bytes, files):
     return made
 
 
+def scratch_of(int mount_fd):
+    """A /tmp that somebody else made; its descriptor is this object's from here on."""
+    cdef Scratch made = Scratch.__new__(Scratch)
+    memset(&made.scratch, 0, sizeof(made.scratch))
+    made.scratch.kind = BOX_SCRATCH_TMPFS
+    made.scratch.mount = mount_fd
+    made.scratch.root = made.scratch.image = -1
+    made.whole = True
+    return made
+
+
 def scratch_project(bytes folder, *, size_bytes, files, bint encrypt):
     """A /tmp that is a project of the folder's file system."""
     cdef box_error err

@@ -10,18 +10,25 @@
 
 static PyObject *raise_box_error(const struct box_error *err)
 {
-    return PyErr_Format(PyExc_OSError, "%s: %s", err->stage, err->text);
+    PyObject *what = PyUnicode_FromFormat("%s: %s", err->stage, err->text);
+    PyObject *args = what == NULL ? NULL : Py_BuildValue("iO", err->errnum, what);
+    if (args != NULL)
+        PyErr_SetObject(PyExc_OSError, args);
+    Py_XDECREF(args);
+    Py_XDECREF(what);
+    return NULL;
 }
 
 static PyObject *enter_root(PyObject *module, PyObject *args)
 {
     PyObject *prefixes;
     unsigned int uid_base, uid_count;
-    const char *paths[8];
+    int own_user;
+    const char *paths[8], *name;
     struct box_error err = {0};
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "O!II", &PyTuple_Type, &prefixes, &uid_base, &uid_count))
+    if (!PyArg_ParseTuple(args, "O!IIps", &PyTuple_Type, &prefixes, &uid_base, &uid_count, &own_user, &name))
         return NULL;
     Py_ssize_t count = PyTuple_Size(prefixes);
     if (count > 8)
@@ -34,9 +41,56 @@ static PyObject *enter_root(PyObject *module, PyObject *args)
     }
     if (box_zygote_shed(&err) < 0)
         return raise_box_error(&err);
-    if (box_root_enter(paths, (size_t)count, uid_base, uid_count, &err) < 0)
+    if (box_root_enter(paths, (size_t)count, uid_base, uid_count, own_user, name, &err) < 0)
         return raise_box_error(&err);
     Py_RETURN_NONE;
+}
+
+static PyObject *enter_user(PyObject *module, PyObject *args)
+{
+    struct box_error err = {0};
+    int mapped;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "p", &mapped))
+        return NULL;
+    if (box_user_enter(mapped, &err) < 0)
+        return raise_box_error(&err);
+    Py_RETURN_NONE;
+}
+
+static PyObject *try_user(PyObject *module, PyObject *unused)
+{
+    struct box_error err = {0};
+
+    (void)module, (void)unused;
+    if (box_user_try(&err) < 0)
+        return raise_box_error(&err);
+    Py_RETURN_NONE;
+}
+
+static PyObject *code_mount(PyObject *module, PyObject *args)
+{
+    struct box_error err = {0};
+    const char *path;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y", &path))
+        return NULL;
+    int fd = box_code_mount(path, &err);
+    return fd < 0 ? raise_box_error(&err) : PyLong_FromLong(fd);
+}
+
+static PyObject *tmpfs(PyObject *module, PyObject *args)
+{
+    struct box_error err = {0};
+    struct box_scratch scratch;
+    unsigned long long bytes, files;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "KK", &bytes, &files))
+        return NULL;
+    return box_scratch_tmpfs(&scratch, bytes, files, &err) < 0 ? raise_box_error(&err) : PyLong_FromLong(scratch.mount);
 }
 
 static PyObject *trim(PyObject *module, PyObject *unused)
@@ -62,8 +116,15 @@ static PyObject *serve(PyObject *module, PyObject *args)
 
 static PyMethodDef METHODS[] = {
     {"enter_root", enter_root, METH_VARARGS,
-     "enter_root(prefixes: tuple[bytes, ...], uid_base: int, uid_count: int) -> None\n\n"
-     "Leave the host's file system for the minimal read-only root. Once, in a zygote."},
+     "enter_root(prefixes: tuple[bytes, ...], uid_base: int, uid_count: int, own_user: bool, name: str) -> None\n\n"
+     "Leave the host's file system for the minimal read-only root. Once, in a zygote. With own_user in a user "
+     "namespace."},
+    {"enter_user", enter_user, METH_VARARGS,
+     "enter_user(mapped: bool) -> None\n\n"
+     "Leave the host's user and mount namespaces; with `mapped` somebody else maps the ids."},
+    {"try_user", try_user, METH_NOARGS, "try_user() -> None\n\nSee whether a sandbox of this namespace can be had."},
+    {"code_mount", code_mount, METH_VARARGS, "code_mount(path: bytes) -> int\n\nA folder as a detached mount."},
+    {"tmpfs", tmpfs, METH_VARARGS, "tmpfs(bytes: int, files: int) -> int\n\nA /tmp in memory, as a detached mount."},
     {"trim", trim, METH_NOARGS, "trim() -> None\n\nGive free heap back, so that forks do not inherit it."},
     {"serve", serve, METH_VARARGS,
      "serve(sock: int, journal: int) -> int\n\n"
