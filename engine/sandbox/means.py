@@ -108,8 +108,6 @@ def open_cgroups(slice_name: str) -> tuple[box.Host, int, dict[str, SandboxFault
 
 def _open(host: box.Host) -> int:
     """Make the engine's cgroups, empty them, and see whether they take the limits of a leaf."""
-    if not host.limits:
-        raise SandboxFault("cgroup", 0, "no such controllers are mounted")
     host.open()
     left = host.sweep()
     host.leaf("probe", memory_bytes=128 << 20, cpu_quota_us=10_000, cpu_shares=100, pids=64).remove()
@@ -207,8 +205,7 @@ def unfit(missing: Sequence[Check], accept_weaker: Collection[str]) -> HostUnfit
     """One error for all that is missing, with what to do and the one line of settings that would accept it."""
     listed = "; ".join(f"{check.limit}: {check.detail}" for check in missing)
     names = dict.fromkeys([*accept_weaker, *(check.weaker for check in missing if check.weaker)])
-    final = [check.fix for check in missing if not check.weaker]
-    fix = "; ".join(final) or "run the engine as root on a host that has them, see `cleave doctor`"
-    if not final:
+    fix = "; ".join(dict.fromkeys(check.fix.partition("; or accept")[0] for check in missing))
+    if all(check.weaker for check in missing):
         fix += f"; or accept the weaker forms (docs/unprivileged.md): {accept_line(names)}"
     return HostUnfit(f"this host cannot enforce {listed}", fix=fix)

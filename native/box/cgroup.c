@@ -121,14 +121,15 @@ uint64_t box_keyed(const char *text, const char *key)
     return 0;
 }
 
+static const unsigned LIMITED[] = {[BOX_MEMORY] = BOX_LIMIT_MEMORY,
+                                   [BOX_CPU] = BOX_LIMIT_CPU,
+                                   [BOX_CPUACCT] = BOX_LIMIT_CPU,
+                                   [BOX_PIDS] = BOX_LIMIT_PIDS};
+
 int box_host_probe(struct box_host *host, const char *slice, unsigned limited, struct box_error *err)
 {
     static const char *const CONTROLLER[] = {
         [BOX_MEMORY] = "memory", [BOX_CPU] = "cpu", [BOX_CPUACCT] = "cpuacct", [BOX_PIDS] = "pids"};
-    static const unsigned LIMITED[] = {[BOX_MEMORY] = BOX_LIMIT_MEMORY,
-                                       [BOX_CPU] = BOX_LIMIT_CPU,
-                                       [BOX_CPUACCT] = BOX_LIMIT_CPU,
-                                       [BOX_PIDS] = BOX_LIMIT_PIDS};
     struct mntent entry;
     char buffer[1024];
 
@@ -189,7 +190,7 @@ static int refuse_none(const struct box_host *host, struct box_error *err)
     char missing[64] = "";
 
     for (int which = BOX_MEMORY; which <= BOX_PIDS; which++)
-        if (host->dir[which][0] == '\0') {
+        if (host->dir[which][0] == '\0' && host->limited & LIMITED[which]) {
             size_t used = strlen(missing);
             snprintf(missing + used, sizeof missing - used, "%s%s", used ? ", " : "", STAGE[which] + strlen("cgroup "));
         }
