@@ -18,7 +18,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,26 +49,27 @@ class Clinger:
     busy: bool = False  # beside a process on each CPU that counts
 
 
+_TREE = Clinger(
+    "end-tree-100",
+    1_769,
+    1_000,
+    """
+    until = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - 0.1
+    for _ in range(100):
+        if os.fork() == 0:
+            time.sleep(max(0, until - time.monotonic()))
+            break
+    while True: pass
+    """,
+    children=100,
+)
 CLINGERS = (
-    Clinger(
-        "end-tree-200",
-        1_769,
-        1_000,
-        """
-        until = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - 0.1
-        for _ in range(200):
-            if os.fork() == 0:
-                time.sleep(max(0, until - time.monotonic()))
-                break
-        while True: pass
-        """,
-        children=200,
-        busy=True,
-    ),
+    _TREE,
+    replace(_TREE, name="end-tree-100-busy", busy=True),
     Clinger("end-stopped", 1_769, 200, "os.kill(os.getpid(), signal.SIGSTOP)"),
     Clinger("end-throttled-128", 128, 400, "while True: pass"),
 )
-"""At their deadline the 201 processes of the first all want a CPU; the last has none for most of each 100 ms."""
+"""At their deadline the 101 processes of the first two all want a CPU; the last has none for most of each 100 ms."""
 
 
 class Sink:

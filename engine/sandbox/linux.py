@@ -193,14 +193,15 @@ class LinuxSandbox:
             self._life.move(SandboxState.ENDED)
         if self.gone.is_set():
             return
-        try:
-            # A throttled process would die only in its next period.
-            self._parts.leaf.set_cpu(0)
-        except SandboxFault:  # no descriptor is free: then it dies in its next period
-            pass
         # Process 1 would take them along, when its turn among a thousand that run has come: all at once is quicker.
         self._parts.leaf.kill()
         box.kill(self._parts.pidfd)
+        try:
+            # A throttled process would die only in its next period. After the kill: those that spin, let loose before
+            # it, would keep the CPUs from this very thread.
+            self._parts.leaf.set_cpu(0)
+        except SandboxFault:  # no descriptor is free: then it dies in its next period
+            pass
 
     async def close(self, grace_ms: int = 0) -> None:
         """End it and take everything away; safe to call again, and to cancel: the work goes on. Returns after 10 s at
