@@ -60,11 +60,11 @@ def test_the_projects_limits_are_those_that_were_promised() -> None:
     assert [limit.at_most_us for limit in load() if limit.figure == "cost_us.p50"] == [1_000]
 
 
-def test_every_end_is_held_to_20_ms_at_p50_and_p99() -> None:
+def test_every_end_is_held_to_20_ms_at_p50_and_but_for_a_busy_machine_at_p99() -> None:
     asked = {(limit.scenario, limit.figure): limit.at_most_us for limit in load()}
     for clinger in CLINGERS:
         assert asked[clinger.name, "late_us.p50"] <= 20_000
-        assert asked[clinger.name, "late_us.p99"] <= 20_000
+        assert clinger.busy or asked[clinger.name, "late_us.p99"] <= 20_000
 
 
 def test_a_limit_with_a_misspelt_field_is_refused(tmp_path: Path) -> None:
