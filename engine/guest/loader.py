@@ -1,24 +1,33 @@
 """Finds the handler that a function is configured with, and says in AWS's words why it cannot.
 
-A module that is one file in the task root is read, compiled and run directly: going through the import system's
-search costs 0.2 ms and dirties 0.2 to 0.35 MB more. All else, packages first, is imported as usual.
+A module that is one file in the task root is loaded directly, from the bytecode beside it or its source, and looks as
+if it had been imported: going through the import system costs 0.2 ms and dirties 0.2 to 0.35 MB more. All else,
+packages first, is imported as usual.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from _frozen_importlib import module_from_spec
-from _frozen_importlib_external import SourceFileLoader, cache_from_source, spec_from_file_location
-from _imp import extension_suffixes
+from _frozen_importlib import ModuleSpec, _ModuleLockManager  # type: ignore[attr-defined]
+from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader, cache_from_source
+from _imp import _fix_co_filename, extension_suffixes  # type: ignore[attr-defined]
+from marshal import loads
 
 from . import errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
+    from types import CodeType, ModuleType
     from typing import Any
+
+_BUILT_IN = frozenset(sys.builtin_module_names)
+_SUFFIXES = tuple(extension_suffixes())
+_CACHE_FOLDER, _CACHE_SUFFIX = cache_from_source("root/@.py")[len("root") :].split("@")
+UNCHECKED = MAGIC_NUMBER + b"\1\0\0\0"  # bytecode that holds whatever its source is (PEP 552)
+_HEADER_BYTES = 16
+_OPEN = os.O_RDONLY | os.O_CLOEXEC
 
 
 def load(handler: str, task_root: str) -> Callable[[Any, Any], Any]:
@@ -29,7 +38,7 @@ def load(handler: str, task_root: str) -> Callable[[Any, Any], Any]:
             errors.MALFORMED_HANDLER_NAME,
             f"Bad handler '{handler}': not enough values to unpack (expected 2, got 1)",
         )
-    if module_name.partition(".")[0] in sys.builtin_module_names:
+    if module_name.partition(".")[0] in _BUILT_IN:
         raise errors.Fault(
             errors.BUILT_IN_MODULE_CONFLICT, f"Cannot use built-in module {module_name} as a handler module"
         )
@@ -53,39 +62,81 @@ def load(handler: str, task_root: str) -> Callable[[Any, Any], Any]:
 
 
 def _module(name: str, task_root: str) -> ModuleType:
-    path = os.path.join(task_root, name)
-    if name and "." not in name and name not in sys.modules and _is_single_file(path):
-        return _run_file(name, path + ".py")
+    if name and "." not in name and name not in sys.modules:
+        path = f"{task_root}/{name}"
+        if _goes_first(path):
+            cached = f"{task_root}{_CACHE_FOLDER}{name}{_CACHE_SUFFIX}"
+            code = _code(name, path + ".py", cached)
+            if code is not None:
+                return run_code(name, path + ".py", cached, code)
     __import__(name)
     return sys.modules[name]
 
 
-def _is_single_file(path: str) -> bool:
-    """Whether the import system would choose path.py: a folder and a compiled module go before it."""
-    if not os.path.isfile(path + ".py") or os.path.isdir(path):
-        return False
-    return not any(os.path.exists(path + suffix) for suffix in extension_suffixes())
-
-
-def _run_file(name: str, path: str) -> ModuleType:
-    if os.path.exists(cache_from_source(path)):
-        return run_source(name, path, None)
-    with open(path, "rb", buffering=0) as file:
-        return run_source(name, path, file.readall())
-
-
-def run_source(name: str, path: str, source: bytes | None) -> ModuleType:
-    """Make a module of a file's source, or of the bytecode shipped beside it where `source` is None."""
-    loader = SourceFileLoader(name, path)
-    spec = spec_from_file_location(name, path, loader=loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    code = loader.get_code(name) if source is None else compile(source, path, "exec", dont_inherit=True)
-    assert code is not None
-    sys.modules[name] = module
+def _goes_first(path: str) -> bool:
+    """Whether the import system would choose path.py if it is there: a folder and a compiled module go before it."""
     try:
-        exec(code, module.__dict__)
-    except BaseException:
-        sys.modules.pop(name, None)
-        raise
-    return sys.modules[name]  # a module may put another object in its place
+        return not os.access(path, os.F_OK) and not any(os.access(path + suffix, os.F_OK) for suffix in _SUFFIXES)
+    except ValueError:  # no path can be so
+        return False
+
+
+def _code(name: str, path: str, cached: str) -> CodeType | None:
+    """The code of a source file; None where there is no such file."""
+    bytecode = read_file(cached)
+    if bytecode is None:
+        source = read_file(path)
+        return None if source is None else compile(source, path, "exec", dont_inherit=True)
+    if not os.access(path, os.R_OK):
+        return None
+    return unpack(bytecode, path) or SourceFileLoader(name, path).get_code(name)
+
+
+def read_file(path: str) -> bytes | None:
+    """What is in a file; None where there is none, or it cannot be read in one go."""
+    try:
+        fd = os.open(path, _OPEN)
+    except OSError:
+        return None
+    try:
+        size = os.fstat(fd).st_size
+        data = os.read(fd, size + 1)
+        return data if len(data) == size else None
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def unpack(bytecode: bytes, path: str) -> CodeType | None:
+    """The code in a .pyc file; None where its source has to be looked at, or another Python wrote it."""
+    if not bytecode.startswith(UNCHECKED):
+        return None
+    code: CodeType = loads(memoryview(bytecode)[_HEADER_BYTES:])
+    _fix_co_filename(code, path)
+    return code
+
+
+def run_code(name: str, path: str, cached: str, code: CodeType) -> ModuleType:
+    """Make the module that importing path would make. Raises what its code raises."""
+    loader = SourceFileLoader(name, path)
+    spec = ModuleSpec(name, loader, origin=path)
+    spec.has_location = True
+    spec.cached = cached
+    module = type(sys)(name)
+    module.__spec__ = spec
+    module.__loader__ = loader
+    module.__package__ = ""
+    module.__file__ = path
+    module.__dict__["__cached__"] = cached
+    with _ModuleLockManager(name):  # another thread that imports it waits until it is whole
+        spec._initializing = True  # type: ignore[attr-defined]  # what errors of circular imports are explained by
+        sys.modules[name] = module
+        try:
+            exec(code, module.__dict__)
+        except BaseException:
+            sys.modules.pop(name, None)
+            raise
+        finally:
+            spec._initializing = False  # type: ignore[attr-defined]
+        return sys.modules[name]  # a module may put another object in its place

@@ -63,11 +63,14 @@ class Guest:
 
     def _serve(self) -> int:
         spec = self._channel.receive({wire.SPEC: wire.SPEC_LIMIT_BYTES})
-        event = None if spec is None else self._receive_event()
-        if spec is None or event is None:
+        if spec is None:
+            return 0
+        self._prepare(_json_object(spec[1], _SPEC))
+        event = self._receive_event()
+        if event is None:
             return 0
         began = time.time()
-        handler = self._initialize(_json_object(spec[1], _SPEC))
+        handler = self._initialize()
         if handler is None:
             return 1
         self._channel.send(wire.READY)
@@ -101,8 +104,8 @@ class Guest:
         view = memoryview(body)
         return _json_object(view[start:end], _META), view[end:]
 
-    def _initialize(self, spec: dict[str, Any]) -> Handler | None:
-        """The init phase; None where it failed and the engine was told so."""
+    def _prepare(self, spec: dict[str, Any]) -> None:
+        """All that needs no code: with the first event, and not before, the code is there."""
         self._spec = spec
         environment = spec["environment"]
         log_format = spec.get("log_format") or environment.get("AWS_LAMBDA_LOG_FORMAT", "")
@@ -112,9 +115,14 @@ class Guest:
         except (TypeError, ValueError) as error:
             raise ProtocolError(f"not an environment: {error}") from None
         logsetup.arm(self._request_ids, self._json_log)
+
+    def _initialize(self) -> Handler | None:
+        """The init phase; None where it failed and the engine was told so."""
+        root = interpreter.task_root(self._spec["environment"])
+        interpreter.enter(root)
         failure = None
         try:
-            handler = loader.load(spec["handler"], interpreter.task_root(environment))
+            handler = loader.load(self._spec["handler"], root)
             self._runner.prepare(handler)
         except Exception as error:
             failure = self._failure(error)

@@ -17,7 +17,7 @@ Nothing that the engine relies on is decided here: user code shares this process
 
 from __future__ import annotations
 
-from . import exits, rehearsal, wire
+from . import exits, interpreter, rehearsal, wire
 from .loop import Guest
 from .stdio import Stdio
 
@@ -39,3 +39,8 @@ def run(events_fd: int = wire.EVENTS_FD, answers_fd: int = wire.ANSWERS_FD) -> N
 def rehearse(times: int = 20) -> None:
     """Run the whole path in this process, a zygote that is about to freeze, and leave no trace of it."""
     rehearsal.rehearse(times)
+
+
+def anticipate() -> None:
+    """Do once, in a zygote, what each start would do for itself."""
+    interpreter.anticipate()

@@ -63,8 +63,8 @@ def main(argv: list[str]) -> None:
         os.write(sock, b"map")
         os.read(sock, 16)  # that it was done
     fork.enter_root(prefixes, uid_base, uid_count, user != "host", name)
+    runtime.anticipate()
     runtime.rehearse()
-    sys.argv = [""]
     sys.orig_argv = sys.orig_argv[:1]  # the rest are paths of the engine
     gc.collect()
     gc.freeze()

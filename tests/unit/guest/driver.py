@@ -94,6 +94,7 @@ class Guest:
     """A guest of its own process. Use as a context manager: leaving it kills what is left of the process."""
 
     def __init__(self, tmp_path: Path, *, python: str = sys.executable, before: str = "") -> None:
+        self.python = python
         self.task_root = tmp_path / "task"
         self.task_root.mkdir(exist_ok=True)
         self.log = b""
