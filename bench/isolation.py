@@ -34,6 +34,7 @@ from engine.sandbox.api import Ending, Event, SandboxSpec
 from engine.sandbox.cpu import AS_LAMBDA
 from engine.sandbox.link import Ends
 from engine.sandbox.linux import LinuxSandbox
+from engine.sandbox.messages import spec_frame
 from engine.sandbox.parts import Parts, close_all
 from engine.sandbox.pool import LinuxPool
 from engine.zygote.host import Zygote
@@ -95,11 +96,13 @@ class BarePool(LinuxPool):
         started_ns = time.monotonic_ns()
         zygote = await self._zygote(spec.runtime)
         made = await asyncio.get_running_loop().run_in_executor(self._builders, self._fork_bare, zygote)
+        there = replace(spec, environment={**spec.environment, "LAMBDA_TASK_ROOT": spec.code_path})
         return LinuxSandbox(
             "bare",
-            replace(spec, environment={**spec.environment, "LAMBDA_TASK_ROOT": spec.code_path}),
+            there,
             made,
             kind=StartKind.FORK,
+            unsent=spec_frame(there),
             started_ns=started_ns,
             cpu_us=0,
             cpu=AS_LAMBDA,

@@ -5,6 +5,9 @@ Leaves to others: when sandboxes end (the scheduler lets what runs end first).
 
 from __future__ import annotations
 
+import contextlib
+
+from engine.errors import EngineError
 from engine.invoke.specs import Specs
 from engine.model.function import Function
 from engine.observe.function_logs import FunctionLogs
@@ -25,3 +28,7 @@ class Retirer:
         self._scheduler.retire(function_name, None if function is None else function.etag)
         if function is None:
             self._logs.forget(function_name)
+        else:
+            # Ahead of its next invocation, which is a cold start. Whether its code is there is for that one to say.
+            with contextlib.suppress(EngineError):
+                self._specs.get(function)

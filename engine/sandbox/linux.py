@@ -31,7 +31,7 @@ from engine.sandbox.flow import Flow
 from engine.sandbox.janitor import Janitor, tell
 from engine.sandbox.lifecycle import Lifecycle, MoveListener, SandboxState
 from engine.sandbox.link import GuestLink, ProtocolError
-from engine.sandbox.messages import GUEST_LIMITS, event_frame, function_error, spec_frame, too_large
+from engine.sandbox.messages import GUEST_LIMITS, event_frame, function_error, too_large
 from engine.sandbox.meter import Meter
 from engine.sandbox.parts import Parts, exit_status, read_report
 
@@ -53,6 +53,7 @@ class LinuxSandbox:
         parts: Parts,
         *,
         kind: StartKind,
+        unsent: bytes,
         started_ns: int,
         cpu_us: int,
         cpu: CpuRules,
@@ -74,8 +75,7 @@ class LinuxSandbox:
         self._forked_ns = time.monotonic_ns()
         # The guest of one that was parked is there already.
         self._hello_ns = self._forked_ns if kind is StartKind.PARKED else 0
-        self._served = False
-        self._initialized = self._init_told = False
+        self._served = self._initialized = self._init_told = False
         self._sink: RunSink | None = None
         self._run: asyncio.Future[Ending] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -83,7 +83,7 @@ class LinuxSandbox:
         self._began_ns = 0  # the init phase's or the handler's clock
         self._init_us = 0
         self._start_us = (self._hello_ns - started_ns) // 1000 if self._hello_ns else 0
-        self._kind = kind
+        self._kind, self._unsent = kind, unsent
         self._marks: list[tuple[str, int]] = []
         self._killed_as: Outcome | None = None
         self._meter = Meter(parts, spec.memory_mb << 20, cpu_us)
@@ -154,7 +154,7 @@ class LinuxSandbox:
                 self._life.move(SandboxState.READY)
             self._life.move(SandboxState.INITIALIZING)
             kind, timeout_ms = self.kind, self._init_timeout_ms(event)
-            frame = spec_frame(self._spec) + frame
+            frame = self._unsent + frame
         try:
             if event.covers_init:
                 self._end_of_init_cpu()

@@ -18,6 +18,7 @@ from engine.guest import wire
 from engine.sandbox import box
 from engine.sandbox.api import SandboxSpec
 from engine.sandbox.cpu import CpuRules
+from engine.sandbox.messages import spec_frame
 from engine.sandbox.parts import Parts, relimit
 
 TASK = b"/var/task"
@@ -40,6 +41,7 @@ class Parked:
     shape: Shape
     memory_mb: int
     parts: Parts
+    unsent: bytes = b""  # of its specification
 
 
 def unassigned(shape: Shape, memory_mb: int) -> SandboxSpec:
@@ -65,6 +67,17 @@ def wait_parked(parts: Parts) -> None:
         if fd == parts.control.answers and os.read(fd, len(_HELLO)) == _HELLO:
             return
     raise SandboxFault("park", 0, "the sandbox ended before its guest was there", fix="run `cleave doctor`")
+
+
+def specify(parked: Parked, spec: SandboxSpec) -> None:
+    """Tell its guest what it is to be, ahead of `assign`: it sets up what needs no code meanwhile, and waits for its
+    first event. What cannot be sent yet stays in `parked.unsent`."""
+    frame, events = spec_frame(spec), parked.parts.control.events
+    os.set_blocking(events, False)
+    try:
+        parked.unsent = frame[os.write(events, frame) :]
+    except OSError:  # it is dead, and assigning it says so
+        parked.unsent = frame
 
 
 def assign(parked: Parked, spec: SandboxSpec, *, cpu: CpuRules) -> int:

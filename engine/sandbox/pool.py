@@ -31,10 +31,11 @@ from engine.sandbox.janitor import Janitor, tell
 from engine.sandbox.leaves import LeafPool
 from engine.sandbox.linux import LinuxSandbox
 from engine.sandbox.means import UID_COUNT, Means, find_means
+from engine.sandbox.messages import spec_frame
 from engine.sandbox.network import Network, NetworkSettings
 from engine.sandbox.network_pool import NetworkCounts
 from engine.sandbox.parked_pool import ParkedPool
-from engine.sandbox.parking import Parked, Shape, assign, unassigned, wait_parked
+from engine.sandbox.parking import Parked, Shape, assign, specify, unassigned, wait_parked
 from engine.sandbox.scratch import ScratchPool
 from engine.sandbox.scratch_choice import TmpBackend
 from engine.sandbox.scratch_user import choose_tmp
@@ -54,6 +55,7 @@ class _Made:
     slot: int  # of its user id
     parts: parts.Parts
     kind: StartKind
+    unsent: bytes  # what its guest has to have before an event
     cpu_us: int = 0  # used before it was assigned
 
 
@@ -197,6 +199,8 @@ class LinuxPool:
         started_ns = time.monotonic_ns()
         self._counts.made(Resource.SANDBOXES)
         parked = self._take(spec)
+        if parked is not None:
+            specify(parked, spec)
         made = None
         if parked is not None and self._own_process:
             made, parked = self._assign_here(parked, spec), None
@@ -220,6 +224,7 @@ class LinuxPool:
                 spec,
                 made.parts,
                 kind=made.kind,
+                unsent=made.unsent,
                 started_ns=started_ns,
                 cpu_us=made.cpu_us,
                 cpu=self._cpu,
@@ -295,11 +300,11 @@ class LinuxPool:
                     self._assigners = _assigners()
         if made is None:
             slot, of = await self._fork(spec)
-            made = _Made(slot, of, StartKind.FORK)
+            made = _Made(slot, of, StartKind.FORK, spec_frame(spec))
         return made
 
     def _assigned(self, parked: Parked, cpu_us: int) -> _Made:
-        return _Made(parked.slot, parked.parts, StartKind.PARKED, cpu_us)
+        return _Made(parked.slot, parked.parts, StartKind.PARKED, parked.unsent, cpu_us)
 
     def _lost(self, parked: Parked) -> None:
         self._counts.happened(Happening.PARKED_LOST)

@@ -27,7 +27,7 @@ from engine.sandbox.cpu import CpuRules
 from engine.sandbox.janitor import Janitor
 from engine.sandbox.link import Ends, GuestLink, ProtocolError
 from engine.sandbox.linux import LinuxSandbox
-from engine.sandbox.messages import GUEST_LIMITS
+from engine.sandbox.messages import GUEST_LIMITS, spec_frame
 from engine.sandbox.parts import Parts
 from tests.fuzz.streams import Streams, parse
 from tests.sandboxes import event, spec
@@ -230,6 +230,7 @@ async def sandbox_over(janitor: Janitor, counts: Counts, **replaced: Any) -> Asy
         spec(Path("/nowhere")),
         Parts(**(values | replaced)),
         kind=StartKind.FORK,
+        unsent=spec_frame(spec(Path("/nowhere"))),
         cpu_us=0,
         started_ns=0,
         cpu=CpuRules(init_cpu=False),

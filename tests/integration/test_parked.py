@@ -9,6 +9,7 @@ import os
 import select
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,17 @@ async def test_with_none_left_a_start_forks(pool: LinuxPool, tmp_path: Path) -> 
     assert kinds.count(StartKind.PARKED) >= 2
     assert StartKind.FORK in kinds
     await asyncio.gather(*(sandbox.close() for sandbox in sandboxes))
+
+
+async def test_a_specification_larger_than_the_pipe_arrives_whole(pool: LinuxPool, tmp_path: Path) -> None:
+    environment = {f"VARIABLE_{number}": "x" * 1_000 for number in range(200)}
+    source = "import os\ndef handler(event, context):\n    return [os.environ[name] for name in event]\n"
+    small = spec(write_code(tmp_path / "code", source))
+    sandbox = await pool.start(replace(small, environment={**small.environment, **environment}))
+    ending, seen = await run(sandbox, list(environment))
+    assert (ending.outcome, seen.kind) == (Outcome.OK, StartKind.PARKED), ending
+    assert json.loads(ending.payload) == list(environment.values())
+    await sandbox.close()
 
 
 @pytest.mark.parametrize("memory_mb", [128, 129, 512, 3_008])
