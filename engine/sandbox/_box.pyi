@@ -44,7 +44,6 @@ def fork(
     uid: int,
     pids: int,
     nofile: int,
-    hostname: str,
     answers: int,
     events: int,
     log: int,

@@ -218,7 +218,6 @@ def _build(
             uid=uid,
             pids=PIDS,
             nofile=OPEN_FILES,
-            hostname="sandbox",
             answers=answers_write,
             events=events_read,
             log=log_write,

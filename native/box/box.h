@@ -79,6 +79,7 @@ struct box_leaf {
     int peak_fd;      /* most memory used */
     int peak_sampled; /* the kernel keeps no peak: peak_fd is the use of the moment */
     int usage_fd;     /* CPU time */
+    int cache_fd;     /* page cache, among what else memory is used for */
 };
 
 struct box_usage {
@@ -271,10 +272,9 @@ struct box_fork_request {
     uint32_t nice; /* beside the engine's own, where no cgroup weighs it */
     /* RLIMIT_DATA, and of address space beyond what a fork has: where no cgroup limits it. 0: none */
     uint64_t memory_bytes;
-    char hostname[64];
 };
 
-enum { BOX_WIRE_VERSION = 4, BOX_MAX_LAYERS = 5 };
+enum { BOX_WIRE_VERSION = 5, BOX_MAX_LAYERS = 5 };
 #ifdef BOX_BARE
 /* The version of a request for a clone without any isolation: see forkserver.c. */
 enum { BOX_WIRE_BARE = 0x65726162 };

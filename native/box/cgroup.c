@@ -176,7 +176,7 @@ int box_host_probe(struct box_host *host, const char *slice, unsigned limited, s
  * manager's to weigh. */
 static int weigh_sandboxes(const struct box_host *host, struct box_error *err)
 {
-    const struct box_leaf all = {.name = ".", .peak_fd = -1, .usage_fd = -1};
+    const struct box_leaf all = {.name = ".", .peak_fd = -1, .usage_fd = -1, .cache_fd = -1};
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     char shares[24];
 
@@ -221,13 +221,21 @@ int box_host_open(const struct box_host *host, struct box_error *err)
     return host->kind == BOX_CGROUP_V2 ? box_controllers_enable(host->dir[BOX_UNIFIED], host->limited, err) : 0;
 }
 
+static int open_memory(const struct box_host *host, struct box_leaf *leaf, struct box_error *err)
+{
+    if (!(host->limited & BOX_LIMIT_MEMORY))
+        return 0;
+    leaf->cache_fd = box_knob_open(host, leaf, BOX_MEMORY, "memory.stat", O_RDONLY, err);
+    return leaf->cache_fd < 0 ? -1 : ops(host)->open_peak(host, leaf, err);
+}
+
 int box_leaf_create(const struct box_host *host, struct box_leaf *leaf, const char *name,
                     const struct box_limits *limits, struct box_error *err)
 {
     struct box_error ignored;
     char path[512];
 
-    leaf->peak_fd = leaf->usage_fd = -1;
+    leaf->peak_fd = leaf->usage_fd = leaf->cache_fd = -1;
     leaf->peak_sampled = 0;
     snprintf(leaf->name, sizeof leaf->name, "%s", name);
     for (int which = 0; which < BOX_HIERARCHIES; which++) {
@@ -240,8 +248,7 @@ int box_leaf_create(const struct box_host *host, struct box_leaf *leaf, const ch
         }
         BOX_STEP("leaf: directory made");
     }
-    if (ops(host)->write_limits(host, leaf, limits, err) == 0 &&
-        (!(host->limited & BOX_LIMIT_MEMORY) || ops(host)->open_peak(host, leaf, err) == 0) &&
+    if (ops(host)->write_limits(host, leaf, limits, err) == 0 && open_memory(host, leaf, err) == 0 &&
         (!(host->limited & BOX_LIMIT_CPU) || (leaf->usage_fd = ops(host)->open_usage(host, leaf, err)) >= 0))
         return 0;
     box_leaf_remove(host, leaf, &ignored);
@@ -314,8 +321,10 @@ int box_leaf_reclaimable(const struct box_host *host, const struct box_leaf *lea
     *bytes = 0;
     if (!(host->limited & BOX_LIMIT_MEMORY))
         return 0;
-    if (box_knob_read(host, leaf, BOX_MEMORY, "memory.stat", text, sizeof text, err) < 0)
-        return -1;
+    ssize_t got = pread(leaf->cache_fd, text, sizeof text - 1, 0);
+    if (got < 0)
+        return box_fail(err, STAGE[BOX_MEMORY], "cannot read memory.stat");
+    text[got] = '\0';
     *bytes = box_keyed(text, "inactive_file") + box_keyed(text, "active_file");
     return 0;
 }
@@ -352,6 +361,8 @@ int box_leaf_remove(const struct box_host *host, struct box_leaf *leaf, struct b
         close(box_take(&leaf->peak_fd));
     if (leaf->usage_fd >= 0)
         close(box_take(&leaf->usage_fd));
+    if (leaf->cache_fd >= 0)
+        close(box_take(&leaf->cache_fd));
     for (int which = 0; which < BOX_HIERARCHIES; which++)
         if (first_of_its_kind(host, which) && leaf_path(host, leaf, which, "", path, sizeof path) == 0 &&
             remove_directory(path) < 0)
@@ -384,7 +395,7 @@ static void kill_members(const char *directory)
 /* A throttled process dies only in its next period: lift the quota first. */
 static void lift_quota(const struct box_host *host, const char *name)
 {
-    struct box_leaf leaf = {.peak_fd = -1, .usage_fd = -1};
+    struct box_leaf leaf = {.peak_fd = -1, .usage_fd = -1, .cache_fd = -1};
     struct box_error ignored;
 
     snprintf(leaf.name, sizeof leaf.name, "%s", name);

@@ -121,16 +121,26 @@ static pid_t *map_journal(int journal, struct box_error *err)
     return page;
 }
 
+/* A zygote talks to nobody: what is cloned from it is never in the host's network, not even before its first step. And
+ * what is cloned from it has the hostname that it has, in a namespace of its own. */
+static int leave_host(struct box_error *err)
+{
+    static const char hostname[] = "sandbox";
+
+    if (unshare(CLONE_NEWNET | CLONE_NEWUTS) < 0)
+        return box_fail(err, "zygote", "cannot leave the host's network");
+    return sethostname(hostname, sizeof hostname - 1) < 0 ? box_fail(err, "hostname", "cannot set it") : 0;
+}
+
 int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, struct box_error *err)
 {
     pid_t *cloned = map_journal(journal, err);
 
     if (cloned == NULL)
         return -1;
-    /* A zygote talks to nobody: what is cloned from it is never in the host's network, not even before its first step.
-     */
-    if (unshare(CLONE_NEWNET) < 0)
-        return box_fail(err, "zygote", "cannot leave the host's network");
+    if (leave_host(err) < 0)
+        return -1;
+    box_seccomp_prepare();
     for (;;) {
         struct box_fork_request request;
         struct box_fork_reply reply = {.pid = -1};

@@ -22,11 +22,6 @@
 #define PR_GET_TID_ADDRESS 40
 #endif
 
-enum { STACK_BYTES = 16384 };
-
-/* Written by process 1 alone, in memory that the guest shares but has no reason to touch. */
-static unsigned char stack[STACK_BYTES] __attribute__((aligned(64)));
-
 int *box_tid_address(void)
 {
     int *address = NULL;
@@ -60,22 +55,25 @@ static long raw(long number, long a, long b, long c, long d)
     return result;
 }
 
-static int report_descriptor;
-
-/* The split is made on one CPU; where its processes may run else. */
-static cpu_set_t allowed;
-static int on_one_cpu;
+/* What process 1 has, in memory that the guest shares but has no reason to touch: a stack, of which it uses the last
+ * page, and the rest on that page too, so that a start has one page of it to fault in. */
+static struct {
+    unsigned char stack[16384 - 512] __attribute__((aligned(4096)));
+    struct box_report report;
+    int report_fd;
+    int on_one_cpu;    /* the split is made on one CPU */
+    cpu_set_t allowed; /* where its processes may run else */
+} first;
 
 __attribute__((noreturn, noinline, used)) static void wait_for_guest(long guest)
 {
-    static struct box_report report = {.kind = BOX_REPORT_EXITED};
     int status;
 
-    if (on_one_cpu) /* a process that is killed has to run for that: never on one busy CPU alone */
-        raw(SYS_sched_setaffinity, 0, sizeof allowed, (long)&allowed, 0);
-    if (report_descriptor > 0)
-        raw(SYS_close_range, 0, report_descriptor - 1, 0, 0);
-    raw(SYS_close_range, report_descriptor + 1, ~0u, 0, 0);
+    if (first.on_one_cpu) /* a process that is killed has to run for that: never on one busy CPU alone */
+        raw(SYS_sched_setaffinity, 0, sizeof first.allowed, (long)&first.allowed, 0);
+    if (first.report_fd > 0)
+        raw(SYS_close_range, 0, first.report_fd - 1, 0, 0);
+    raw(SYS_close_range, first.report_fd + 1, ~0u, 0, 0);
     BOX_STEP("process 1: waits");
     for (;;) {
         long ended = raw(SYS_wait4, -1, (long)&status, __WALL, 0);
@@ -85,8 +83,8 @@ __attribute__((noreturn, noinline, used)) static void wait_for_guest(long guest)
             break;
     }
     BOX_STEP("process 1: reaped the guest");
-    report.status = status;
-    raw(SYS_write, report_descriptor, (long)&report, sizeof report, 0);
+    first.report.status = status;
+    raw(SYS_write, first.report_fd, (long)&first.report, sizeof first.report, 0);
     BOX_STEP("process 1: reported");
     for (;;)
         raw(SYS_exit_group, 0, 0, 0, 0);
@@ -107,10 +105,11 @@ int box_init_split(int report_fd, struct box_error *err)
     CPU_ZERO(&here);
     if (cpu >= 0)
         CPU_SET((size_t)cpu, &here);
-    on_one_cpu = cpu >= 0 && sched_getaffinity(0, sizeof allowed, &allowed) == 0 &&
-                 sched_setaffinity(0, sizeof here, &here) == 0;
+    first.on_one_cpu = cpu >= 0 && sched_getaffinity(0, sizeof first.allowed, &first.allowed) == 0 &&
+                       sched_setaffinity(0, sizeof here, &here) == 0;
     syscall(SYS_get_robust_list, 0, &robust_head, &robust_size);
-    report_descriptor = report_fd;
+    first.report_fd = report_fd;
+    first.report.kind = BOX_REPORT_EXITED;
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, &before);
     /* The child goes on with this stack; the parent leaves it in its very next instructions. */
@@ -120,7 +119,7 @@ int box_init_split(int report_fd, struct box_error *err)
         register long parent_tid __asm__("rdx") = 0;
         register long child_tid __asm__("r10") = (long)tid;
         register long tls __asm__("r8") = 0;
-        register unsigned char *top __asm__("r12") = stack + STACK_BYTES;
+        register unsigned char *top __asm__("r12") = first.stack + sizeof first.stack;
         register void (*loop)(long) __asm__("r13") = wait_for_guest;
         __asm__ volatile("syscall\n\t"
                          "test %%rax, %%rax\n\t"
@@ -139,8 +138,8 @@ int box_init_split(int report_fd, struct box_error *err)
         errno = (int)-result;
         return box_fail(err, "init", "cannot start the guest");
     }
-    if (on_one_cpu)
-        sched_setaffinity(0, sizeof allowed, &allowed);
+    if (first.on_one_cpu)
+        sched_setaffinity(0, sizeof first.allowed, &first.allowed);
     if (robust_head != NULL)
         syscall(SYS_set_robust_list, robust_head, robust_size);
     sigprocmask(SIG_SETMASK, &before, NULL);

@@ -80,6 +80,8 @@ int box_privs_drop(uint32_t uid, int own_user, struct box_error *err);
 int box_user_become(uint32_t uid, uint32_t outer_uid, uint32_t outer_gid, struct box_error *err);
 /* Make /proc of this PID namespace: a detached mount. */
 int box_proc_make(struct box_error *err);
+/* In a zygote: make the filter that box_seccomp_load loads in each of its forks. */
+void box_seccomp_prepare(void);
 int box_seccomp_load(struct box_error *err);
 /* Nothing where the kernel has no Landlock. */
 int box_landlock_enter(struct box_error *err);

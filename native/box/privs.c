@@ -70,22 +70,25 @@ static void forget_arguments(void)
         memset(arguments.start + name, 0, arguments.length - name);
 }
 
-/* Nothing that a sandbox runs can have a capability by its file. Dropped for all of them at once: 40 system calls less
- * in each. A zygote execs nothing itself, and what it has in force stays. */
-static int shed_bounds(struct box_error *err)
+/* Nothing that a sandbox runs can have a capability by its file. */
+static int shed_bounds(const char *stage, struct box_error *err)
 {
     for (int capability = 0; capability < 64; capability++)
         if (prctl(PR_CAPBSET_DROP, capability) < 0) {
             if (errno == EINVAL)
                 break; /* past the last one this kernel knows */
-            return box_fail(err, "zygote", "cannot drop capability %d from the bounding set", capability);
+            return box_fail(err, stage, "cannot drop capability %d from the bounding set", capability);
         }
     return 0;
 }
 
 int box_zygote_shed(struct box_error *err)
 {
-    return shed_bounds(err) < 0 || shed_keys(err) < 0 || shed_protection(err) < 0 || find_arguments(err) < 0 ? -1 : 0;
+    /* The bounding set for all sandboxes at once: 40 system calls less in each. A zygote execs nothing itself, and what
+     * it has in force stays. */
+    return shed_bounds("zygote", err) < 0 || shed_keys(err) < 0 || shed_protection(err) < 0 || find_arguments(err) < 0
+               ? -1
+               : 0;
 }
 
 int box_privs_drop(uint32_t uid, int own_user, struct box_error *err)
@@ -98,15 +101,10 @@ int box_privs_drop(uint32_t uid, int own_user, struct box_error *err)
         return box_fail(err, STAGE, "a sandbox never runs as root");
     }
     forget_arguments();
-    /* The bounding set first: dropping from it needs a capability that the next steps give up. The zygote has dropped
-     * all of it already, so that this only looks. */
-    for (int capability = 0; capability < 64; capability++) {
-        int held = prctl(PR_CAPBSET_READ, capability);
-        if (held < 0)
-            break; /* past the last one this kernel knows */
-        if (held > 0 && prctl(PR_CAPBSET_DROP, capability) < 0)
-            return box_fail(err, STAGE, "cannot drop capability %d from the bounding set", capability);
-    }
+    /* The bounding set first: dropping from it needs a capability that the next steps give up. What a zygote has
+     * dropped its forks do not have, but for those in a user namespace of their own, which comes with all of it. */
+    if (own_user && shed_bounds(STAGE, err) < 0)
+        return -1;
     if ((!own_user && setgroups(0, NULL) < 0) || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
         return box_fail(err, STAGE, "cannot become user %u", uid);
     if (syscall(SYS_capset, &header, none) < 0 || prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)

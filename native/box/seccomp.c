@@ -369,12 +369,18 @@ static void build(struct program *program)
     }
 }
 
+/* Built in the zygote, read in each sandbox. */
+static struct program prepared;
+
+void box_seccomp_prepare(void)
+{
+    build(&prepared);
+}
+
 int box_seccomp_load(struct box_error *err)
 {
-    struct program program;
+    const struct sock_fprog loaded = {.len = prepared.length, .filter = prepared.code};
 
-    build(&program);
-    struct sock_fprog loaded = {.len = program.length, .filter = program.code};
     if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &loaded) < 0)
         return box_fail(err, "seccomp", "cannot load the filter");
     return 0;

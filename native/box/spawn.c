@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -31,14 +30,6 @@ static int hide_cgroups(const struct box_fork_request *request, const struct box
     (void)request, (void)fds;
     if (unshare(CLONE_NEWCGROUP) < 0)
         return box_fail(err, "cgroup namespace", "cannot make one");
-    return 0;
-}
-
-static int name_host(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
-{
-    (void)fds;
-    if (sethostname(request->hostname, strnlen(request->hostname, sizeof request->hostname)) < 0)
-        return box_fail(err, "hostname", "cannot set it");
     return 0;
 }
 
@@ -116,7 +107,6 @@ static step *const STEPS[] = {
     join_cgroups,      /* first: what follows is charged to the leaf */
     be_somebody,       /* before anything that asks for the user; what it needs of the host's /proc is covered later */
     hide_cgroups,      /* after joining, so that the leaf is the root of what is seen */
-    name_host,         /* */
     join_network,      /* needs root over the network namespace */
     enter_mounts,      /* /proc shows the new PID namespace; the mounts stay behind when their descriptors close */
     leave_terminal,    /* */

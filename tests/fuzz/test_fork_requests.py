@@ -212,7 +212,6 @@ def fork(sock: int, requests: Requests, *, timeout_ms: int = 5_000) -> tuple[int
         uid=UID_BASE,
         pids=64,
         nofile=64,
-        hostname="sandbox",
         answers=requests.guest.fileno(),
         events=requests.guest.fileno(),
         log=requests.null,

@@ -43,6 +43,7 @@ cdef extern from "box.h" nogil:
         char name[64]
         int peak_fd
         int usage_fd
+        int cache_fd
 
     struct box_usage:
         uint64_t peak_bytes

@@ -95,13 +95,15 @@ cdef class Leaf:
     cdef int n_join  # -1 while those two are not open
 
     def __cinit__(self):
-        self.leaf.peak_fd = self.leaf.usage_fd = self.into_fd = self.n_join = -1
+        self.leaf.peak_fd = self.leaf.usage_fd = self.leaf.cache_fd = self.into_fd = self.n_join = -1
 
     def __dealloc__(self):
         if self.leaf.peak_fd >= 0:
             close(self.leaf.peak_fd)
         if self.leaf.usage_fd >= 0:
             close(self.leaf.usage_fd)
+        if self.leaf.cache_fd >= 0:
+            close(self.leaf.cache_fd)
         self.let_go()
 
     cdef int open_join(self, box_error *err) noexcept nogil:
@@ -190,7 +192,7 @@ cdef class Leaf:
             raise fault(&err)
 
 
-def fork(int sock, Leaf leaf, *, uid, pids, nofile, str hostname, int answers, int events, int log, int report, int tmp, int code,
+def fork(int sock, Leaf leaf, *, uid, pids, nofile, int answers, int events, int log, int report, int tmp, int code,
          int net, int timeout_ms, memory_bytes=0, nice=0, outer=None):
     """Ask the zygote behind `sock` for a sandbox in `leaf`; returns (pidfd, pid). One caller at a time a socket. `net`
     is a network namespace, -1 for one that the clone makes; without `code`, -1, the sandbox parks; `outer` is the user
@@ -199,14 +201,12 @@ def fork(int sock, Leaf leaf, *, uid, pids, nofile, str hostname, int answers, i
     cdef box_fork_request request
     cdef box_fork_fds fds
     cdef int which, pid = 0, pidfd = -1, status
-    cdef bytes name = hostname.encode()[:63]
 
     memset(&request, 0, sizeof(request))
     request.version = BOX_WIRE_VERSION
     request.uid = uid
     request.pids = pids
     request.nofile = nofile
-    memcpy(request.hostname, <const char *>name, len(name))
     request.net = net >= 0
     request.code = code >= 0
     request.memory_bytes = memory_bytes
