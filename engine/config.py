@@ -165,7 +165,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "auto"
     interpreters: Annotated[
         tuple[Annotated[str, msgspec.Meta(pattern=r"^/")], ...],
-        setting("Python interpreters to offer as runtimes beside the engine's own.", values="absolute paths"),
+        setting(
+            "Python interpreters to offer as runtimes, before those that are found; `cleave runtimes add` needs no"
+            " restart.",
+            values="absolute paths",
+        ),
     ] = ()
 
     @property

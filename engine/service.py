@@ -13,19 +13,20 @@ import os
 import resource
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from engine import __version__
 from engine.config import Settings
 from engine.config_address import parse_subnet, split_address
+from engine.errors import EngineError
 from engine.fabric.datadir import DataDir
 from engine.fabric.sqlite import Sqlite
 from engine.invoke.pace import PaceLimits
 from engine.invoke.pipeline import Pipeline
 from engine.model.function import Function
-from engine.model.host import HostReport
+from engine.model.host import HostReport, RuntimeFound
 from engine.observe import oplog
 from engine.observe.function_logs import FunctionLogs
 from engine.registry.code import LocalCodeStore
@@ -33,7 +34,7 @@ from engine.registry.functions import FunctionRegistry
 from engine.registry.schema import MIGRATIONS, STORE_FILE
 from engine.rest.server import RestServer
 from engine.rpc.server import RpcServer
-from engine.runtimes.interpreters import Interpreter, find_interpreters
+from engine.runtimes.live import Added, Runtimes
 from engine.sandbox import uids
 from engine.sandbox.cpu import CpuRules
 from engine.sandbox.demand import ParkSettings
@@ -41,11 +42,14 @@ from engine.sandbox.network import NetworkSettings
 from engine.sandbox.pool import LinuxPool
 from engine.sandbox.probe import probe_host as probe
 from engine.scheduler.dispatch import LocalScheduler
+from engine.zygote.host import fork_module_path
 
 SWEEP_EVERY_S = 600.0
 """How often code that no function has any more is removed."""
 UNUSED_FOR_S = 3_600.0
 """How long an upload may wait for its function."""
+RUNTIMES_EVERY_S = 5.0
+"""How often it is looked whether an interpreter was added, changed or removed: a few stats."""
 LAST_ANSWERS_S = 2.0
 """How much longer than what runs the fronts get, so that those whose function was killed at the end are told so."""
 
@@ -61,7 +65,7 @@ class Service:
         self._undo = contextlib.AsyncExitStack()
         self._pool: LinuxPool | None = None
         self._scheduler: LocalScheduler | None = None
-        self._interpreters: Mapping[str, Interpreter] = {}
+        self._runtimes = runtimes_of(settings)
         self._fronts: tuple[RpcServer, RestServer] | None = None
         self._ports = (0, 0)
 
@@ -91,12 +95,13 @@ class Service:
         undo.push_async_callback(store.close)
         code = await LocalCodeStore.open(data.path / "code")
         undo.push_async_callback(code.close)
-        self._interpreters = await loop.run_in_executor(None, _find, settings)
-        default_runtime = next(iter(self._interpreters), "")
+        runtimes = self._runtimes
+        await loop.run_in_executor(None, runtimes.refresh)
+        default_runtime = next(iter(runtimes), "")
         pool = LinuxPool(
             instance_id=data.instance_id,
             scratch_dir=data.path / "scratch",
-            interpreters=self._interpreters,
+            interpreters=runtimes,
             uid_base=settings.uid_base or uids.base_of(data.instance_id, settings.uid_count),
             uid_count=settings.uid_count,
             tmp_pool_size=settings.tmp_pool_size,
@@ -119,7 +124,7 @@ class Service:
         registry = await FunctionRegistry.open(
             store,
             code,
-            runtimes=tuple(self._interpreters),
+            runtimes=runtimes,
             default_runtime=default_runtime,
             refuse_egress=pool.refuse,
         )
@@ -149,12 +154,14 @@ class Service:
             region=region,
             account=account,
             init_timeout_ms=settings.init_timeout_ms,
-            python_versions={name: found.version for name, found in self._interpreters.items()},
+            python_versions=runtimes.versions,
             stream_limit_bytes=settings.stream_limit_mb << 20,
             stream_pace=PaceLimits(settings.stream_mb_per_s * 2**20),
         )
         sweeping = loop.create_task(_sweep_code(code, registry))
         undo.callback(sweeping.cancel)
+        watching = loop.create_task(self._watch_runtimes())
+        undo.callback(watching.cancel)
 
         rpc = RpcServer(registry, code, pipeline, logs, self.host, log=self._log, region=region, account=account)
         undo.push_async_callback(rpc.stop, 0)
@@ -194,7 +201,8 @@ class Service:
     async def host(self) -> HostReport:
         """What this host enforces, and how busy the engine is."""
         folder = Path(self._settings.data_dir)
-        report = await _report(self._settings, self._interpreters, folder)
+        await self._look_for_runtimes(self._runtimes.refresh)
+        report = await _report(self._settings, self._runtimes, folder)
         if self._scheduler is None or self._pool is None:
             return report
         counts = self._scheduler.counts()
@@ -202,6 +210,7 @@ class Service:
             checks=report.checks,
             engine_version=report.engine_version,
             runtimes=report.runtimes,
+            interpreters=report.interpreters,
             sandboxes=counts.sandboxes,
             idle_sandboxes=counts.idle,
             concurrency=counts.concurrency,
@@ -209,12 +218,35 @@ class Service:
             events=self._pool.counts.events(),
         )
 
+    async def _watch_runtimes(self) -> None:
+        while True:
+            await asyncio.sleep(RUNTIMES_EVERY_S)
+            await self._look_for_runtimes(self._runtimes.refresh_if_stale)
+
+    async def _look_for_runtimes(self, look: Callable[[], None]) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, look)
+        except EngineError as error:
+            self._log.error("runtimes_unread", why=error.message, fix=error.fix)
+
 
 async def probe_host(settings: Settings) -> HostReport:
     """What this host could enforce, without an engine."""
-    interpreters = await asyncio.get_running_loop().run_in_executor(None, _find, settings)
+    runtimes = runtimes_of(settings)
+    await asyncio.get_running_loop().run_in_executor(None, runtimes.refresh)
     with tempfile.TemporaryDirectory(prefix="cleave-probe-", dir=_near(Path(settings.data_dir))) as folder:
-        return await _report(settings, interpreters, Path(folder))
+        return await _report(settings, runtimes, Path(folder))
+
+
+def added_runtimes(settings: Settings) -> Added:
+    """The interpreters that were added to the data directory, for whoever may write there. Raises SandboxFault where
+    the engine is not built."""
+    return Added(Path(settings.data_dir), fork_module_path())
+
+
+def runtimes_of(settings: Settings) -> Runtimes:
+    """Those of an engine with these settings; none before the first `refresh`."""
+    return Runtimes(added_runtimes(settings), settings.interpreters, os.environ, fork_module=fork_module_path())
 
 
 def _network(settings: Settings) -> NetworkSettings:
@@ -225,19 +257,15 @@ def _network(settings: Settings) -> NetworkSettings:
     )
 
 
-def _find(settings: Settings) -> Mapping[str, Interpreter]:
-    return find_interpreters(settings.interpreters, os.environ.get("PATH", os.defpath))
-
-
 def _near(folder: Path) -> Path | None:
     """What there is of a path and can be written to: on the disk where it would be. None: nothing."""
     return next((path for path in (folder, *folder.parents) if os.access(path, os.W_OK | os.X_OK)), None)
 
 
-async def _report(settings: Settings, interpreters: Mapping[str, Interpreter], folder: Path) -> HostReport:
+async def _report(settings: Settings, runtimes: Runtimes, folder: Path) -> HostReport:
     check = partial(
         probe,
-        interpreters,
+        runtimes,
         folder,
         accept_weaker=settings.accept_weaker,
         tmp_backend=settings.tmp_backend,
@@ -249,7 +277,12 @@ async def _report(settings: Settings, interpreters: Mapping[str, Interpreter], f
         network=_network(settings),
     )
     checks = await asyncio.get_running_loop().run_in_executor(None, check)
-    return HostReport(checks=checks, engine_version=__version__, runtimes=tuple(sorted(interpreters)))
+    return HostReport(
+        checks=checks,
+        engine_version=__version__,
+        runtimes=tuple(sorted(runtimes)),
+        interpreters=tuple(RuntimeFound(name, one.version, one.path) for name, one in sorted(runtimes.items())),
+    )
 
 
 def _expect_functions(registry: FunctionRegistry, pool: LinuxPool) -> None:

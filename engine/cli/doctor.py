@@ -41,11 +41,11 @@ def doctor(
     if prove:
         return _prove(choices)
     try:
-        report, running = _ask(choices), True
+        report, running = ask_engine(choices), True
     except Problem as problem:
         if problem.exit_code is not ExitCode.UNREACHABLE:
             raise
-        report, running = _probe(problem), False
+        report, running = probe_here(problem), False
     enforced = all(check["enforced"] for check in report["checks"])
     document = {"ok": enforced, "engine_running": running, "address": choices.address, "host": _facts(), **report}
     if choices.json:
@@ -74,7 +74,8 @@ def _prove(choices: Choices) -> int:
     return ExitCode.OK if ok else ExitCode.FAILED
 
 
-def _ask(choices: Choices) -> dict[str, Any]:
+def ask_engine(choices: Choices) -> dict[str, Any]:
+    """What GetHost says. Raises Problem, with ExitCode.UNREACHABLE where no engine answers."""
     from engine.cli.client import CONTROL_TIMEOUT_S, connected, failures_of
     from engine.cli.render import plain
     from engine.v1 import host_pb2
@@ -83,8 +84,8 @@ def _ask(choices: Choices) -> dict[str, Any]:
         return plain(engine.host.GetHost(host_pb2.GetHostRequest(), timeout=CONTROL_TIMEOUT_S))
 
 
-def _probe(unreachable: Problem) -> dict[str, Any]:
-    """The same document from the probe, run here."""
+def probe_here(unreachable: Problem) -> dict[str, Any]:
+    """The same document from the probe, run here. Raises Problem."""
     import asyncio
     from dataclasses import asdict
 
@@ -145,7 +146,9 @@ def _print_text(document: dict[str, Any]) -> None:
         typer.echo(f" {document['concurrency']} invocations under way")
     else:
         typer.echo(f"Engine   none answers at {document['address']}; start one with: cleave serve")
-    typer.echo(f"Runtimes {', '.join(document['runtimes']) or 'none'}\n")
+    versions = {one["runtime"]: one["version"] for one in document.get("interpreters", ())}
+    names = ", ".join(versions.get(name, name) for name in document["runtimes"])
+    typer.echo(f"Pythons  {names or 'none'}; where they are: cleave runtimes list\n")
     checks = document["checks"]
     print_table(
         ("LIMIT", "ENFORCED", "MECHANISM", "DETAIL"),

@@ -65,7 +65,8 @@ def main(argv: list[str]) -> None:
     fork.enter_root(prefixes, uid_base, uid_count, user != "host", name)
     runtime.anticipate()
     runtime.rehearse()
-    sys.orig_argv = sys.orig_argv[:1]  # the rest are paths of the engine
+    if hasattr(sys, "orig_argv"):  # since 3.10
+        sys.orig_argv = sys.orig_argv[:1]  # the rest are paths of the engine
     gc.collect()
     gc.freeze()
     fork.trim()

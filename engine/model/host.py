@@ -35,6 +35,15 @@ class EventCount:
 
 
 @dataclass(frozen=True, slots=True)
+class RuntimeFound:
+    """A runtime and the interpreter that it is."""
+
+    runtime: str  # such as "python3.11"
+    version: str  # such as "3.11.2"
+    path: str  # of the executable
+
+
+@dataclass(frozen=True, slots=True)
 class HostReport:
     """What `cleave doctor` shows."""
 
@@ -46,3 +55,4 @@ class HostReport:
     concurrency: int = 0
     resources: tuple[ResourceCount, ...] = ()  # empty where no engine runs
     events: tuple[EventCount, ...] = ()
+    interpreters: tuple[RuntimeFound, ...] = ()  # what each of `runtimes` is

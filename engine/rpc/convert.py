@@ -185,6 +185,9 @@ def host_to_proto(host: HostReport) -> host_pb2.GetHostResponse:
             host_pb2.ResourceCount(kind=count.kind, made=count.made, removed=count.removed) for count in host.resources
         ],
         events=[host_pb2.EventCount(kind=count.kind, count=count.count) for count in host.events],
+        interpreters=[
+            host_pb2.Interpreter(runtime=one.runtime, version=one.version, path=one.path) for one in host.interpreters
+        ],
     )
 
 

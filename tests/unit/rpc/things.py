@@ -17,7 +17,7 @@ from grpc_status import rpc_status
 
 from engine.errors import AlreadyExists, InvalidArgument, NotFound, StaleEtag
 from engine.model.function import CodeBlob, Function, FunctionConfig
-from engine.model.host import Check, EventCount, HostReport, ResourceCount
+from engine.model.host import Check, EventCount, HostReport, ResourceCount, RuntimeFound
 from engine.model.invocation import Completion, InvokeRequest, LogLine, Report, Sink
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
@@ -193,7 +193,8 @@ async def host() -> HostReport:
         Check("seccomp", False, "", "no filter", "build the kernel with it"),
     )
     made, befell = ResourceCount("leaves", 5, 2), EventCount("timeouts", 1)
-    return HostReport(checks, "0.1.0", ("python3.11",), 3, 2, 1, (made,), (befell,))
+    python = RuntimeFound("python3.11", "3.11.2", "/usr/bin/python3.11")
+    return HostReport(checks, "0.1.0", ("python3.11",), 3, 2, 1, (made,), (befell,), (python,))
 
 
 @dataclass

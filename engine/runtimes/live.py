@@ -1,0 +1,155 @@
+"""The runtimes of one engine while it runs: found at its start, looked at again, and added to by its operator.
+
+What the operator adds (`cleave runtimes add`) is a list of paths in the data directory, which nobody but the engine's
+user can write: naming a program that the engine runs is a right over the host, and the open doors give none of those.
+Guarantees: a runtime that is offered had an interpreter when it was last looked at; one whose file changed or went away
+is told of, once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import orjson
+
+from engine.errors import InvalidArgument, StoreUnusable
+from engine.fabric.files import make_private_folder, write_atomic
+from engine.runtimes.interpreters import Interpreter, examine, find_interpreters
+from engine.runtimes.places import python_folders
+
+ADDED_FILE = "runtimes.json"
+"""In the data directory: a JSON list of the paths that were added, the newest last."""
+_Print = tuple[tuple[int, int, int, int], ...]
+
+
+class Added:
+    """The interpreters that the operator has added to a data directory."""
+
+    def __init__(self, data_dir: Path, fork_module: Path | None = None) -> None:
+        self._file = data_dir / ADDED_FILE
+        self._fork_module = fork_module
+
+    def paths(self) -> list[str]:
+        """The last one first: it is the one that counts for its version. Raises StoreUnusable for a file that no
+        engine has written."""
+        try:
+            paths = orjson.loads(self._file.read_bytes())
+            if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+                raise ValueError("it is no list of paths")
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise StoreUnusable(
+                f"{self._file} cannot be read: {error}", fix="remove it, and add the interpreters again"
+            ) from error
+        return paths[::-1]
+
+    def add(self, path: str) -> Interpreter:
+        """Run it, and remember it if it can be a runtime. Raises InvalidArgument, StoreUnusable."""
+        path = os.path.abspath(os.path.expanduser(path))
+        interpreter = examine(path, self._fork_module)
+        self._write([*(known for known in self.paths()[::-1] if known != path), path])
+        return interpreter
+
+    def remove(self, path: str) -> None:
+        """Forget it. Raises InvalidArgument if it was not added, StoreUnusable."""
+        path = os.path.abspath(os.path.expanduser(path))
+        paths = self.paths()[::-1]
+        if path not in paths:
+            listed = ", ".join(paths) or "none was"
+            raise InvalidArgument(f"{path} was not added", fix=f"see what was: {listed}", fields={"path": "not added"})
+        self._write([known for known in paths if known != path])
+
+    def _write(self, paths: Sequence[str]) -> None:
+        try:
+            self._file.parent.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self._file.parent)
+            write_atomic(self._file, orjson.dumps(paths))
+        except OSError as error:
+            raise StoreUnusable(
+                f"{self._file} cannot be written: {error.strerror}", fix="run it as the user that the engine runs as"
+            ) from error
+
+
+class Runtimes(Mapping[str, Interpreter]):
+    """Runtime name → interpreter. Reading it is for any thread and costs nothing; `refresh` and `stale` block."""
+
+    def __init__(
+        self,
+        added: Added,
+        named: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        fork_module: Path | None = None,
+        on_change: Callable[[frozenset[str]], None] = lambda _: None,
+    ) -> None:
+        """`on_change` is told, on the thread that looked, of the runtimes whose interpreter is another or gone."""
+        self._added = added
+        self._named = tuple(named)
+        self._environ = environ
+        self._fork_module = fork_module
+        self.on_change = on_change
+        self._turn = threading.Lock()
+        self._found: Mapping[str, Interpreter] = {}
+        self._prints: Mapping[str, _Print] = {}
+        self._paths: list[str] = []
+        self.versions: dict[str, str] = {}
+        """Runtime name → full version, kept up to date."""
+
+    def __getitem__(self, runtime: str) -> Interpreter:
+        return self._found[runtime]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._found))
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def refresh(self) -> None:
+        """Look for interpreters again, by running them: 15 ms each. Raises StoreUnusable."""
+        with self._turn:
+            before, prints = self._found, self._prints
+            self._paths = self._added.paths()
+            home = self._environ.get("HOME") or os.path.expanduser("~")
+            self._found = find_interpreters(
+                [*self._paths, *self._named],
+                self._environ.get("PATH", os.defpath),
+                folders=python_folders(self._environ, home),
+                fork_module=self._fork_module,
+            )
+            self.versions |= {runtime: one.version for runtime, one in self._found.items()}
+            self._prints = {runtime: _print_of(one) for runtime, one in self._found.items()}
+            changed = frozenset(
+                runtime
+                for runtime, one in before.items()
+                if self._found.get(runtime) != one or self._prints[runtime] != prints[runtime]
+            )
+        if changed:
+            self.on_change(changed)
+
+    def refresh_if_stale(self) -> None:
+        """`refresh` if an interpreter was added, changed or removed since; else it costs a few stats."""
+        with self._turn:
+            stale = self._paths != self._added.paths() or any(
+                _print_of(one) != self._prints[runtime] for runtime, one in self._found.items()
+            )
+        if stale:
+            self.refresh()
+
+
+def _print_of(interpreter: Interpreter) -> _Print:
+    """What changes when an interpreter is replaced, as by an upgrade of its package."""
+    minor = interpreter.runtime.removeprefix("python")
+    library = (os.path.join(prefix, "lib", f"python{minor}", "os.py") for prefix in interpreter.prefixes)
+    return tuple(_stat(path) for path in (interpreter.path, *library))
+
+
+def _stat(path: str) -> tuple[int, int, int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (0, 0, 0, 0)
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
