@@ -143,6 +143,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             values="IPv4 addresses beyond loopback, such as 1.1.1.1",
         ),
     ] = ()
+    compile_ahead: Annotated[
+        bool,
+        setting(
+            "Compile a function's Python modules once, in a sandbox, when its code arrives, and not at each cold start;"
+            " the function sees __pycache__ folders beside them.",
+        ),
+    ] = True
     init_cpu: Annotated[bool, setting("Give the init phase a whole vCPU, whatever the memory tier, as AWS does.")] = (
         True
     )

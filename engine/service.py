@@ -23,6 +23,7 @@ from engine.config_address import parse_subnet, split_address
 from engine.errors import EngineError
 from engine.fabric.datadir import DataDir
 from engine.fabric.sqlite import Sqlite
+from engine.invoke.bytecode import BytecodeCompiler
 from engine.invoke.pace import PaceLimits
 from engine.invoke.pipeline import Pipeline
 from engine.model.function import Function
@@ -146,6 +147,9 @@ class Service:
         undo.push_async_callback(scheduler.drain, 0)
         logs = FunctionLogs()
         region, account = settings.region, settings.account
+        if settings.compile_ahead:
+            compiler = BytecodeCompiler(pool, code, registry, python_versions=runtimes.versions, log=self._log)
+            undo.push_async_callback(compiler.close)
         pipeline = Pipeline(
             registry,
             code,

@@ -52,6 +52,7 @@ def settings(data_dir: Path, **changes: Any) -> Settings:
         "http_address": "127.0.0.1:0",
         "drain_s": 5.0,
         "parked_ceiling": 0,  # so that each sandbox there is has a reason that its test gave
+        "compile_ahead": False,  # as above
         "leaf_pool_size": 0,  # a leaf that is there belongs to a sandbox
     }
     return msgspec.convert(values | changes, Settings)
@@ -172,6 +173,7 @@ def spawn(data_dir: Path, flags: dict[str, Any] | None = None) -> Served:
     } | {name.replace("_", "-"): value for name, value in (flags or {}).items()}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CLEAVE_")}
     environment["CLEAVE_CONFIG"] = os.devnull
+    environment["CLEAVE_COMPILE_AHEAD"] = "false"  # as above
     log = data_dir.with_name(data_dir.name + ".log")
     command = [sys.executable, "-m", "engine.cli.main", "serve", f"--data-dir={data_dir}"]
     command += [f"--{name}={value}" for name, value in values.items()]

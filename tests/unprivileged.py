@@ -82,11 +82,14 @@ def start_as_user(
     )
 
 
-def serve_as_user(home: Path, accepted: Iterable[str] = ACCEPT_ALL, *, uid: int = UID, before: str = "") -> Served:
-    """An engine of the user's, in a process of its own; tests.engines.ready waits for it."""
+def serve_as_user(
+    home: Path, accepted: Iterable[str] = ACCEPT_ALL, *, uid: int = UID, before: str = "", compile_ahead: bool = False
+) -> Served:
+    """An engine of the user's, in a process of its own; tests.engines.ready waits for it. `compile_ahead`: with
+    sandboxes that none of its functions asked for."""
     data_dir, log = home / "data", home / "log"
     flags = ["--grpc-address=127.0.0.1:0", "--http-address=127.0.0.1:0", "--log-format=json", "--drain-s=5"]
-    flags += [f"--uid-base={UID_BASE}"]
+    flags += [f"--uid-base={UID_BASE}", "--compile-ahead" if compile_ahead else "--no-compile-ahead"]
     flags += [f"--data-dir={data_dir}", *(f"--accept-weaker={name}" for name in accepted)]
     with log.open("ab") as output:
         process = start_as_user(

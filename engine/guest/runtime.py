@@ -17,9 +17,11 @@ Nothing that the engine relies on is decided here: user code shares this process
 
 from __future__ import annotations
 
-from . import exits, interpreter, rehearsal, wire
+from . import bytecode, exits, interpreter, rehearsal, wire
 from .loop import Guest
 from .stdio import Stdio
+
+__all__ = ["anticipate", "bytecode", "rehearse", "run"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

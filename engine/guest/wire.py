@@ -64,6 +64,13 @@ forges it in module code misplaces START in his own log."""
 EVENTS_FD = 4
 """Where a guest reads the engine's."""
 
+COMPILER = "cleave_guest.bytecode.handler"
+"""A handler that every guest has, for the engine's own use: bytecode.py."""
+
+RECORD = struct.Struct("<II")
+"""What its answer is made of: length of a path, length of its bytecode; the path of a source within the task root, in
+UTF-8; the bytes of its .pyc file."""
+
 
 def frame(kind: int, body: bytes = b"") -> bytes:
     """A whole frame."""

@@ -70,3 +70,18 @@ class CodeStore(Protocol):
 
     async def read_zip(self, sha256: str) -> bytes:
         """The zip as it was uploaded. Raises NotFound."""
+
+
+class BytecodeStore(Protocol):
+    """What the code store keeps beside the modules that it has."""
+
+    def get(self, sha256: str) -> CodeBlob:
+        """Raises NotFound."""
+
+    def lacks_bytecode(self, sha256: str, python: str) -> bool:
+        """Whether there is such code, and nothing compiled it for this version of Python (such as "3.11.7") yet."""
+
+    async def add_bytecode(self, sha256: str, python: str, records: AsyncIterable[bytes]) -> int:
+        """Put what compiling the code in a sandbox gave (engine.guest.wire.RECORD) beside its modules, where Python
+        looks for it: for how many. Raises NotFound, InvalidCode for records that are none, CodeStorageExceeded, and
+        what `records` raises; then nothing was added."""

@@ -3,8 +3,9 @@
     <root>/tmp/<random>/       what is arriving or leaving; emptied when the store opens
     <root>/blobs/<sha256>/     one blob, complete:
         code.zip                   the zip as it was uploaded
-        task/                      its files, the folder that is mounted at /var/task
+        task/                      its files, the folder that is mounted at /var/task; bytecode of them comes later
         blob.json                  {"size_bytes", "unpacked_bytes"}
+        bytecode-3.11.7            empty: the files were compiled for this Python, where they compile
 
 A blob is made in tmp/, synced, and appears by one rename(2): killed at any instant, it is there whole or not at all.
 Everything is closed to other users but task/, which a bind mount shows to the function's. What may be in a zip is
@@ -17,6 +18,7 @@ import asyncio
 import os
 import re
 import secrets
+import tempfile
 import time
 from collections.abc import AsyncIterable, Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +31,7 @@ import msgspec
 from engine.errors import CodeStorageExceeded, EngineError, InvalidCode, NotFound, StoreUnusable, Unavailable
 from engine.fabric.files import is_full, make_private_folder, remove_tree, sync_folder, sync_tree, write_atomic
 from engine.model.function import CodeBlob
+from engine.registry import bytecode
 from engine.registry.arrival import Arrival
 from engine.registry.unzip import Limits, unpack
 
@@ -134,6 +137,34 @@ class LocalCodeStore:
             raise StoreUnusable(
                 f"the code with SHA-256 {sha256} cannot be read: {error.strerror}", fix="upload the zip again"
             ) from error
+
+    def lacks_bytecode(self, sha256: str, python: str) -> bool:
+        """See engine.registry.api.CodeStore."""
+        return sha256 in self._index and not self._compiled(sha256, python).exists()
+
+    async def add_bytecode(self, sha256: str, python: str, records: AsyncIterable[bytes]) -> int:
+        """See engine.registry.api.CodeStore."""
+        task = Path(self.get(sha256).path)
+        staging = self._tmp / secrets.token_hex(16)
+        tag = bytecode.cache_tag(python)
+        try:
+            await self._to_disk(make_private_folder, staging)
+            with tempfile.TemporaryFile(dir=staging) as file:
+                async for chunk in records:
+                    await self._to_disk(file.write, chunk)
+                self.get(sha256)  # it may have been swept meanwhile
+                await self._to_disk(file.seek, 0)
+                staged = await self._to_disk(bytecode.stage, file, staging, task, tag)
+            async with self._placing:
+                self.get(sha256)
+                await self._to_disk(bytecode.install, staged)
+                await self._to_disk(write_atomic, self._compiled(sha256, python), b"")
+        finally:
+            await asyncio.shield(self._in_thread(remove_tree, staging))
+        return len(staged)
+
+    def _compiled(self, sha256: str, python: str) -> Path:
+        return self._blobs / sha256 / f"bytecode-{python}"
 
     async def sweep(self, referenced: Collection[str], min_age_s: float) -> list[str]:
         """Remove the blobs that are not `referenced` and that nobody has added, got or referenced for `min_age_s`
@@ -243,10 +274,10 @@ class LocalCodeStore:
             fix="leave out what the function does not need",
         )
 
-    async def _to_disk(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    async def _to_disk(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `_in_thread`; the disk's errors become the engine's."""
         try:
-            await self._in_thread(work, *args, **kwargs)
+            return await self._in_thread(work, *args, **kwargs)
         except OSError as error:
             raise _disk_error(error) from error
 

@@ -38,6 +38,7 @@ class SandboxSpec:
     init_timeout_ms: int = 10_000
     layer_paths: tuple[str, ...] = ()  # folders to mount under /opt, lowest first
     egress: Egress = Egress.NONE
+    forked: bool = False  # leave those that are parked to others, who wait for their start
 
 
 class Event(msgspec.Struct, frozen=True):

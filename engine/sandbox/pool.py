@@ -274,7 +274,8 @@ class LinuxPool:
         return parts.limited_leaf(self._host, f"{next(self._names)}", memory_mb, self._cpu)
 
     def _take(self, spec: SandboxSpec) -> Parked | None:
-        return self._parked.take(spec) if self._parked is not None and spec.egress is Egress.NONE else None
+        parks = self._parked is not None and spec.egress is Egress.NONE and not spec.forked
+        return self._parked.take(spec) if self._parked is not None and parks else None
 
     def _assign_here(self, parked: Parked, spec: SandboxSpec) -> _Made | None:
         """Assign on this thread, some 0.1 ms: waking another and being woken by it costs more."""

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
 
 NO_CGROUPS = "umount --recursive --lazy /sys/fs/cgroup"
 NO_UNIFIED = "umount /sys/fs/cgroup/unified"
+TAG = sys.implementation.cache_tag
 RLIMITS = ("memory=rlimit", "cpu=none", "pids=rlimit")
 DAEMONS = """
     import os, signal, time
@@ -243,6 +245,17 @@ async def test_a_mounter_that_died_is_replaced(engine: Served) -> None:
     await until(lambda: not psutil.pid_exists(mounter) or psutil.Process(mounter).status() == psutil.STATUS_ZOMBIE)
     await create(engine, "after", "def handler(event, context):\n    return 1\n")
     assert (await engine.grpc.invoke("after")).json() == 1
+
+
+async def test_code_is_compiled_ahead_of_its_starts() -> None:
+    need_user_namespaces()
+    with home_of() as home:
+        async with serving(home, compile_ahead=True) as engine:
+            await create(engine, "f", "def handler(event, context):\n    return __cached__\n")
+            store = engine.data_dir / "code" / "blobs"
+            await until(lambda: list(store.glob("*/bytecode-*")), within_s=30, what="it is compiled")
+            assert [path.name for path in store.glob("*/task/__pycache__/*")] == [f"app.{TAG}.pyc"]
+            assert (await engine.grpc.invoke("f")).json() == f"/var/task/__pycache__/app.{TAG}.pyc"
 
 
 async def test_what_runs_when_the_engine_is_killed_dies_with_it() -> None:

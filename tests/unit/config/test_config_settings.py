@@ -111,6 +111,7 @@ def test_every_setting_is_taken_from_file_environment_and_flag(tmp_path: Path) -
         "network_pool_size": ("3", 3),
         "egress_subnet": ('"100.64.0.0/12"', "100.64.0.0/12"),
         "egress_resolvers": ('["9.9.9.9", "10.0.0.2"]', ("9.9.9.9", "10.0.0.2")),
+        "compile_ahead": ("false", False),
         "init_cpu": ("false", False),
         "cpu_burst": ("true", True),
         "accept_weaker": ('["cpu=none", "tmp=tmpfs"]', ("cpu=none", "tmp=tmpfs")),

@@ -1,0 +1,93 @@
+"""What the guest's own compiler makes of a folder of code, under each Python."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from engine.guest import wire
+from tests.unit.guest.driver import Guest
+
+LIMIT_BYTES = 64 << 20
+UNCHECKED = b"\1\0\0\0"
+
+
+def compiled(guest: Guest) -> dict[str, bytes]:
+    """The bytecode of each module, by its path."""
+    guest.specify(wire.COMPILER)
+    guest.event(stream_limit_bytes=LIMIT_BYTES)
+    assert guest.frame() == (wire.READY, b""), guest.log
+    answer = b""
+    while True:
+        kind, body = guest.frame()
+        if kind != wire.CHUNK:
+            break
+        answer += body
+    assert (kind, body) == (wire.RESULT, b"")
+    return dict(records(answer))
+
+
+def records(data: bytes) -> Iterator[tuple[str, bytes]]:
+    while data:
+        place, size = wire.RECORD.unpack_from(data)
+        data = data[wire.RECORD.size :]
+        yield data[:place].decode(errors="surrogateescape"), data[place : place + size]
+        data = data[place + size :]
+
+
+def test_every_module_that_compiles_is_there_and_none_is_run(any_guest: Guest) -> None:
+    any_guest.code("while True:\n    pass\n", "app.py")
+    any_guest.code("", "pkg/__init__.py")
+    any_guest.code("raise SystemExit\n", "pkg/deep/er/mod.py")
+    any_guest.code("# -*- coding: latin-1 -*-\nx = 'é'\n".encode("latin-1"), "latin.py")
+    any_guest.code("def of another Python\n", "broken.py")
+    any_guest.code(b"\0", "nothing.py")
+    any_guest.code("x = 1", "text.txt")
+    any_guest.code("raise SystemExit\n", "encodings/__init__.py")  # which a compiler imports by itself
+    assert sorted(compiled(any_guest)) == [
+        "app.py",
+        "encodings/__init__.py",
+        "latin.py",
+        "pkg/__init__.py",
+        "pkg/deep/er/mod.py",
+    ]
+
+
+LOAD = """
+import importlib.util, json, marshal, sys
+data = open(sys.argv[1], "rb").read()
+code = marshal.loads(data[16:])
+print(json.dumps([data[:4] == importlib.util.MAGIC_NUMBER, code.co_filename, eval(code.co_consts[0].__repr__())]))
+"""
+
+
+def test_it_is_what_that_python_reads_whatever_the_source_is(any_guest: Guest) -> None:
+    any_guest.code("x = 'constant'\n", "pkg/mod.py")
+    data = compiled(any_guest)["pkg/mod.py"]
+    assert data[4:8] == UNCHECKED
+    cached = any_guest.task_root / "mod.pyc"
+    cached.write_bytes(data)
+    done = subprocess.run([any_guest.python, "-c", LOAD, str(cached)], capture_output=True, check=True)
+    assert json.loads(done.stdout) == [True, str(any_guest.task_root / "pkg" / "mod.py"), "constant"]
+
+
+@pytest.mark.parametrize("mode", ["TIMESTAMP", "CHECKED_HASH", "UNCHECKED_HASH"])
+def test_bytecode_that_is_good_is_left_and_what_is_stale_is_not(any_guest: Guest, mode: str) -> None:
+    for name in ("good.py", "stale.py"):
+        any_guest.code("x = 1\n", name)
+        program = f"import py_compile, sys; m = py_compile.PycInvalidationMode.{mode}; "
+        program += "py_compile.compile(sys.argv[1], doraise=True, invalidation_mode=m)"
+        subprocess.run([any_guest.python, "-c", program, str(any_guest.task_root / name)], check=True)
+    any_guest.code("x = 'other'\n", "stale.py")
+    assert sorted(compiled(any_guest)) == ([] if mode == "UNCHECKED_HASH" else ["stale.py"])
+
+
+def test_much_of_it_comes_in_parts(guest: Guest) -> None:
+    for number in range(40):
+        guest.code(f"x = {'y' * 20_000!r}\n", f"m{number}.py")
+    found = compiled(guest)
+    assert len(found) == 40
+    assert all(b"y" * 20_000 in data for data in found.values())
