@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,21 @@ import pytest
 from bench import isolation as isolation_bench
 from bench import limits
 from bench.figures import markdown
-from engine.cli.benching.bed import Bed, test_bed
+from engine.cli.benching import show
+from engine.cli.benching.bed import Beds, test_beds
 from engine.cli.benching.facts import facts
 from engine.cli.benching.run import document
 from engine.cli.benching.scenarios import DEFAULT_ROUNDS
-from engine.cli.benching.show import ENDS_HEAD, HEAD, PARTS_HEAD, ends, lines, parts, table
 from engine.cli.problems import Problem
 
+Table = tuple[Sequence[str], Callable[[dict[str, Any]], list[Sequence[str]]]]
+TABLES: list[Table] = [
+    (show.HEAD, show.table),
+    (show.PARTS_HEAD, show.parts),
+    (show.ENDS_HEAD, show.ends),
+    (isolation_bench.HEAD, lambda result: isolation_bench.table(result["isolation"])),
+]
+"""What is printed of a result: a head, and what picks its lines from it. One without lines is left out."""
 RESULTS = Path(__file__).with_name("results")
 
 ROWS = pytest.StashKey[list[dict[str, Any]]]()
@@ -47,11 +55,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def bed() -> Iterator[Bed]:
-    """An engine and an echo server."""
+def beds() -> Iterator[Beds]:
+    """Engines, each started when a scenario first asks for it, and an echo server."""
     try:
-        with test_bed() as bed:
-            yield bed
+        with test_beds() as beds:
+            yield beds
     except Problem as problem:
         pytest.fail(problem.text(), pytrace=False)
 
@@ -94,17 +102,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if result is None:
         return
     terminalreporter.section("measured")
-    for line in [*lines(result), "", *_aligned([HEAD, *table(result)]), "", *_aligned([PARTS_HEAD, *parts(result)])]:
+    for line in show.lines(result):
         terminalreporter.line(line)
-    for line in ["", *_aligned([ENDS_HEAD, *ends(result)])]:
-        terminalreporter.line(line)
-    starts: list[dict[str, Any]] = config.stash[ISOLATION]
-    for line in ["", *_aligned([isolation_bench.HEAD, *isolation_bench.table(starts)])]:
-        terminalreporter.line(line)
+    for head, lines_of in TABLES:
+        cells = lines_of(result)
+        for line in ["", *_aligned([head, *cells])] if cells else []:
+            terminalreporter.line(line)
     verdicts = config.stash[VERDICTS]
     missed = any(not verdict.kept for verdict in verdicts)
     terminalreporter.section("limits", red=missed, green=not missed)
-    for line in limits.lines(verdicts):
+    for line in _aligned([limits.HEAD, *limits.table(verdicts)]):
         terminalreporter.line(line)
 
 

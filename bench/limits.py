@@ -1,6 +1,10 @@
 """The limits of limits.toml and whether a result keeps them.
 
-Guarantees that what was not measured, or cannot be found in a result, does not count as kept.
+A figure can have three values: the limit, whose miss fails the run; what is asked of it; and the aim. One that does not
+reach what is asked yet is held at its limit all the same, and is printed ahead of those that do.
+
+Guarantees that what was not measured, or cannot be found in a result, does not count as kept, and that no limit is
+stricter than what is asked.
 """
 
 from __future__ import annotations
@@ -15,32 +19,78 @@ LIMITS = Path(__file__).with_name("limits.toml")
 
 
 @dataclass(frozen=True)
+class Kind:
+    """What a bound means and how it is shown."""
+
+    sign: str  # ≤ or ≥
+    unit: str
+    scale: float = 1.0  # of the number in the result, to that unit
+    digits: int = 2
+
+    def allows(self, bound: float, value: float) -> bool:
+        """Whether the value is on the right side of the bound, or on it."""
+        return value <= bound if self.sign == "≤" else value >= bound
+
+    def text(self, value: float) -> str:
+        """Scaled and rounded, without the unit."""
+        return f"{value * self.scale:.{self.digits}f}"
+
+
+KINDS = {
+    "at_most_us": Kind("≤", "ms", 0.001, 3),
+    "at_most_s": Kind("≤", "s"),
+    "at_most_mb": Kind("≤", "MB"),
+    "at_least_per_s": Kind("≥", "/s", digits=0),
+    "at_least_times": Kind("≥", "times", digits=1),
+}
+"""By the field that holds the bound; its name has the unit of the number in the result."""
+
+
+@dataclass(frozen=True)
 class Limit:
-    """One figure and what it may be."""
+    """One figure and what it may be. `asked` and `aim` are in the unit of `bound`."""
 
     scenario: str
     figure: str
-    at_most_us: float
+    kind: str  # of KINDS
+    bound: float
     why: str
+    asked: float | None = None
+    aim: float | None = None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A limit beside what was measured: microseconds, None where nothing was. `resolution_us` is a difference's."""
+    """A limit beside what was measured, in the limit's unit: None where nothing was. `resolution` is a difference's."""
 
     limit: Limit
-    measured_us: float | None
-    resolution_us: float | None
+    measured: float | None
+    resolution: float | None
 
     @property
     def kept(self) -> bool:
-        """Whether it was measured and is not over the limit."""
-        return self.measured_us is not None and self.measured_us <= self.limit.at_most_us
+        """Whether it was measured and is within the limit."""
+        return self._within(self.limit.bound)
+
+    @property
+    def reached(self) -> bool:
+        """Whether it is what is asked, too."""
+        return self.kept and (self.limit.asked is None or self._within(self.limit.asked))
+
+    @property
+    def word(self) -> str:
+        """How it went."""
+        if not self.kept:
+            return "MISSED"
+        return "kept" if self.reached else "SHORT"
+
+    def _within(self, bound: float) -> bool:
+        return self.measured is not None and KINDS[self.limit.kind].allows(bound, self.measured)
 
 
 def load(path: Path = LIMITS) -> list[Limit]:
-    """Raises TypeError for a limit with a field too many or too few."""
-    return [Limit(**entry) for entry in tomllib.loads(path.read_text(encoding="utf-8"))["limit"]]
+    """Raises TypeError for a limit with a field too many or too few, ValueError for one stricter than what is asked."""
+    return [_limit(dict(entry)) for entry in tomllib.loads(path.read_text(encoding="utf-8"))["limit"]]
 
 
 def judge(limits: Sequence[Limit], rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:
@@ -49,10 +99,25 @@ def judge(limits: Sequence[Limit], rows: Sequence[Mapping[str, Any]]) -> list[Ve
     return [_verdict(limit, by_name.get(limit.scenario, {})) for limit in limits]
 
 
-def lines(verdicts: Sequence[Verdict]) -> list[str]:
-    """Asked and measured, a line each, in milliseconds."""
-    width = max((len(verdict.limit.why) for verdict in verdicts), default=0)
-    return [_line(verdict, width) for verdict in verdicts]
+HEAD = ("", "WHAT", "MEASURED", "LIMIT", "ASKED", "AIM", "FIGURE")
+
+
+def table(verdicts: Sequence[Verdict]) -> list[Sequence[str]]:
+    """A line each: limits that were missed, then what is short of what is asked, then the others."""
+    ranks = {"MISSED": 0, "SHORT": 1, "kept": 2}
+    return [_cells(verdict) for verdict in sorted(verdicts, key=lambda verdict: ranks[verdict.word])]
+
+
+def _limit(entry: dict[str, Any]) -> Limit:
+    kinds = entry.keys() & KINDS.keys()
+    if len(kinds) != 1:
+        raise TypeError(f"a limit has exactly one of {', '.join(KINDS)}: {entry}")
+    kind = kinds.pop()
+    limit = Limit(kind=kind, bound=entry.pop(kind), **entry)
+    for nearer, farther in ((limit.bound, limit.asked), (limit.asked, limit.aim)):
+        if nearer is not None and farther is not None and not KINDS[kind].allows(nearer, farther):
+            raise ValueError(f"limit, asked and aim have to be in this order, each stricter: {limit}")
+    return limit
 
 
 def _verdict(limit: Limit, row: Mapping[str, Any]) -> Verdict:
@@ -69,14 +134,13 @@ def _find(row: Any, path: str) -> float | None:
     return float(row) if isinstance(row, int | float) and not isinstance(row, bool) else None
 
 
-def _line(verdict: Verdict, width: int) -> str:
-    limit = verdict.limit
-    asked = f"asked ≤ {limit.at_most_us / 1000:.3f}"
-    if verdict.measured_us is None:
-        measured = "not measured"
-    else:
-        measured = f"measured {verdict.measured_us / 1000:.3f}"
-        if verdict.resolution_us is not None:
-            measured += f" ±{verdict.resolution_us / 1000:.3f}"
-    word = "kept  " if verdict.kept else "MISSED"
-    return f"{word}  {limit.why:<{width}}  {asked} ms  {measured} ms  ({limit.scenario}, {limit.figure})"
+def _cells(verdict: Verdict) -> Sequence[str]:
+    limit, kind = verdict.limit, KINDS[verdict.limit.kind]
+    measured = "not measured"
+    if verdict.measured is not None:
+        within = "" if verdict.resolution is None else f" ±{kind.text(verdict.resolution)}"
+        measured = f"{kind.text(verdict.measured)}{within} {kind.unit}"
+    bounds = (
+        "" if bound is None else f"{kind.sign} {kind.text(bound)}" for bound in (limit.bound, limit.asked, limit.aim)
+    )
+    return (verdict.word, limit.why, measured, *bounds, f"{limit.scenario}, {limit.figure}")

@@ -28,7 +28,7 @@ _GREY = "#8b949e"
 _STRIPS = (  # label, row, whose samples, colour
     ("bare gRPC echo", "warm-1769", "echo", "#8b949e"),
     ("warm call", "warm-1769", "call", "#2da44e"),
-    ("cold start", "cold-1769", "call", "#3b82f6"),
+    ("cold start", "parked-1769", "call", "#3b82f6"),
 )
 
 

@@ -38,10 +38,10 @@ def bench(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from engine.cli.benching.bed import test_bed
+    from engine.cli.benching.bed import test_beds
     from engine.cli.benching.facts import facts
     from engine.cli.benching.run import document, measure
-    from engine.cli.benching.scenarios import SCENARIOS
+    from engine.cli.benching.scenarios import OF_A_RUNNING_ENGINE, SCENARIOS
     from engine.cli.benching.show import print_text
     from engine.cli.render import print_json
 
@@ -56,11 +56,12 @@ def bench(
         disable=choices.json or not sys.stderr.isatty(),
     )
     began, rows = facts(), []
-    with test_bed(choices if choices.address_flag else None) as bed, progress:
-        for scenario in SCENARIOS:
-            task = progress.add_task(scenario.name, total=rounds)
+    running = choices if choices.address_flag else None
+    with test_beds() as beds, progress:
+        for scenario in SCENARIOS if running is None else OF_A_RUNNING_ENGINE:
+            task = progress.add_task(scenario.name, total=scenario.rounds(rounds))
             advance = partial(progress.update, task, advance=1, refresh=True)
-            rows.append(measure(scenario, bed, rounds, advance))
+            rows.append(measure(scenario, beds.bed(scenario.engine, running), scenario.rounds(rounds), advance))
     result = document(rows, began)
     if choices.json:
         print_json(result)

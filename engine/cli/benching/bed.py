@@ -1,4 +1,4 @@
-"""The test bed: an engine with functions to call, and an echo server beside it.
+"""The test bed: an engine with functions to call, and an echo server beside it; and other engines of other settings.
 
 Functions have names of their own and are deleted at the end, so that a running engine can be measured too.
 """
@@ -11,13 +11,13 @@ import io
 import itertools
 import secrets
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import grpc
 
 from engine.cli.benching.processes import echo_server, own_engine, stopped_by_signals
-from engine.cli.client import CONTROL_TIMEOUT_S, Engine, connected, failures_of
+from engine.cli.client import CONTROL_TIMEOUT_S, UPLOAD_TIMEOUT_S, Engine, connected, failures_of
 from engine.cli.options import Choices
 from engine.v1 import functions_pb2, resources_pb2
 
@@ -40,6 +40,13 @@ def talk(event, context):
 TIMEOUT_MS = 900_000
 """A conversation lasts as long as its scenario."""
 
+ENGINES: dict[str, Mapping[str, str]] = {
+    "": {},
+    "unparked": {"CLEAVE_PARKED_FLOOR": "0", "CLEAVE_PARKED_CEILING": "0"},
+}
+"""The settings of an engine by the name that a scenario calls it: the defaults, and one that parks nothing."""
+CHUNK_BYTES = 1 << 20
+
 
 @dataclass
 class Bed:
@@ -48,23 +55,26 @@ class Bed:
     engine_address: str
     echo_address: str
     _engine: Engine
+    codes: Mapping[str, Callable[[], bytes]] = field(default_factory=lambda: {"": trivial_code})
     _token: str = field(default_factory=lambda: secrets.token_hex(4))
-    _code_blob: str = ""
-    _functions: dict[tuple[int, str], str] = field(default_factory=dict)
+    _blobs: dict[str, str] = field(default_factory=dict)
+    _functions: dict[tuple[int, str, str], str] = field(default_factory=dict)
     _changes: Iterator[int] = field(default_factory=itertools.count)
 
-    def function(self, memory_mb: int, handler: str = "handler") -> str:
-        """The resource name of a function of this memory tier with a handler of HANDLER; made when first asked for."""
-        key = (memory_mb, handler)
+    def function(self, memory_mb: int, handler: str = "handler", code: str = "") -> str:
+        """The resource name of a function of this memory tier, with a handler of this code; made when first asked
+        for."""
+        key = (memory_mb, handler, code)
         if key not in self._functions:
+            name = "-".join(("cleave-bench", self._token, str(memory_mb), handler, *([code] if code else [])))
             response = self._engine.functions.CreateFunction(
                 functions_pb2.CreateFunctionRequest(
-                    function_id=f"cleave-bench-{self._token}-{memory_mb}-{handler}",
+                    function_id=name,
                     function=resources_pb2.Function(
                         config=resources_pb2.FunctionConfig(
                             handler=f"app.{handler}", memory_mb=memory_mb, timeout_ms=TIMEOUT_MS
                         ),
-                        code_blob=self._code(),
+                        code_blob=self._blob(code),
                     ),
                 ),
                 timeout=CONTROL_TIMEOUT_S,
@@ -90,34 +100,50 @@ class Bed:
             with contextlib.suppress(grpc.RpcError):
                 self._engine.functions.DeleteFunction(request, timeout=CONTROL_TIMEOUT_S)
 
-    def _code(self) -> str:
-        if not self._code_blob:
-            data = _zip()
+    def _blob(self, code: str) -> str:
+        if code not in self._blobs:
+            data = self.codes[code]()
             header = functions_pb2.UploadCodeHeader(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
-            frames = [
-                functions_pb2.UploadCodeRequest(header=header),
-                functions_pb2.UploadCodeRequest(chunk=data),
-            ]
-            self._code_blob = self._engine.functions.UploadCode(iter(frames), timeout=CONTROL_TIMEOUT_S).code_blob
-        return self._code_blob
+            frames = [functions_pb2.UploadCodeRequest(header=header)]
+            for at in range(0, len(data), CHUNK_BYTES):
+                frames.append(functions_pb2.UploadCodeRequest(chunk=data[at : at + CHUNK_BYTES]))
+            answer = self._engine.functions.UploadCode(iter(frames), timeout=UPLOAD_TIMEOUT_S)
+            self._blobs[code] = answer.code_blob
+        return self._blobs[code]
+
+
+class Beds:
+    """One bed for each kind of engine, made when it is first asked for."""
+
+    def __init__(self, stack: contextlib.ExitStack, codes: Mapping[str, Callable[[], bytes]]) -> None:
+        self._stack = stack
+        self._codes = codes
+        self._echo = stack.enter_context(echo_server())
+        self._beds: dict[str, Bed] = {}
+
+    def bed(self, engine: str = "", choices: Choices | None = None) -> Bed:
+        """The one of this engine of ENGINES, which is started, or which `choices` lead to. Raises Problem."""
+        if engine not in self._beds:
+            if choices is None:
+                choices = Choices(address=self._stack.enter_context(own_engine(settings=ENGINES[engine])))
+            connection = self._stack.enter_context(connected(choices))
+            self._stack.enter_context(failures_of("cannot measure", choices))
+            bed = self._beds[engine] = Bed(choices.address, self._echo, connection, self._codes)
+            self._stack.callback(bed.clear)
+        return self._beds[engine]
 
 
 @contextlib.contextmanager
-def test_bed(choices: Choices | None = None) -> Iterator[Bed]:
-    """An engine of the bench's own, or the one that `choices` leads to. Raises Problem."""
+def test_beds(codes: Mapping[str, Callable[[], bytes]] | None = None) -> Iterator[Beds]:
+    """Beds that are gone with the context. `codes` are zips beside the trivial one, by the names in scenarios. Raises
+    Problem."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(stopped_by_signals())
-        echo = stack.enter_context(echo_server())
-        if choices is None:
-            choices = Choices(address=stack.enter_context(own_engine()))
-        engine = stack.enter_context(connected(choices))
-        stack.enter_context(failures_of("cannot measure", choices))
-        bed = Bed(choices.address, echo, engine)
-        stack.callback(bed.clear)
-        yield bed
+        yield Beds(stack, {"": trivial_code, **(codes or {})})
 
 
-def _zip() -> bytes:
+def trivial_code() -> bytes:
+    """HANDLER, zipped."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         # A fixed date: the same bytes each time.

@@ -54,20 +54,27 @@ def echo_server() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def own_engine(*, what: str = _WHAT, environment: Mapping[str, str] | None = None) -> Iterator[str]:
-    """An engine in a folder that goes with it; yields its gRPC address. `what` failed if it does not start. Raises
-    Problem."""
+def own_engine(
+    *,
+    what: str = _WHAT,
+    environment: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
+    root: Path = ROOT,
+) -> Iterator[str]:
+    """An engine in a folder that goes with it; yields its gRPC address. `settings` are added to its environment, and
+    `root` is the folder that its package is in. `what` failed if it does not start. Raises Problem."""
     with tempfile.TemporaryDirectory(prefix="cleave-own-") as folder:
         data, log = Path(folder) / "data", Path(folder) / "engine.log"
         if environment is None:
             # The reader's own settings are for the reader's own engine.
             environment = {name: value for name, value in os.environ.items() if not name.startswith("CLEAVE_")}
             environment["CLEAVE_CONFIG"] = os.devnull
+        environment = {**environment, **(settings or {})}
         command = [sys.executable, "-m", "engine.cli.main", "serve", "--data-dir", str(data)]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*command, "--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"],
-                cwd=ROOT,
+                cwd=root,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from engine.cli.benching.comparison import PERCENTILES
 from engine.cli.render import print_table
 
 HEAD = (
@@ -48,7 +49,7 @@ def table(result: dict[str, Any]) -> list[Sequence[str]]:
             "+".join(row["kinds"]),
             str(row["calls"]),
             ms(row["echo_us"]["p50"]),
-            *(ms(row["call_us"][name]) for name in ("p50", "p99", "p99_9", "max")),
+            *percentiles(row["call_us"], row["calls"], ("p50", "p99", "p99_9", "max")),
             f"{ms(row['above_echo_us']['p50'])} ±{ms(row['above_echo_us']['resolution'])}",
             ms(row["engine_us"]["total"]["p50"]),
         )
@@ -74,6 +75,14 @@ def ends(result: dict[str, Any]) -> list[Sequence[str]]:
         )
         for row in result["rows"]
         if "late_us" in row
+    ]
+
+
+def percentiles(us: dict[str, float], count: int, names: Sequence[str]) -> list[str]:
+    """Those of so many values, in milliseconds. One that fewer than one value can be beyond is left out: it is the
+    largest."""
+    return [
+        "" if name in PERCENTILES and count * (100 - PERCENTILES[name]) < 100 - 1e-6 else ms(us[name]) for name in names
     ]
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.ends import CLINGERS
-from bench.limits import Limit, judge, lines, load
+from bench.limits import KINDS, Limit, Verdict, judge, load, table
 from engine.cli.benching.comparison import above, summary
 from engine.cli.benching.scenarios import SCENARIOS
 
-WARM = Limit("warm", "above_echo_us.p50", 300, "a warm call above the echo")
+WARM = Limit("warm", "above_echo_us.p50", "at_most_us", 300, "a warm call above the echo")
+RATIO = Limit("warm", "above_echo_us.p50", "at_least_times", 6, "against another", asked=8, aim=25)
 
 
 def row(name: str = "warm", **above: Any) -> dict[str, Any]:
@@ -22,7 +24,7 @@ def row(name: str = "warm", **above: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(("measured", "kept"), [(0, True), (299.9, True), (300, True), (300.1, False), (9_000, False)])
 def test_a_limit_is_kept_up_to_and_including_its_figure(measured: float, kept: bool) -> None:
     (verdict,) = judge([WARM], [row(p50=measured)])
-    assert verdict.measured_us == measured
+    assert verdict.measured == measured
     assert verdict.kept is kept
 
 
@@ -33,14 +35,32 @@ def test_a_limit_is_kept_up_to_and_including_its_figure(measured: float, kept: b
 def test_what_was_not_measured_is_not_kept(rows: list[dict[str, Any]]) -> None:
     (verdict,) = judge([WARM], rows)
     assert not verdict.kept
-    assert "not measured" in lines([verdict])[0]
+    assert "not measured" in table([verdict])[0]
 
 
-def test_a_line_says_what_was_asked_and_what_was_measured_with_its_resolution() -> None:
-    verdicts = judge([WARM], [row(p50=352.25, resolution=12.0)])
-    assert lines(verdicts) == [
-        "MISSED  a warm call above the echo  asked ≤ 0.300 ms  measured 0.352 ±0.012 ms  (warm, above_echo_us.p50)"
+@pytest.mark.parametrize(
+    ("measured", "kept", "reached"), [(5.9, False, False), (6, True, False), (7.9, True, False), (8, True, True)]
+)
+def test_a_ratio_is_held_from_below(measured: float, kept: bool, reached: bool) -> None:
+    (verdict,) = judge([RATIO], [row(p50=measured)])
+    assert (verdict.kept, verdict.reached) == (kept, reached)
+
+
+def test_a_line_says_what_was_measured_with_its_resolution_and_the_three_bounds() -> None:
+    verdicts = judge([replace(WARM, asked=150, aim=60), RATIO], [row(p50=352.25, resolution=12.0)])
+    assert table(verdicts) == [
+        (
+            *("MISSED", "a warm call above the echo", "0.352 ±0.012 ms"),
+            *("≤ 0.300", "≤ 0.150", "≤ 0.060", "warm, above_echo_us.p50"),
+        ),
+        ("kept", "against another", "352.2 ±12.0 times", "≥ 6.0", "≥ 8.0", "≥ 25.0", "warm, above_echo_us.p50"),
     ]
+
+
+def test_what_was_missed_comes_first_then_what_is_short_of_what_is_asked() -> None:
+    short = replace(WARM, asked=100)
+    verdicts = [Verdict(WARM, 200, None), Verdict(short, 200, None), Verdict(WARM, 400, None), Verdict(short, 50, None)]
+    assert [cells[0] for cells in table(verdicts)] == ["MISSED", "SHORT", "kept", "kept"]
 
 
 def test_the_projects_limits_name_scenarios_that_exist_and_figures_that_a_row_has() -> None:
@@ -54,21 +74,54 @@ def test_the_projects_limits_name_scenarios_that_exist_and_figures_that_a_row_ha
 
 
 def test_the_projects_limits_are_those_that_were_promised() -> None:
-    asked = {limit.scenario: limit.at_most_us for limit in load() if limit.figure == "above_echo_us.p50"}
-    assert asked["warm-1769"] <= 300
-    assert asked["cold-1769"] <= 8_000
-    assert [limit.at_most_us for limit in load() if limit.figure == "cost_us.p50"] == [1_000]
+    promised: dict[tuple[str, str], tuple[float, float | None, float | None]] = {
+        ("warm-1769", "above_echo_us.p50"): (300, 150, 60),
+        ("parked-1769", "above_echo_us.p50"): (8_000, 1_000, 400),
+        ("parked-1769", "above_echo_us.p99"): (8_000, 5_000, 1_500),
+        ("fork-1769", "above_echo_us.p50"): (8_000, 3_500, 2_500),
+        ("isolation-1769", "cost_us.p50"): (1_000, None, None),
+    }
+    held = {(limit.scenario, limit.figure): limit for limit in load()}
+    for figure, (bound, asked, aim) in promised.items():
+        assert held[figure].bound <= bound
+        assert held[figure].asked == asked or (asked is not None and held[figure].bound <= asked)
+        assert held[figure].aim == aim
 
 
 def test_every_end_is_held_to_20_ms_at_p50_and_but_for_a_busy_machine_at_p99() -> None:
-    asked = {(limit.scenario, limit.figure): limit.at_most_us for limit in load()}
+    asked = {(limit.scenario, limit.figure): limit.bound for limit in load()}
     for clinger in CLINGERS:
         assert asked[clinger.name, "late_us.p50"] <= 20_000
         assert clinger.busy or asked[clinger.name, "late_us.p99"] <= 20_000
 
 
+@pytest.mark.parametrize("bounds", ["at_most_us = 3", "at_least_times = 3\nat_most_mb = 3", "asked = 3"])
+def test_a_limit_has_one_bound(tmp_path: Path, bounds: str) -> None:
+    file = tmp_path / "limits.toml"
+    file.write_text(f'[[limit]]\nscenario = "warm"\nfigure = "x"\nwhy = "w"\n{bounds}\n')
+    if bounds == "at_most_us = 3":
+        assert load(file) == [Limit("warm", "x", "at_most_us", 3, "w")]
+    else:
+        with pytest.raises(TypeError, match="exactly one"):
+            load(file)
+
+
+@pytest.mark.parametrize("bounds", ["at_most_us = 3\nasked = 4", "at_least_times = 3\nasked = 4\naim = 2"])
+def test_a_limit_that_is_stricter_than_what_is_asked_is_refused(tmp_path: Path, bounds: str) -> None:
+    file = tmp_path / "limits.toml"
+    file.write_text(f'[[limit]]\nscenario = "warm"\nfigure = "x"\nwhy = "w"\n{bounds}\n')
+    with pytest.raises(ValueError, match="in this order"):
+        load(file)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_bound_is_kept_by_itself(kind: str) -> None:
+    (verdict,) = judge([replace(WARM, kind=kind)], [row(p50=300)])
+    assert verdict.kept
+
+
 def test_a_limit_with_a_misspelt_field_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "limits.toml"
-    file.write_text('[[limit]]\nscenario = "warm"\nfigure = "x"\nat_most = 3\nwhy = "w"\n')
-    with pytest.raises(TypeError, match="at_most"):
+    file.write_text('[[limit]]\nscenario = "warm"\nfigure = "x"\nat_most_us = 3\naims = 2\nwhy = "w"\n')
+    with pytest.raises(TypeError, match="aims"):
         load(file)

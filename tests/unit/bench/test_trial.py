@@ -40,6 +40,8 @@ class SmallEngine(functions_pb2_grpc.FunctionServiceServicer, invocations_pb2_gr
     calls: list[str] = field(default_factory=list)
     always: reports_pb2.StartKind.ValueType = reports_pb2.START_KIND_UNSPECIFIED
     answer: bytes = EVENT
+    parked: int = 0  # so many of the next starts find one
+    kinds: Iterator[reports_pb2.StartKind.ValueType] | None = None
     warm: bool = False
 
     def UploadCode(self, request_iterator: Any, context: Any) -> Any:
@@ -63,6 +65,10 @@ class SmallEngine(functions_pb2_grpc.FunctionServiceServicer, invocations_pb2_gr
 
     def Invoke(self, request: Any, context: Any) -> Any:
         kind = self.always or (reports_pb2.START_KIND_WARM if self.warm else reports_pb2.START_KIND_FORK)
+        if self.kinds is not None:
+            kind = next(self.kinds)
+        elif kind == reports_pb2.START_KIND_FORK and self.parked > 0:
+            kind, self.parked = reports_pb2.START_KIND_PARKED, self.parked - 1
         self.warm = True
         self.calls.append("invoke")
         report = reports_pb2.Report(start_kind=kind, handler_us=2, total_us=5)
@@ -76,7 +82,8 @@ def engine() -> SmallEngine:
 
 @pytest.fixture
 def bed(engine: SmallEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    monkeypatch.setattr(scenarios, "SETTLE_S", 0)
+    for pause in ("SETTLE_S", "REFILL_S"):
+        monkeypatch.setattr(scenarios, pause, 0)
     server = grpc.server(ThreadPoolExecutor(2))
     functions_pb2_grpc.add_FunctionServiceServicer_to_server(engine, server)
     invocations_pb2_grpc.add_InvocationServiceServicer_to_server(engine, server)
@@ -122,6 +129,36 @@ def test_a_call_of_the_wrong_kind_ends_the_run(
         measure(scenario, bed, rounds=2)
 
 
+def test_a_start_of_another_kind_is_left_out_with_its_echoes_and_counted(engine: SmallEngine, bed: Bed) -> None:
+    scenario = replace(COLD, start="parked")
+    bed.function(scenario.memory_mb)
+    engine.parked = 1  # for the first, which is not counted
+    with trial(scenario, bed) as running:
+        for found in (1, 0, 1):
+            running.before()
+            engine.warm, engine.parked = False, found  # the echoes went to the same server
+            running.call()
+        row = running.row([1.0, 100.0, 3.0])
+    assert row["kinds"] == {"parked": 2, "fork": 1}
+    assert (row["calls"], row["left_out"], row["rounds"], row["echoes"]) == (2, 1, 2, 4)
+    assert row["call_us"]["max"] == 3.0
+
+
+def test_where_most_starts_are_of_another_kind_the_run_ends(
+    engine: SmallEngine, bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scenarios, "FIRST_WITHIN_S", 0)
+    engine.always = reports_pb2.START_KIND_FORK
+    with pytest.raises(Problem, match="had to be parked"):
+        measure(replace(COLD, start="parked"), bed, rounds=2)
+
+
+def test_a_scenario_begins_once_it_starts_as_it_is_asked_to(engine: SmallEngine, bed: Bed) -> None:
+    engine.kinds = iter([reports_pb2.START_KIND_FORK] * 5 + [reports_pb2.START_KIND_PARKED])
+    with trial(replace(COLD, start="parked"), bed):
+        assert engine.calls.count("invoke") == 6
+
+
 def test_a_call_that_does_not_return_its_event_ends_the_run(engine: SmallEngine, bed: Bed) -> None:
     engine.answer = b"null"
     with pytest.raises(Problem, match="calls failed"):
@@ -149,11 +186,11 @@ def test_the_document_says_what_where_and_when_and_is_json(bed: Bed) -> None:
 
 def test_the_readmes_table_has_echo_warm_and_cold(bed: Bed) -> None:
     row = measure(WARM, bed, rounds=2)
-    table = markdown(document([{**row, "name": "warm-1769"}, {**row, "name": "cold-1769"}]))
+    table = markdown(document([{**row, "name": "warm-1769"}, {**row, "name": "parked-1769"}]))
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:5]] == [
         "bare grpc.aio echo",
-        "warm invocation, 1,769 MB",
-        "cold start, 1,769 MB",
+        "warm invocation",
+        "cold start, from a parked sandbox",
     ]
 
 
