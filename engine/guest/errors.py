@@ -12,6 +12,7 @@ from . import marshal, stack, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import TracebackType
     from typing import Any
 
     Document = dict[str, Any]
@@ -43,9 +44,15 @@ class Fault(Exception):
 
 def document(error: BaseException, request_id: str = "") -> Document:
     """The document of a Fault, or of an exception that user code raised. Every text in it is within its limit."""
-    if isinstance(error, Fault):
+    if type(error) is Fault:  # isinstance would ask the error itself for its class
         return _fitting(error.error_type, error.message, error.trace, request_id)
-    return _fitting(_type_name(error), _message(error), stack.format_trace(error.__traceback__), request_id)
+    return _fitting(_type_name(error), _message(error), stack.format_trace(trace_of(error)), request_id)
+
+
+def trace_of(error: BaseException) -> TracebackType | None:
+    """Its traceback, also where its class makes a secret of its attributes."""
+    trace: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(error)
+    return trace
 
 
 def _type_name(error: BaseException) -> str:

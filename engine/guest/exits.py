@@ -23,10 +23,11 @@ _INTERRUPTED = -SIGINT  # Python ends an interrupted program by the signal itsel
 
 def status_of(error: BaseException) -> int:
     """The exit status for an exception that nothing has caught, negative for a signal; prints what Python would."""
-    if not isinstance(error, SystemExit):
+    kind = type(error)  # isinstance would ask the error itself
+    if not issubclass(kind, SystemExit):
         _print_error(error)
-        return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
-    code = error.code
+        return _INTERRUPTED if issubclass(kind, KeyboardInterrupt) else 1
+    code = SystemExit.__dict__["code"].__get__(error)
     if code is None:
         return 0
     if isinstance(code, int):

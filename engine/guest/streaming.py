@@ -60,7 +60,7 @@ class Runner:
         try:
             return loop.run_until_complete(awaitable)
         except CancelledError as error:  # no Exception, and no exit either
-            trace = stack.format_trace(error.__traceback__)
+            trace = stack.format_trace(errors.trace_of(error))
             raise errors.Fault("CancelledError", str(error) or "The handler was cancelled", trace) from None
 
     def _get_loop(self) -> asyncio.AbstractEventLoop:

@@ -109,6 +109,14 @@ ROWS: dict[str, Row] = {
         init_error("Runtime.ImportModuleError"),
         module=True,
     ),
+    "a built-in module": Row(
+        GOOD_MODULE,
+        pb.OUTCOME_INIT_ERROR,
+        init_document("Runtime.BuiltInModuleConflict", "Cannot use built-in module time as a handler module"),
+        init_error("Runtime.BuiltInModuleConflict"),
+        handler="time.handler",
+        module=True,
+    ),
     "a module that raises": Row(
         "raise KeyError('config')\n",
         pb.OUTCOME_INIT_ERROR,
@@ -142,6 +150,19 @@ ROWS: dict[str, Row] = {
         ),
         stays=True,
     ),
+    "an exception group": Row(
+        "raise ExceptionGroup('both', [ValueError('a'), KeyError('b')])",
+        pb.OUTCOME_HANDLER_ERROR,
+        handler_document(
+            "ExceptionGroup",
+            "both (2 sub-exceptions)",
+            [
+                '  File "/var/task/app.py", line 5, in handler\n'
+                "    raise ExceptionGroup('both', [ValueError('a'), KeyError('b')])\n"
+            ],
+        ),
+        stays=True,
+    ),
     "a result that is not JSON": Row(
         "return {1, 2}",
         pb.OUTCOME_HANDLER_ERROR,
@@ -163,6 +184,8 @@ ROWS: dict[str, Row] = {
     "sys.exit(0)": exits("sys.exit(0)", ""),
     "sys.exit(1)": exits("sys.exit(1)", "exit status 1"),
     "sys.exit with a text": exits("sys.exit('that is all')", "exit status 1"),
+    "KeyboardInterrupt": exits("raise KeyboardInterrupt", "signal: interrupt"),
+    "another BaseException": exits("raise GeneratorExit('gone')", "exit status 1"),
     "os._exit(127)": exits("os._exit(127)", "exit status 127"),
     "os.abort": exits("os.abort()", "signal: aborted"),
     "a segmentation fault": exits("import ctypes; ctypes.string_at(0)", "signal: segmentation fault"),
