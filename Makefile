@@ -46,6 +46,7 @@ serve: ## run an engine in the foreground; ARGS="…" are passed on
 
 bench: ## time and judge cold and warm calls beside a raw gRPC echo; results land in bench/results
 	@.ci/setup dev
+	@.ci/prerequisites bench >/dev/null || echo "going on without: the rows of what is missing say so"
 	@mkdir -p bench/results
 	@.venv/bin/pytest bench -q --benchmark-columns=min,median,max,rounds \
 	    --benchmark-json=bench/results/pytest-benchmark.json $(ARGS); \

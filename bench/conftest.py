@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from bench import isolation as isolation_bench
-from bench import limits
+from bench import limits, rivals, weights
 from bench.figures import markdown
 from engine.cli.benching import show
 from engine.cli.benching.bed import Beds, test_beds
@@ -31,6 +31,7 @@ Table = tuple[Sequence[str], Callable[[dict[str, Any]], list[Sequence[str]]]]
 TABLES: list[Table] = [
     (show.HEAD, show.table),
     (show.PARTS_HEAD, show.parts),
+    (rivals.HEAD, rivals.table),
     (show.ENDS_HEAD, show.ends),
     (isolation_bench.HEAD, lambda result: isolation_bench.table(result["isolation"])),
 ]
@@ -58,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def beds() -> Iterator[Beds]:
     """Engines, each started when a scenario first asks for it, and an echo server."""
     try:
-        with test_beds() as beds:
+        with test_beds(weights.CODES) as beds:
             yield beds
     except Problem as problem:
         pytest.fail(problem.text(), pytrace=False)
@@ -92,7 +93,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     verdicts = limits.judge(limits.load(), [*rows, *isolation])
     _write(result)
     stash[RESULT], stash[VERDICTS] = result, verdicts
-    if exitstatus == pytest.ExitCode.OK and not all(verdict.kept for verdict in verdicts):
+    if exitstatus == pytest.ExitCode.OK and any(verdict.failed for verdict in verdicts):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -109,7 +110,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for line in ["", *_aligned([head, *cells])] if cells else []:
             terminalreporter.line(line)
     verdicts = config.stash[VERDICTS]
-    missed = any(not verdict.kept for verdict in verdicts)
+    missed = any(verdict.failed for verdict in verdicts)
     terminalreporter.section("limits", red=missed, green=not missed)
     for line in _aligned([limits.HEAD, *limits.table(verdicts)]):
         terminalreporter.line(line)

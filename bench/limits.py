@@ -4,7 +4,7 @@ A figure can have three values: the limit, whose miss fails the run; what is ask
 reach what is asked yet is held at its limit all the same, and is printed ahead of those that do.
 
 Guarantees that what was not measured, or cannot be found in a result, does not count as kept, and that no limit is
-stricter than what is asked.
+stricter than what is asked. Only what a row itself says to be absent from this host, with the reason, does not fail.
 """
 
 from __future__ import annotations
@@ -66,6 +66,12 @@ class Verdict:
     limit: Limit
     measured: float | None
     resolution: float | None
+    absent: str = ""  # why it cannot be measured here, where the row says so
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run fails by it: not where this host has not what it takes to measure it."""
+        return not self.kept and not self.absent
 
     @property
     def kept(self) -> bool:
@@ -81,7 +87,7 @@ class Verdict:
     def word(self) -> str:
         """How it went."""
         if not self.kept:
-            return "MISSED"
+            return "ABSENT" if self.absent else "MISSED"
         return "kept" if self.reached else "SHORT"
 
     def _within(self, bound: float) -> bool:
@@ -103,8 +109,8 @@ HEAD = ("", "WHAT", "MEASURED", "LIMIT", "ASKED", "AIM", "FIGURE")
 
 
 def table(verdicts: Sequence[Verdict]) -> list[Sequence[str]]:
-    """A line each: limits that were missed, then what is short of what is asked, then the others."""
-    ranks = {"MISSED": 0, "SHORT": 1, "kept": 2}
+    """A line each: limits that were missed, what is short of what is asked, what is absent, then the others."""
+    ranks = {"MISSED": 0, "SHORT": 1, "ABSENT": 2, "kept": 3}
     return [_cells(verdict) for verdict in sorted(verdicts, key=lambda verdict: ranks[verdict.word])]
 
 
@@ -121,9 +127,10 @@ def _limit(entry: dict[str, Any]) -> Limit:
 
 
 def _verdict(limit: Limit, row: Mapping[str, Any]) -> Verdict:
-    group, _, _ = limit.figure.rpartition(".")
-    resolution = _find(row, f"{group}.resolution") if group else None
-    return Verdict(limit, _find(row, limit.figure), resolution)
+    group, _, name = limit.figure.rpartition(".")
+    # A resolution is that of the median.
+    resolution = _find(row, f"{group}.resolution") if group and name in ("p50", "start") else None
+    return Verdict(limit, _find(row, limit.figure), resolution, row.get("absent", {}).get(group, ""))
 
 
 def _find(row: Any, path: str) -> float | None:
@@ -136,7 +143,7 @@ def _find(row: Any, path: str) -> float | None:
 
 def _cells(verdict: Verdict) -> Sequence[str]:
     limit, kind = verdict.limit, KINDS[verdict.limit.kind]
-    measured = "not measured"
+    measured = f"not measured: {verdict.absent}" if verdict.absent else "not measured"
     if verdict.measured is not None:
         within = "" if verdict.resolution is None else f" ±{kind.text(verdict.resolution)}"
         measured = f"{kind.text(verdict.measured)}{within} {kind.unit}"

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench import weights
 from engine.cli.benching.bed import Beds
 from engine.cli.benching.scenarios import SCENARIOS, Scenario, trial
 
 
 @pytest.mark.benchmark(disable_gc=True)
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", [*SCENARIOS, *weights.SCENARIOS], ids=lambda scenario: scenario.name)
 def test_calls(
     benchmark: BenchmarkFixture, scenario: Scenario, beds: Beds, rounds: int, rows: list[dict[str, Any]]
 ) -> None:

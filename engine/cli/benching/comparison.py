@@ -44,6 +44,14 @@ def above(subject: Sequence[Sequence[float]], reference: Sequence[Sequence[float
     return {name: round(value, _DIGITS) for name, value in found.items()}
 
 
+def times(subject: Sequence[float], reference: Sequence[float]) -> dict[str, float]:
+    """How many times the reference the subject is, both measured in turns: the ratio of their medians, and half the
+    width of the 95 % confidence interval of the median of the turns' own ratios."""
+    ratios = [one / max(other, 1e-9) for one, other in zip(subject, reference, strict=True)]
+    ratio = statistics.median(subject) / statistics.median(reference)
+    return {"times": round(ratio, 3), "resolution": round(resolution(ratios), 3)}
+
+
 _COMPARED = ("p50", "p90", "p99")
 
 

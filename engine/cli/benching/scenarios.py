@@ -135,12 +135,13 @@ class Trial:
         kinds = self._kinds()
         calls = self.scenario.calls
         blocks, echo_blocks, reports = [], [], []
+        counted = self.counted()
         for turn, echo_block in enumerate(self._echo_blocks):
-            responses = self._responses[turn * calls : (turn + 1) * calls]
-            if all(map(self._asked_for, responses)):
-                blocks.append(took_us[turn * calls : (turn + 1) * calls])
+            block = slice(turn * calls, (turn + 1) * calls)
+            if all(counted[block]):
+                blocks.append(took_us[block])
                 echo_blocks.append(echo_block)
-                reports += [response.report for response in responses]
+                reports += [response.report for response in self._responses[block]]
         call_us = [took for block in blocks for took in block]
         echo_us = [took for block in echo_blocks for took in block]
         engine_us = {part: summary([getattr(report, f"{part}_us") for report in reports]) for part in _PARTS}
@@ -167,6 +168,10 @@ class Trial:
                 "echo": [round(took, 1) for took in echo_us],
             }
         return row
+
+    def counted(self) -> list[bool]:
+        """Of each call so far, whether it started as the scenario wants it."""
+        return [self._asked_for(response) for response in self._responses]
 
     def _make_ready(self) -> None:
         """Call it until it starts as it is asked to: the pool of an engine that has just begun is filled by then."""

@@ -67,8 +67,10 @@ def test_the_projects_limits_name_scenarios_that_exist_and_figures_that_a_row_ha
     limits = load()
     ends = [clinger.name for clinger in CLINGERS]
     starts = {"name": "isolation-1769", "cost_us": above([[2.0]], [[1.0]])}
-    assert {limit.scenario for limit in limits} <= {scenario.name for scenario in SCENARIOS} | {*ends, starts["name"]}
-    rows: list[dict[str, Any]] = [starts, *({"name": name, "late_us": summary([1.0])} for name in ends)]
+    rivals = {"name": "rivals-1769", "times": {"bubblewrap": {"start": 100.0}}}
+    others = {*ends, starts["name"], rivals["name"]}
+    assert {limit.scenario for limit in limits} <= {scenario.name for scenario in SCENARIOS} | others
+    rows: list[dict[str, Any]] = [starts, rivals, *({"name": name, "late_us": summary([1.0])} for name in ends)]
     rows += [row(scenario.name, p50=1.0, p50_of_blocks=1.0, p90=1.0, p99=1.0) for scenario in SCENARIOS]
     assert all(verdict.kept for verdict in judge(limits, rows))
 
