@@ -12,7 +12,7 @@ from bench.weights import CODES
 from engine.cli.benching.bed import Beds, trivial_code
 from engine.cli.benching.scenarios import SCENARIOS, trial
 
-PARKED = next(scenario for scenario in SCENARIOS if scenario.name == "parked-1769")
+PARKED = next(scenario for scenario in SCENARIOS if scenario.name == "parked-1769-rested")
 
 
 @pytest.mark.parametrize(

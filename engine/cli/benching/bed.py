@@ -58,15 +58,16 @@ class Bed:
     codes: Mapping[str, Callable[[], bytes]] = field(default_factory=lambda: {"": trivial_code})
     _token: str = field(default_factory=lambda: secrets.token_hex(4))
     _blobs: dict[str, str] = field(default_factory=dict)
-    _functions: dict[tuple[int, str, str], str] = field(default_factory=dict)
+    _functions: dict[tuple[int, str, str, int], str] = field(default_factory=dict)
     _changes: Iterator[int] = field(default_factory=itertools.count)
 
-    def function(self, memory_mb: int, handler: str = "handler", code: str = "") -> str:
+    def function(self, memory_mb: int, handler: str = "handler", code: str = "", of_these: int = 0) -> str:
         """The resource name of a function of this memory tier, with a handler of this code; made when first asked
-        for."""
-        key = (memory_mb, handler, code)
+        for. Others that are the same but for their names are told apart by `of_these`."""
+        key = (memory_mb, handler, code, of_these)
         if key not in self._functions:
-            name = "-".join(("cleave-bench", self._token, str(memory_mb), handler, *([code] if code else [])))
+            parts = ("cleave-bench", self._token, str(memory_mb), handler, code, str(of_these or ""))
+            name = "-".join(part for part in parts if part)
             response = self._engine.functions.CreateFunction(
                 functions_pb2.CreateFunctionRequest(
                     function_id=name,

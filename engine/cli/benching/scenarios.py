@@ -6,6 +6,10 @@ block is not counted, since what it wakes up is not what is asked about. Neighbo
 their difference stands where the machine drifts. Before a cold call the function is changed, which retires its sandbox,
 and the bench waits until that one is gone: taking a sandbox away is not part of starting one.
 
+A block of parked starts is of several functions, one call each, so that these too are back to back. The scenario that
+is called rested makes one start after the engine had nothing to do for SETTLE_S while the echo server was kept busy: on
+a machine whose CPUs sleep deeply, that difference alone is a good part of what it shows.
+
 Guarantees that each counted call was of the kind that its scenario asks for, by the report of the engine, and returned
 its event. One that did not return it ends the run, and so does a warm call among cold ones or the other way round. A
 cold start of another kind, such as a fork where nothing was parked, is not counted, and the row says how many there
@@ -34,6 +38,8 @@ EVENT = b'{"key1": "' + b"x" * 116 + b'"}'
 DEFAULT_ROUNDS = 200
 SETTLE_S = 0.010
 """How long a retired sandbox gets to be gone: some three times what it takes."""
+PARK_S = 0.020
+"""How long it gets besides for each further one, in whose place another is parked."""
 REFILL_S = 0.25
 """How long the engine gets to park sandboxes again after a start that found none."""
 FIRST_WITHIN_S = 10.0
@@ -61,6 +67,7 @@ class Scenario:
     handler: str = "handler"  # of the function's code
     code: str = ""  # of Bed.codes
     engine: str = ""  # of bed.ENGINES
+    functions: int = 1  # that a round's calls go to in turn; with several, each call of a round is a start
     share: float = 1.0  # of the rounds that are asked for
 
     def rounds(self, asked: int) -> int:
@@ -68,14 +75,16 @@ class Scenario:
         return max(2, round(asked * self.share))
 
 
-_PARKED = Scenario("parked-1769", "parked", 1769, "sync", calls=1, echoes=5)
-_FORK = replace(_PARKED, name="fork-1769", start="fork", engine="unparked")
+_PARKED = Scenario("parked-1769", "parked", 1769, "sync", calls=4, echoes=4, functions=4, share=0.5)
+_RESTED = replace(_PARKED, name="parked-1769-rested", calls=1, echoes=5, functions=1, share=1.0)
+_FORK = replace(_RESTED, name="fork-1769", start="fork", engine="unparked")
 SCENARIOS = (
     Scenario("warm-1769", "warm", 1769, "sync", calls=25, echoes=25),
     Scenario("warm-1769-aio", "warm", 1769, "aio", calls=25, echoes=25),
     Scenario("warm-128", "warm", 128, "sync", calls=25, echoes=25),
     _PARKED,
     replace(_PARKED, name="parked-128", memory_mb=128),
+    _RESTED,
     _FORK,
     replace(_FORK, name="fork-128", memory_mb=128),
     Scenario("stream-1769", "warm", 1769, "first-chunk", calls=25, echoes=25, handler="stream"),
@@ -98,11 +107,17 @@ class Trial:
         self.scenario = scenario
         self._engine = engine
         self._echo = echo
-        function = bed.function(scenario.memory_mb, scenario.handler, scenario.code)
-        self._request = InvokeRequest(name=function, payload=EVENT)
-        self._renew: Callable[[], None] | None = None
-        if scenario.start != "warm":
-            self._renew = bed.renewer(self._request.name)
+        several = scenario.functions > 1
+        each = range(1, scenario.functions + 1) if several else (0,)
+        names = [bed.function(scenario.memory_mb, scenario.handler, scenario.code, one) for one in each]
+        self._requests = [InvokeRequest(name=name, payload=EVENT) for name in names]
+        self._request = self._requests[0]
+        self._renewers = [] if scenario.start == "warm" else [bed.renewer(name) for name in names]
+        # A warm call ahead of what is counted, as with warm calls: an engine at work is what is asked about.
+        self._waker: InvokeRequest | None = None if self._renewers else self._request
+        if several:
+            self._waker = InvokeRequest(name=bed.function(scenario.memory_mb), payload=EVENT)
+            self._engine.call(self._waker)
         self._responses: list[InvokeResponse] = []
         self._echo_blocks: list[list[float]] = []
         self._make_ready()
@@ -112,21 +127,21 @@ class Trial:
         self._engine.settle()
         if len(self._responses) % self.scenario.calls:
             return
-        if self._renew is not None:
+        if self._renewers:
             self._renew()
-            time.sleep(SETTLE_S)
             if self._responses and not self._asked_for(self._responses[-1]):
                 time.sleep(REFILL_S)
         self._echo.call(self._request)
         self._echo.settle()
         self._echo_blocks.append([_timed_us(self._echo, self._request) for _ in range(self.scenario.echoes)])
-        if self._renew is None:
-            self._engine.call(self._request)
+        if self._waker is not None:
+            self._engine.call(self._waker)
             self._engine.settle()
 
     def call(self) -> None:
         """What is timed."""
-        self._responses.append(self._engine.call(self._request))
+        request = self._requests[len(self._responses) % len(self._requests)]
+        self._responses.append(self._engine.call(request))
 
     def row(self, took_us: list[float], *, samples: bool = False) -> dict[str, Any]:
         """The result of the calls, which took this long; with all the times if `samples`. Raises Problem where one
@@ -176,15 +191,20 @@ class Trial:
     def _make_ready(self) -> None:
         """Call it until it starts as it is asked to: the pool of an engine that has just begun is filled by then."""
         until = time.monotonic() + FIRST_WITHIN_S
-        response = self._engine.call(self._request)
-        while self._renew is not None and time.monotonic() < until:
+        self._engine.call(self._request)
+        while self._renewers and time.monotonic() < until:
             self._renew()
-            time.sleep(SETTLE_S)
-            response = self._engine.call(self._request)
+            responses = [self._engine.call(request) for request in self._requests]
             self._engine.settle()
-            if self._asked_for(response) or not response.payload:
+            if all(self._asked_for(response) or not response.payload for response in responses):
                 break
             time.sleep(REFILL_S)
+
+    def _renew(self) -> None:
+        for renew in self._renewers:
+            renew()
+        # As many sandboxes go, and as many are parked in their place.
+        time.sleep(SETTLE_S + PARK_S * (len(self._renewers) - 1))
 
     def _asked_for(self, response: InvokeResponse) -> bool:
         """Whether the sandbox came to be as the scenario wants it."""

@@ -38,6 +38,7 @@ class SmallEngine(functions_pb2_grpc.FunctionServiceServicer, invocations_pb2_gr
     """Warm after the first call until the function changes; notes what it is asked."""
 
     calls: list[str] = field(default_factory=list)
+    invoked: list[str] = field(default_factory=list)  # of each such call, the function
     always: reports_pb2.StartKind.ValueType = reports_pb2.START_KIND_UNSPECIFIED
     answer: bytes = EVENT
     parked: int = 0  # so many of the next starts find one
@@ -71,6 +72,7 @@ class SmallEngine(functions_pb2_grpc.FunctionServiceServicer, invocations_pb2_gr
             kind, self.parked = reports_pb2.START_KIND_PARKED, self.parked - 1
         self.warm = True
         self.calls.append("invoke")
+        self.invoked.append(request.name)
         report = reports_pb2.Report(start_kind=kind, handler_us=2, total_us=5)
         return invocations_pb2.InvokeResponse(payload=self.answer, report=report)
 
@@ -82,7 +84,7 @@ def engine() -> SmallEngine:
 
 @pytest.fixture
 def bed(engine: SmallEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    for pause in ("SETTLE_S", "REFILL_S"):
+    for pause in ("SETTLE_S", "PARK_S", "REFILL_S"):
         monkeypatch.setattr(scenarios, pause, 0)
     server = grpc.server(ThreadPoolExecutor(2))
     functions_pb2_grpc.add_FunctionServiceServicer_to_server(engine, server)
@@ -147,6 +149,19 @@ def test_a_start_of_another_kind_is_left_out_with_its_echoes_and_counted(engine:
     assert row["kinds"] == {"parked": 2, "fork": 1}
     assert (row["calls"], row["left_out"], row["rounds"], row["echoes"]) == (2, 1, 2, 4)
     assert row["call_us"]["max"] == 3.0
+
+
+def test_starts_back_to_back_are_of_a_function_each_with_a_warm_call_of_another_ahead(
+    engine: SmallEngine, bed: Bed
+) -> None:
+    engine.always = reports_pb2.START_KIND_PARKED
+    row = measure(replace(COLD, start="parked", calls=3, functions=3), bed, rounds=2)
+    assert (row["rounds"], row["calls"], row["kinds"]) == (2, 6, {"parked": 6})
+    waker, _, *others = engine.invoked[:5]  # what goes ahead of the first round
+    assert len({waker, *others}) == 4
+    echoes = [others[0]] * 3
+    assert engine.invoked[5:] == [*echoes, waker, *others] * 2
+    assert engine.calls.count("update") == 3 * 3
 
 
 def test_where_most_starts_are_of_another_kind_the_run_ends(
