@@ -37,6 +37,7 @@ from engine.sandbox.linux import LinuxSandbox
 from engine.sandbox.messages import spec_frame
 from engine.sandbox.parts import Parts, close_all
 from engine.sandbox.pool import LinuxPool
+from engine.sandbox.timeline import Timeline
 from engine.zygote.host import Zygote
 
 UID_BASE = 1_880_000_000
@@ -93,7 +94,7 @@ class BarePool(LinuxPool):
 
     async def start_bare(self, spec: SandboxSpec) -> LinuxSandbox:
         """A clone of the zygote and nothing else. `spec.code_path` has to be one of the interpreter's prefixes."""
-        started_ns = time.monotonic_ns()
+        timeline = Timeline()
         zygote = await self._zygote(spec.runtime)
         made = await asyncio.get_running_loop().run_in_executor(self._builders, self._fork_bare, zygote)
         there = replace(spec, environment={**spec.environment, "LAMBDA_TASK_ROOT": spec.code_path})
@@ -103,7 +104,7 @@ class BarePool(LinuxPool):
             made,
             kind=StartKind.FORK,
             unsent=spec_frame(there),
-            started_ns=started_ns,
+            timeline=timeline,
             cpu_us=0,
             cpu=AS_LAMBDA,
             janitor=self._janitor,

@@ -29,7 +29,7 @@ def invoke(
     ] = None,
     log: Annotated[bool, typer.Option("--log", help="Show the end of its log.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print the result, and the log, as they are made.")] = False,
-    timeline: Annotated[bool, typer.Option("--timeline", help="Show where the time went.")] = False,
+    timeline: Annotated[bool, typer.Option("--timeline", help="Show where the time and the memory went.")] = False,
     request_id: Annotated[str, typer.Option(metavar="UUID", help="Run it under this id.", show_default=False)] = "",
     qualifier: Annotated[str | None, typer.Option(help="A version or an alias.")] = None,
     address: AddressOption = None,
@@ -120,7 +120,8 @@ def _whole(frames: Iterator[invocations_pb2.InvokeStreamResponse], *, show: bool
 
 
 def _print_text(response: invocations_pb2.InvokeResponse, logs: str, *, shown: bool) -> None:
-    from engine.cli.render import note, report_line, text_of, timeline, write
+    from engine.cli.render import note, report_line, text_of, write
+    from engine.cli.timeline import picture
 
     failed = response.WhichOneof("result") == "function_error"
     if not shown:
@@ -129,7 +130,7 @@ def _print_text(response: invocations_pb2.InvokeResponse, logs: str, *, shown: b
         note(text_of(response.function_error.document))
     if response.log_tail:
         note(text_of(response.log_tail).rstrip("\n"))
-    for line in timeline(response.report):
+    for line in picture(response.report):
         note(line)
     note(report_line(response.report))
     if failed:

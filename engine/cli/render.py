@@ -125,15 +125,6 @@ def report_line(report: reports_pb2.Report) -> str:
     return "\t".join([*parts, f"CPU: {_ms(report.cpu_us)}", f"Total: {_ms(report.total_us)}"])
 
 
-def timeline(report: reports_pb2.Report) -> list[str]:
-    """One line a mark: the time since acceptance, the time since the mark before, and what had been done."""
-    lines, before = [], 0
-    for mark in report.timeline:
-        lines.append(f"{mark.offset_us / 1000:10.3f} ms  {(mark.offset_us - before) / 1000:+10.3f} ms  {mark.phase}")
-        before = mark.offset_us
-    return lines
-
-
 def size(count: int) -> str:
     """Bytes for people, in units of 1024."""
     value, unit = float(count), "B"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from . import errors, interpreter, loader, logsetup, marshal, wire
+from . import errors, interpreter, loader, logsetup, marshal, moments, wire
 from .answer import Answer
 from .channel import Channel, ProtocolError
 from .context import LambdaContext
@@ -48,6 +48,7 @@ class Guest:
         self._request_id = ""
         self._tenant_id: str | None = None
         self._kept: list[object] = []
+        self._moments: moments.Moments | None = None  # of the event under way, if it asks for them
         os.set_inheritable(events_fd, False)
         os.set_inheritable(answers_fd, False)
         stdio.install()
@@ -73,6 +74,7 @@ class Guest:
         handler = self._initialize()
         if handler is None:
             return 1
+        self._mark(moments.READY)
         self._channel.send(wire.READY)
         if not event[0].get("covers_init"):
             began = time.time()
@@ -83,6 +85,7 @@ class Guest:
             if os.getpid() != self._pid:  # user code has forked and returned twice
                 return 0
             self.stdio.settle()
+            self._tell_moments()
             self._channel.send(kind, body)
             del body
             event = self._receive_event()
@@ -102,7 +105,18 @@ class Guest:
         if not start <= end <= len(body):
             raise ProtocolError("the meta of an event is longer than the event")
         view = memoryview(body)
-        return _json_object(view[start:end], _META), view[end:]
+        meta = _json_object(view[start:end], _META)
+        self._moments = moments.Moments() if meta.get("timeline") else None
+        return meta, view[end:]
+
+    def _mark(self, moment: int) -> None:
+        if self._moments is not None:
+            self._moments.mark(moment)
+
+    def _tell_moments(self) -> None:
+        if self._moments is not None:
+            self._moments.mark(moments.ANSWERED)
+            self._channel.send(wire.TIMELINE, self._moments.frame())
 
     def _prepare(self, spec: dict[str, Any]) -> None:
         """All that needs no code: with the first event, and not before, the code is there."""
@@ -120,9 +134,11 @@ class Guest:
         """The init phase; None where it failed and the engine was told so."""
         root = interpreter.task_root(self._spec["environment"])
         interpreter.enter(root)
+        self._mark(moments.PREPARED)
         failure = None
         try:
             handler = loader.load(self._spec["handler"], root)
+            self._mark(moments.IMPORTED)
             self._runner.prepare(handler)
         except Exception as error:
             failure = self._failure(error)
@@ -130,6 +146,7 @@ class Guest:
         if failure is None:
             self.stdio.mark()
             return handler
+        self._tell_moments()
         self._channel.send(wire.INIT_ERROR, failure)
         return None
 

@@ -11,9 +11,11 @@ What is left of an input when the answer is there is the guest's to skip.
                      EVENT   u32 length of the meta, the meta (JSON object), the event's payload as it came
                      INPUT      the next bytes of a streamed input, only after an event that has one
                      INPUT_END  empty: the input is over
-    guest → engine   HELLO       empty: the guest is there and waits for the SPEC
+    guest → engine   HELLO       the guest is there and waits for the SPEC; of one that did not park: the moments of
+                                 its set-up, struct box_boot of native/box/box.h
                      READY       empty: the init phase is over, the handler is called next
                      INIT_ERROR  an error document (JSON); the guest exits after it
+                     TIMELINE    MOMENTS, before an answer or an INIT_ERROR whose event asks for it
                      CHUNK       the next bytes of a streamed answer, only where the event asks for a stream
                      RESULT      the handler's result as JSON; after chunks the rest of the answer, mostly empty
                      ERROR       an error document (JSON); the guest goes on
@@ -41,6 +43,15 @@ RESULT = 18
 ERROR = 19
 TOO_LARGE = 20
 CHUNK = 21
+TIMELINE = 22
+
+BOOT_LIMIT_BYTES = 256
+"""What a HELLO may have."""
+
+MOMENTS = struct.Struct("<11Q")
+"""Where a guest's time went: the moments (CLOCK_MONOTONIC, in nanoseconds; 0: never came) at which it had read the
+event, prepared its interpreter, imported the handler, was ready to call it, and had its answer; then how many minor and
+major page faults its process had had at the first, the fourth and the fifth of them."""
 
 ERROR_LIMIT_BYTES = 262_144
 """An error document may not be larger; the guest shortens its message and its trace to fit."""

@@ -71,7 +71,7 @@ def main(argv: list[str]) -> None:
     gc.freeze()
     fork.trim()
     os.write(sock, b"ready")
-    serves = fork.serve(sock, journal)
+    serves, boot = fork.serve(sock, journal)
     if not serves:
         os._exit(0)
     # A sandbox, from here on.
@@ -79,7 +79,8 @@ def main(argv: list[str]) -> None:
         # The pages that a guest writes are its own before it is needed, and no collection will copy others.
         runtime.rehearse(_PARKED_REHEARSALS)
         gc.freeze()
-    os.write(wire.ANSWERS_FD, wire.frame(wire.HELLO))
+        boot = b""  # long ago by the time it has a function
+    os.write(wire.ANSWERS_FD, wire.frame(wire.HELLO, boot))
     reseed.after_fork()
     gc.enable()
     runtime.run()

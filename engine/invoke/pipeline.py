@@ -241,6 +241,7 @@ class Pipeline:
             request.client_context,
             trace_id,
             stream_limit_bytes=stream_limit_bytes,
+            timeline=request.timeline,
             input=request.input,
         )
 
@@ -276,6 +277,7 @@ class Pipeline:
             network_in_bytes=ending.network_in_bytes,
             network_out_bytes=ending.network_out_bytes,
             timeline=timeline,
+            cost=None if marks is None else ending.cost,
         )
 
     def _write_end(

@@ -51,6 +51,23 @@ class LogLine(msgspec.Struct, frozen=True):
     request_id: str
 
 
+class Cost(msgspec.Struct, frozen=True):
+    """What a run cost beside time; see proto/engine/v1/reports.proto for each field."""
+
+    boot_minor_faults: int = 0
+    boot_major_faults: int = 0
+    init_minor_faults: int = 0
+    init_major_faults: int = 0
+    handler_minor_faults: int = 0
+    handler_major_faults: int = 0
+    private_bytes: int = 0
+    shared_bytes: int = 0
+    kernel_bytes: int = 0
+
+
+NO_COST = Cost()
+
+
 class Report(msgspec.Struct, frozen=True):
     """What an invocation did and cost; see proto/engine/v1/reports.proto for each field."""
 
@@ -71,6 +88,7 @@ class Report(msgspec.Struct, frozen=True):
     network_in_bytes: int = 0
     network_out_bytes: int = 0
     timeline: tuple[tuple[str, int], ...] = ()  # (phase, microseconds since acceptance)
+    cost: Cost | None = None  # with the timeline
 
 
 class Completion(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from msgspec.structs import asdict
 
 from engine.errors import InvalidArgument, NotServed
 from engine.model.function import LATEST, Egress, Function, FunctionConfig, FunctionState
@@ -146,6 +147,8 @@ def report_to_proto(report: Report) -> reports_pb2.Report:
     )
     for phase, offset_us in report.timeline:
         message.timeline.add(phase=phase, offset_us=offset_us)
+    if report.cost is not None:
+        message.cost.CopyFrom(reports_pb2.Cost(**asdict(report.cost)))
     return message
 
 

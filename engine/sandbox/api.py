@@ -20,7 +20,7 @@ from typing import Protocol
 import msgspec
 
 from engine.model.function import Egress
-from engine.model.invocation import FunctionError
+from engine.model.invocation import NO_COST, Cost, FunctionError
 from engine.model.outcome import Outcome, StartKind
 
 
@@ -52,6 +52,7 @@ class Event(msgspec.Struct, frozen=True):
     trace_id: str = ""
     covers_init: bool = False  # the timeout covers the init phase as well, which has no clock of its own then
     stream_limit_bytes: int = 0  # what a streamed answer may have; 0: the answer is wanted in one piece
+    timeline: bool = False  # say where the time and the memory went
     input: AsyncIterator[bytes] | None = None  # read as fast as the handler does; what it raises ends the run
 
 
@@ -71,6 +72,7 @@ class Ending(msgspec.Struct, frozen=True):
     network_in_bytes: int = 0  # over its link, so 0 without egress
     network_out_bytes: int = 0
     timeline: tuple[tuple[str, int], ...] = ()  # (phase, time.monotonic_ns() at that moment)
+    cost: Cost = NO_COST  # if the event asked for it
     exit_status: str = ""  # of EXITED: "exit status 1", "signal: killed"; "" for exit 0
     init_failed: bool = False  # by the function's own doing, so that its handler was never called
 

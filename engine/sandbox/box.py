@@ -3,6 +3,7 @@ native/engine/sandbox/_box.pyx over native/box. What each call does and costs is
 """
 
 from engine.sandbox._box import (
+    BOOT_MARKS,
     REPORT_BYTES,
     RESOLVERS,
     STRANDED,
@@ -35,6 +36,7 @@ from engine.sandbox._box import (
 )
 
 __all__ = [
+    "BOOT_MARKS",
     "REPORT_BYTES",
     "RESOLVERS",
     "STRANDED",

@@ -34,6 +34,7 @@ from engine.sandbox.link import GuestLink, ProtocolError
 from engine.sandbox.messages import GUEST_LIMITS, event_frame, function_error, too_large
 from engine.sandbox.meter import Meter
 from engine.sandbox.parts import Parts, exit_status, read_report
+from engine.sandbox.timeline import Timeline, weighed
 
 _LOG_READ_BYTES = 65_536  # a pipe holds no more
 _LOG_READS_A_TURN = 16
@@ -54,7 +55,7 @@ class LinuxSandbox:
         *,
         kind: StartKind,
         unsent: bytes,
-        started_ns: int,
+        timeline: Timeline,
         cpu_us: int,
         cpu: CpuRules,
         janitor: Janitor,
@@ -65,16 +66,14 @@ class LinuxSandbox:
         self._spec = spec
         self._parts = parts
         self._loop = asyncio.get_running_loop()
-        self._janitor = janitor
-        self._counts = counts
+        self._janitor, self._counts = janitor, counts
         self._on_closed = on_closed
         self._life = Lifecycle()
         self._quota_us = cpu.serving_us(spec.memory_mb)
         self._quota_pending = cpu.starting_us(spec.memory_mb) != self._quota_us
-        self._started_ns = started_ns
-        self._forked_ns = time.monotonic_ns()
+        self._timeline = timeline
         # The guest of one that was parked is there already.
-        self._hello_ns = self._forked_ns if kind is StartKind.PARKED else 0
+        self._hello_ns = timeline.add("assigned") if kind is StartKind.PARKED else 0
         self._served = self._initialized = self._init_told = False
         self._sink: RunSink | None = None
         self._run: asyncio.Future[Ending] | None = None
@@ -82,9 +81,8 @@ class LinuxSandbox:
         self._event: Event | None = None
         self._began_ns = 0  # the init phase's or the handler's clock
         self._init_us = 0
-        self._start_us = (self._hello_ns - started_ns) // 1000 if self._hello_ns else 0
+        self._start_us = (self._hello_ns - timeline.started_ns) // 1000 if self._hello_ns else 0
         self._kind, self._unsent = kind, unsent
-        self._marks: list[tuple[str, int]] = []
         self._killed_as: Outcome | None = None
         self._meter = Meter(parts, spec.memory_mb << 20, cpu_us)
         self._waiting = array.array("i", [0])
@@ -144,11 +142,10 @@ class LinuxSandbox:
         self._flow.begin(event, sink)
         self._began_ns = time.monotonic_ns()
         if self._served:
-            self._marks = []
+            self._timeline.again()
             self._life.move(SandboxState.RUNNING)
             kind, timeout_ms = StartKind.WARM, event.timeout_ms
         else:
-            self._marks = [("assigned" if self._hello_ns else "forked", self._forked_ns)]
             self._served = True
             if self._life.state is SandboxState.STARTING:
                 self._life.move(SandboxState.READY)
@@ -158,6 +155,8 @@ class LinuxSandbox:
         try:
             if event.covers_init:
                 self._end_of_init_cpu()
+            if event.timeline:
+                self._timeline.add("framed")
             if not self._link.send(frame):
                 if not self._hello_ns:
                     # Its set-up failed: the end of its process says how.
@@ -168,7 +167,8 @@ class LinuxSandbox:
             # The guest is at work from here on: what follows costs its caller nothing.
             self._set_clock(timeout_ms)
             sink.started(kind)
-            return await self._flow.ended(self._run)
+            ending = await self._flow.ended(self._run)
+            return await weighed(ending, self._parts) if event.timeline else ending
         except BaseException:
             # Cancelled, or the sink or the engine failed: what the guest does with the event is nobody's any more.
             self.kill()
@@ -230,9 +230,8 @@ class LinuxSandbox:
         if self._life.over:
             return  # how the run ends was decided before this was read
         if kind == wire.HELLO and not self._hello_ns:
-            self._hello_ns = time.monotonic_ns()
-            self._start_us = (self._hello_ns - self._started_ns) // 1000
-            self._marks.append(("booted", self._hello_ns))
+            self._hello_ns = self._timeline.booted(body)
+            self._start_us = (self._hello_ns - self._timeline.started_ns) // 1000
             if self._life.state is SandboxState.INITIALIZING:
                 assert self._event is not None
                 # The engine's own part is not the function's time.
@@ -241,6 +240,8 @@ class LinuxSandbox:
             return
         if self._run is None or self._run.done():
             raise ProtocolError(f"a frame of kind {kind} between two events")
+        if kind == wire.TIMELINE and self._event is not None and self._event.timeline:
+            return self._timeline.told(body)
         if self._life.state is SandboxState.INITIALIZING:
             if kind == wire.READY:
                 return self._on_ready()
@@ -273,13 +274,12 @@ class LinuxSandbox:
 
     def _on_ready(self) -> None:
         assert self._event is not None
-        now = time.monotonic_ns()
+        now = self._timeline.add("initialized")
         self._drain_log()  # the end of the init phase is marked in it
         self._end_of_init_cpu()
         self._life.move(SandboxState.RUNNING)
         self._flow.handler_called()
         self._initialized = True
-        self._marks.append(("initialized", now))
         if not self._event.covers_init:
             self._init_us = (now - self._began_ns) // 1000
             self._began_ns = now
@@ -415,8 +415,7 @@ class LinuxSandbox:
             self._counts.happened(Happening.OUT_OF_MEMORY)
         elif outcome is Outcome.TIMEOUT:
             self._counts.happened(Happening.TIMEOUT)
-        now = time.monotonic_ns()
-        self._marks.append(("answered", now))
+        now = self._timeline.add("answered")
         took_us = (now - self._began_ns) // 1000
         init_failed = not self._initialized and self._hello_ns > 0 and outcome is not Outcome.CANCELLED
         if not self._initialized and not self._event.covers_init:
@@ -440,7 +439,8 @@ class LinuxSandbox:
             tmp_written_bytes=used.tmp_bytes,
             network_in_bytes=used.network_in_bytes,
             network_out_bytes=used.network_out_bytes,
-            timeline=tuple(self._marks),
+            timeline=self._timeline.moments(self._event.timeline),
+            cost=self._timeline.cost(),
             exit_status=exit_text,
             init_failed=init_failed,
         )

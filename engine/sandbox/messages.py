@@ -16,13 +16,14 @@ from engine.sandbox.api import Event, SandboxSpec
 from engine.sandbox.link import ProtocolError
 
 GUEST_LIMITS = {
-    wire.HELLO: 0,
+    wire.HELLO: wire.BOOT_LIMIT_BYTES,
     wire.READY: 0,
     wire.INIT_ERROR: wire.ERROR_LIMIT_BYTES,
     wire.RESULT: RESULT_LIMIT_BYTES,
     wire.ERROR: wire.ERROR_LIMIT_BYTES,
     wire.TOO_LARGE: 0,
     wire.CHUNK: wire.CHUNK_LIMIT_BYTES,
+    wire.TIMELINE: wire.MOMENTS.size,
 }
 """The frames that a guest may send, with the most bytes of their bodies."""
 _EMPTY_EVENT = b"{}"
@@ -79,6 +80,8 @@ def _event_meta(event: Event) -> bytes:
         meta["input"] = True
     if event.stream_limit_bytes:
         meta["stream_limit_bytes"] = event.stream_limit_bytes
+    if event.timeline:
+        meta["timeline"] = True
     if event.covers_init:
         meta["covers_init"] = True
     return orjson.dumps(meta)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import select
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -80,19 +81,22 @@ def specify(parked: Parked, spec: SandboxSpec) -> None:
         parked.unsent = frame
 
 
-def assign(parked: Parked, spec: SandboxSpec, *, cpu: CpuRules) -> int:
+def assign(parked: Parked, spec: SandboxSpec, *, cpu: CpuRules, mark: Callable[[str], object] = lambda _: None) -> int:
     """Give it the limits and the code of `spec`, on a thread that is there for this alone. Returns the microseconds of
     CPU that it has used so far. Raises SandboxFault or HostUnfit; it is to be buried then. After the stage box.STRANDED
     the calling thread has to end."""
     leaf = parked.parts.leaf
     if spec.memory_mb != parked.memory_mb:
         relimit(leaf, spec, cpu, parked.parts.tmp_in_memory)
+        mark("limits")
     try:
         code = box.code_mount(os.fsencode(spec.code_path))
     except OSError as error:
         raise SandboxFault("code mount", error.errno or 0, f"cannot take the code: {error.strerror}") from error
+    mark("code")
     try:
         box.mount_into(parked.parts.pidfd, code, TASK)
     finally:
         os.close(code)
+    mark("mounted")
     return leaf.usage()[1]

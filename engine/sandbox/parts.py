@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -167,12 +167,14 @@ def build(
     network: Network,
     janitor: Janitor,
     cpu: CpuRules,
+    mark: Callable[[str], object] = lambda _: None,
 ) -> Parts:
-    """Start a sandbox; one without a code path parks (engine/sandbox/parking.py). Raises SandboxFault with the step,
+    """Start a sandbox; one without a code path parks (engine/sandbox/parking.py). `mark` is told what has been done,
+    step by step. Raises SandboxFault with the step,
     HostUnfit for a limit that the host cannot enforce."""
     try:
         with _Making(janitor) as making:
-            return _build(making, spec, uid, means, leaves, zygote, scratch, network, cpu)
+            return _build(making, spec, uid, means, leaves, zygote, scratch, network, cpu, mark)
     except OSError as error:
         fix = "raise the engine's limit of open files" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
         raise SandboxFault("descriptors", error.errno or 0, f"cannot make them: {error.strerror}", fix=fix) from error
@@ -188,7 +190,9 @@ def _build(
     scratch: ScratchPool,
     network: Network,
     cpu: CpuRules,
+    mark: Callable[[str], object],
 ) -> Parts:
+    mark("builder")
     limits = means.host.limits
     tmp_in_memory = "memory" in limits and isinstance(scratch.backend, Tmpfs)
     leaf = leaves.take(spec.memory_mb)
@@ -196,10 +200,13 @@ def _build(
     making.made(remove_leaf)
     if tmp_in_memory:
         relimit(leaf, spec, cpu, tmp_in_memory)
+    mark("leaf")
     tmp = scratch.take(spec.tmp_mb)
     making.made(tmp.discard)
+    mark("tmp")
     own_network = network.take(spec.egress)
     making.made(own_network.release)
+    mark("network")
     code = making.send(means.code_mount(os.fsencode(spec.code_path))) if spec.code_path else -1
     answers, answers_write = os.pipe2(os.O_CLOEXEC)
     making.pair(answers, answers_write)
@@ -211,6 +218,7 @@ def _build(
     making.pair(report, report_write)
     os.set_blocking(log, False)
     os.set_blocking(report, False)
+    mark("descriptors")
     pidfd, pid = zygote.ask(
         lambda sock: box.fork(
             sock,
@@ -231,6 +239,7 @@ def _build(
             outer=means.outer,
         )
     )
+    mark("forked")
     control = Ends(answers, events)
     return Parts(pid, pidfd, leaf, control, log, report, tmp, own_network, remove_leaf, limits, tmp_in_memory)
 

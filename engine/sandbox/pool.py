@@ -11,7 +11,6 @@ import contextlib
 import heapq
 import itertools
 import os
-import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from engine.sandbox.scratch import ScratchPool
 from engine.sandbox.scratch_choice import TmpBackend
 from engine.sandbox.scratch_user import choose_tmp
 from engine.sandbox.strays import end_strays
+from engine.sandbox.timeline import Timeline
 from engine.zygote.host import ZYGOTE_STAGE, Zygote
 
 _COMMON_TMP_MB = 512
@@ -196,16 +196,16 @@ class LinuxPool:
         """Start one; see the protocol."""
         if self._closed:
             raise _stopping()
-        started_ns = time.monotonic_ns()
+        timeline = Timeline()
         self._counts.made(Resource.SANDBOXES)
         parked = self._take(spec)
         if parked is not None:
             specify(parked, spec)
         made = None
         if parked is not None and self._own_process:
-            made, parked = self._assign_here(parked, spec), None
+            made, parked = self._assign_here(parked, spec, timeline), None
         if made is None:
-            making = asyncio.ensure_future(self._make(parked, spec))
+            making = asyncio.ensure_future(self._make(parked, spec, timeline))
             self._starts.add(making)
             making.add_done_callback(self._starts.discard)
             try:
@@ -225,7 +225,7 @@ class LinuxPool:
                 made.parts,
                 kind=made.kind,
                 unsent=made.unsent,
-                started_ns=started_ns,
+                timeline=timeline,
                 cpu_us=made.cpu_us,
                 cpu=self._cpu,
                 janitor=self._janitor,
@@ -277,21 +277,21 @@ class LinuxPool:
         parks = self._parked is not None and spec.egress is Egress.NONE and not spec.forked
         return self._parked.take(spec) if self._parked is not None and parks else None
 
-    def _assign_here(self, parked: Parked, spec: SandboxSpec) -> _Made | None:
+    def _assign_here(self, parked: Parked, spec: SandboxSpec, timeline: Timeline) -> _Made | None:
         """Assign on this thread, some 0.1 ms: waking another and being woken by it costs more."""
         try:
-            return self._assigned(parked, assign(parked, spec, cpu=self._cpu))
+            return self._assigned(parked, assign(parked, spec, cpu=self._cpu, mark=timeline.add))
         except EngineError as error:
             if isinstance(error, SandboxFault) and error.stage == box.STRANDED:
                 os.abort()  # the engine would go on with a sandbox's view of the host's files
             self._lost(parked)
             return None
 
-    async def _make(self, parked: Parked | None, spec: SandboxSpec) -> _Made:
+    async def _make(self, parked: Parked | None, spec: SandboxSpec, timeline: Timeline) -> _Made:
         """From one that was parked, else by a fork."""
         made = None
         if parked is not None:
-            do = partial(assign, parked, spec, cpu=self._cpu)
+            do = partial(assign, parked, spec, cpu=self._cpu, mark=timeline.add)
             try:
                 made = self._assigned(parked, await asyncio.get_running_loop().run_in_executor(self._assigners, do))
             except EngineError as error:
@@ -300,7 +300,7 @@ class LinuxPool:
                     self._assigners.shutdown(wait=False)
                     self._assigners = _assigners()
         if made is None:
-            slot, of = await self._fork(spec)
+            slot, of = await self._fork(spec, timeline=timeline)
             made = _Made(slot, of, StartKind.FORK, spec_frame(spec))
         return made
 
@@ -320,24 +320,31 @@ class LinuxPool:
             raise
         return Parked(slot, shape, memory_mb, made)
 
-    async def _fork(self, spec: SandboxSpec, builders: ThreadPoolExecutor | None = None) -> tuple[int, parts.Parts]:
+    async def _fork(
+        self, spec: SandboxSpec, builders: ThreadPoolExecutor | None = None, timeline: Timeline | None = None
+    ) -> tuple[int, parts.Parts]:
         """Fork one: the slot of its user id, its parts."""
         slot = heapq.heappop(self._free_uids) if self._free_uids else next(self._next_uid)
         if slot >= self._uid_count:
             raise SandboxFault("user ids", 0, f"all {self._uid_count} are in use", fix="lower max_sandboxes")
         try:
-            return slot, await self._build(spec, self._uid_base + slot, builders or self._builders)
+            return slot, await self._build(
+                spec, self._uid_base + slot, builders or self._builders, timeline or Timeline()
+            )
         except BaseException:
             heapq.heappush(self._free_uids, slot)
             raise
 
-    async def _build(self, spec: SandboxSpec, uid: int, builders: ThreadPoolExecutor) -> parts.Parts:
+    async def _build(
+        self, spec: SandboxSpec, uid: int, builders: ThreadPoolExecutor, timeline: Timeline
+    ) -> parts.Parts:
         if self._scratch is None or self._means is None:
             raise Unavailable("the sandboxes' host side is not open", fix="wait until the engine has started")
         for tries_left in range(_ZYGOTE_TRIES - 1, -1, -1):
             zygote = None
             try:
                 zygote = await self._zygote(spec.runtime)
+                timeline.add("zygote")
                 make = partial(
                     parts.build,
                     spec,
@@ -349,6 +356,7 @@ class LinuxPool:
                     scratch=self._scratch,
                     network=self._network,
                     janitor=self._janitor,
+                    mark=timeline.add,
                 )
                 return await asyncio.get_running_loop().run_in_executor(builders, make)
             except SandboxFault as fault:

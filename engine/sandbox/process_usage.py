@@ -18,6 +18,18 @@ def process_usage(pid: int) -> tuple[int, int]:
     return _peak(pid), sum(_cpu_us(each) for each in (pid, *_children(pid)))
 
 
+def memory_of(pid: int) -> tuple[int, int]:
+    """Memory that is the guest's alone, and that it shares with its zygote and others, of the sandbox whose process 1
+    is `pid`: bytes, by proc_pid_smaps(5); zeros where it is gone. What its other processes have is not among it."""
+    guest = next(iter(_children(pid)), pid)  # process 1 shares its memory, where the machine lets it
+    kib = {"Private": 0, "Shared": 0}
+    for line in _read(f"/proc/{guest}/smaps_rollup").splitlines():
+        kind, separator, rest = line.partition("_")
+        if separator and kind in kib and rest.startswith(("Clean:", "Dirty:")):
+            kib[kind] += int(rest.split()[1])
+    return kib["Private"] << 10, kib["Shared"] << 10
+
+
 def _peak(pid: int) -> int:
     for line in _read(f"/proc/{pid}/status").splitlines():
         if line.startswith(_PEAK):

@@ -117,6 +117,8 @@ int box_leaf_usage(const struct box_host *host, const struct box_leaf *leaf, str
 /* Page cache that the kernel could give back, in bytes. */
 int box_leaf_reclaimable(const struct box_host *host, const struct box_leaf *leaf, uint64_t *bytes,
                          struct box_error *err);
+/* What the kernel keeps for its processes: page tables, stacks, descriptors; 0 where it does not tell. In bytes. */
+int box_leaf_kernel(const struct box_host *host, const struct box_leaf *leaf, uint64_t *bytes, struct box_error *err);
 /* How many processes the kernel killed at the memory limit. */
 int box_leaf_oom_kills(const struct box_host *host, const struct box_leaf *leaf, uint64_t *count,
                        struct box_error *err);
@@ -321,11 +323,24 @@ struct box_fork_hooks {
     void (*child)(void);
 };
 
+/* What a clone went through until it was a guest: the moments (CLOCK_MONOTONIC, in nanoseconds) at which it began, at
+ * which each step of its set-up was done, at which it was split from process 1, and at which its language went on. */
+enum { BOX_BOOT_MARKS = 14 };
+
+struct box_boot {
+    uint64_t ns[BOX_BOOT_MARKS];
+};
+
+/* What had been done at each of these moments. */
+const char *box_boot_mark(size_t which);
+
 /* In a zygote: serve requests until the engine is gone. Returns 1 in each sandbox's guest, 2 where it parks
  * (descriptors 0 to 3 are as engine/guest/wire.py says), 0 in the zygote when the socket closed, -1 with *err if it
- * broke. `journal` is a memory file that the engine holds too: the kernel notes the process of the last clone in it, 0
- * before, so that one whose zygote died before it could answer is known all the same. */
-int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, struct box_error *err);
+ * broke. In a sandbox `boot` has its moments. `journal` is a memory file that the engine holds too: the kernel notes
+ * the process of the last clone in it, 0 before, so that one whose zygote died before it could answer is known all the
+ * same. */
+int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, struct box_boot *boot,
+                   struct box_error *err);
 
 /* ---- assign ---- */
 

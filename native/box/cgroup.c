@@ -329,6 +329,12 @@ int box_leaf_reclaimable(const struct box_host *host, const struct box_leaf *lea
     return 0;
 }
 
+int box_leaf_kernel(const struct box_host *host, const struct box_leaf *leaf, uint64_t *bytes, struct box_error *err)
+{
+    *bytes = 0;
+    return host->limited & BOX_LIMIT_MEMORY ? ops(host)->kernel(host, leaf, bytes, err) : 0;
+}
+
 int box_leaf_oom_kills(const struct box_host *host, const struct box_leaf *leaf, uint64_t *count, struct box_error *err)
 {
     *count = 0;

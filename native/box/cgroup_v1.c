@@ -103,6 +103,16 @@ static int cpu_us(int usage_fd, uint64_t *us, struct box_error *err)
     return 0;
 }
 
+static int kernel(const struct box_host *host, const struct box_leaf *leaf, uint64_t *bytes, struct box_error *err)
+{
+    char text[32];
+
+    if (box_knob_read(host, leaf, BOX_MEMORY, "memory.kmem.usage_in_bytes", text, sizeof text, err) < 0)
+        return -1;
+    *bytes = strtoull(text, NULL, 10);
+    return 0;
+}
+
 static int oom_kills(const struct box_host *host, const struct box_leaf *leaf, uint64_t *count, struct box_error *err)
 {
     char text[256];
@@ -120,5 +130,6 @@ const struct box_cgroup_ops box_cgroup_v1 = {
     .set_cpu = set_cpu,
     .open_usage = open_usage,
     .cpu_us = cpu_us,
+    .kernel = kernel,
     .oom_kills = oom_kills,
 };

@@ -80,7 +80,8 @@ static int unpack(const struct box_fork_request *request, ssize_t size, const in
 struct start {
     uint64_t namespaces;
     int outcome; /* of box_forkserver, in the guest */
-    int (*set_up)(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err);
+    int (*set_up)(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_boot *boot,
+                  struct box_error *err);
 };
 
 static int plan(const struct box_fork_request *request, ssize_t size, const int *flat, size_t count,
@@ -132,7 +133,8 @@ static int leave_host(struct box_error *err)
     return sethostname(hostname, sizeof hostname - 1) < 0 ? box_fail(err, "hostname", "cannot set it") : 0;
 }
 
-int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, struct box_error *err)
+int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, struct box_boot *boot,
+                   struct box_error *err)
 {
     pid_t *cloned = map_journal(journal, err);
 
@@ -162,10 +164,12 @@ int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, st
             hooks->before();
             reply.pid = clone_sandbox(start.namespaces, fds.into, &pidfd, cloned);
             if (reply.pid == 0) {
+                boot->ns[0] = box_now_ns();
                 BOX_STEP("sandbox: cloned");
-                if (start.set_up(&request, &fds, err) < 0)
+                if (start.set_up(&request, &fds, boot, err) < 0)
                     _exit(125);
                 hooks->child();
+                boot->ns[BOX_BOOT_MARKS - 1] = box_now_ns();
                 return start.outcome;
             }
             if (reply.pid < 0)

@@ -40,6 +40,7 @@ struct box_cgroup_ops {
     int (*set_cpu)(const struct box_host *host, const struct box_leaf *leaf, uint32_t quota_us, struct box_error *err);
     int (*open_usage)(const struct box_host *host, const struct box_leaf *leaf, struct box_error *err);
     int (*cpu_us)(int usage_fd, uint64_t *us, struct box_error *err);
+    int (*kernel)(const struct box_host *host, const struct box_leaf *leaf, uint64_t *bytes, struct box_error *err);
     int (*oom_kills)(const struct box_host *host, const struct box_leaf *leaf, uint64_t *count, struct box_error *err);
 };
 
@@ -87,10 +88,14 @@ int box_seccomp_load(struct box_error *err);
 int box_landlock_enter(struct box_error *err);
 
 /* Set up the calling process, which has just been cloned, as a sandbox: all of it, in order. */
-int box_spawn_setup(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err);
+int box_spawn_setup(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_boot *boot,
+                    struct box_error *err);
+/* The moment, for struct box_boot. */
+uint64_t box_now_ns(void);
 #ifdef BOX_BARE
 /* Set it up as a guest without a sandbox: its descriptors in their places, and nothing else. */
-int box_spawn_bare(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err);
+int box_spawn_bare(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_boot *boot,
+                   struct box_error *err);
 #endif
 
 /* Become process 1 and go on as its child: returns in the guest only. `report_fd` stays with process 1. */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 enum { GUEST_ANSWERS_FD = 3, GUEST_EVENTS_FD = 4, GUEST_REPORT_FD = 5 };
 
@@ -101,35 +102,63 @@ static int load_filter(const struct box_fork_request *request, const struct box_
     return box_seccomp_load(err);
 }
 
-typedef int step(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err);
-
-static step *const STEPS[] = {
-    join_cgroups,      /* first: what follows is charged to the leaf */
-    be_somebody,       /* before anything that asks for the user; what it needs of the host's /proc is covered later */
-    hide_cgroups,      /* after joining, so that the leaf is the root of what is seen */
-    join_network,      /* needs root over the network namespace */
-    enter_mounts,      /* /proc shows the new PID namespace; the mounts stay behind when their descriptors close */
-    leave_terminal,    /* */
-    place_descriptors, /* the last step that uses those of the request */
-    limit_resources,   /* after the descriptors, which may be numbered above the new limit */
-    drop_privileges,   /* after all that needs root */
-    forbid_changes,    /* after the mounts it is about, and after no_new_privs, which it wants */
-    load_filter,       /* last: it refuses what the steps before it need */
+struct step {
+    int (*run)(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err);
+    const char *mark; /* what has been done when it returns */
 };
 
-int box_spawn_setup(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
+static const struct step STEPS[] = {
+    {join_cgroups, "cgroups"},        /* first: what follows is charged to the leaf */
+    {be_somebody, "user"},            /* before anything that asks for the user; what it needs of the host's /proc is
+                                       * covered later */
+    {hide_cgroups, "cgroups_hidden"}, /* after joining, so that the leaf is the root of what is seen */
+    {join_network, "network"},        /* needs root over the network namespace */
+    {enter_mounts, "mounts"},    /* /proc shows the new PID namespace; the mounts stay behind when their descriptors
+                                  * close */
+    {leave_terminal, "session"}, /* */
+    {place_descriptors, "descriptors"}, /* the last step that uses those of the request */
+    {limit_resources, "rlimits"},       /* after the descriptors, which may be numbered above the new limit */
+    {drop_privileges, "privileges"},    /* after all that needs root */
+    {forbid_changes, "landlock"},       /* after the mounts it is about, and after no_new_privs, which it wants */
+    {load_filter, "seccomp"},           /* last: it refuses what the steps before it need */
+};
+
+enum { N_STEPS = sizeof STEPS / sizeof *STEPS };
+
+_Static_assert(N_STEPS + 3 == BOX_BOOT_MARKS, "the clone, the steps, the split, the language");
+
+const char *box_boot_mark(size_t which)
+{
+    if (which == 0)
+        return "cloned";
+    if (which <= N_STEPS)
+        return STEPS[which - 1].mark;
+    return which == N_STEPS + 1 ? "process_1" : "interpreter";
+}
+
+uint64_t box_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+int box_spawn_setup(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_boot *boot,
+                    struct box_error *err)
 {
     struct box_report report = {.kind = BOX_REPORT_FAILED};
     int report_fd = fds->report;
 
-    for (size_t which = 0; which < sizeof STEPS / sizeof *STEPS; which++) {
-        if (STEPS[which](request, fds, err) < 0) {
+    for (size_t which = 0; which < N_STEPS; which++) {
+        if (STEPS[which].run(request, fds, err) < 0) {
             report.error = *err;
             box_report_write(report_fd, &report);
             return -1;
         }
+        boot->ns[which + 1] = box_now_ns();
         BOX_STEP("sandbox: set-up step done");
-        if (STEPS[which] == place_descriptors)
+        if (STEPS[which].run == place_descriptors)
             report_fd = GUEST_REPORT_FD;
     }
     if (box_init_split(GUEST_REPORT_FD, err) < 0) {
@@ -137,12 +166,15 @@ int box_spawn_setup(const struct box_fork_request *request, const struct box_for
         box_report_write(GUEST_REPORT_FD, &report);
         return -1;
     }
+    boot->ns[N_STEPS + 1] = box_now_ns();
     return 0;
 }
 
 #ifdef BOX_BARE
-int box_spawn_bare(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
+int box_spawn_bare(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_boot *boot,
+                   struct box_error *err)
 {
+    (void)boot;
     return place_descriptors(request, fds, err);
 }
 #endif

@@ -29,6 +29,7 @@ from engine.sandbox.link import Ends, GuestLink, ProtocolError
 from engine.sandbox.linux import LinuxSandbox
 from engine.sandbox.messages import GUEST_LIMITS, spec_frame
 from engine.sandbox.parts import Parts
+from engine.sandbox.timeline import Timeline
 from tests.fuzz.streams import Streams, parse
 from tests.sandboxes import event, spec
 
@@ -232,7 +233,7 @@ async def sandbox_over(janitor: Janitor, counts: Counts, **replaced: Any) -> Asy
         kind=StartKind.FORK,
         unsent=spec_frame(spec(Path("/nowhere"))),
         cpu_us=0,
-        started_ns=0,
+        timeline=Timeline(),
         cpu=CpuRules(init_cpu=False),
         janitor=janitor,
         counts=counts,

@@ -159,7 +159,7 @@ def test_a_zygote_answers_every_request_and_keeps_nothing_of_it(
         body, (pidfd,), _, _ = socket.recv_fds(sock, 4_096, 4)
         (pid,) = _REPLY_PID.unpack_from(body)
         fresh.control.settimeout(10)
-        assert fresh.control.recv(8) == wire.frame(wire.HELLO)
+        assert wire.HEADER.unpack(fresh.control.recv(wire.HEADER.size))[1] == wire.HELLO
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.waitpid(pid, 0)
         os.close(pidfd)

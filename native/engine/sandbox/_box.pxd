@@ -15,6 +15,8 @@ cdef extern from "box.h" nogil:
     const char *BOX_RESOLVER
     const char *BOX_RESOLVER_ELSE
     const char *BOX_STRANDED
+    enum: BOX_BOOT_MARKS
+    const char *box_boot_mark(size_t which)
     enum: BOX_CGROUP_NONE
     enum: BOX_CGROUP_V1
     enum: BOX_CGROUP_V2
@@ -123,6 +125,7 @@ cdef extern from "box.h" nogil:
     int box_leaf_kill(const box_host *host, const box_leaf *leaf)
     int box_leaf_usage(const box_host *host, const box_leaf *leaf, box_usage *usage, box_error *err)
     int box_leaf_reclaimable(const box_host *host, const box_leaf *leaf, uint64_t *count, box_error *err)
+    int box_leaf_kernel(const box_host *host, const box_leaf *leaf, uint64_t *bytes, box_error *err)
     int box_leaf_oom_kills(const box_host *host, const box_leaf *leaf, uint64_t *count, box_error *err)
     int box_leaf_remove(const box_host *host, box_leaf *leaf, box_error *err)
     int box_scratch_open(box_scratch *scratch, const char *template_path, const char *dir, unsigned flags,

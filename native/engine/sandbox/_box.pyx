@@ -175,6 +175,13 @@ cdef class Leaf:
             raise fault(&err)
         return count
 
+    def kernel(self):
+        cdef box_error err
+        cdef uint64_t count
+        if box_leaf_kernel(&self.owner.host, &self.leaf, &count, &err) < 0:
+            raise fault(&err)
+        return count
+
     def oom_kills(self):
         cdef box_error err
         cdef uint64_t count
@@ -294,6 +301,7 @@ def read_report(bytes data):
 
 
 STRANDED = (<bytes>BOX_STRANDED).decode()
+BOOT_MARKS = tuple((<bytes>box_boot_mark(which)).decode() for which in range(BOX_BOOT_MARKS))
 REPORT_BYTES = sizeof(box_report)
 RESOLVERS = ((<bytes>BOX_RESOLVER).decode(), (<bytes>BOX_RESOLVER_ELSE).decode())
 

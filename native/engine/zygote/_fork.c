@@ -1,6 +1,7 @@
 /* The fork server as a module for zygotes, on the limited API: one build serves every Python from 3.9 on.
  *
  * It only converts and calls: what happens is in native/box/forkserver.c and mounts.c. */
+#define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include "box.h"
@@ -104,14 +105,17 @@ static PyObject *serve(PyObject *module, PyObject *args)
 {
     static const struct box_fork_hooks hooks = {PyOS_BeforeFork, PyOS_AfterFork_Parent, PyOS_AfterFork_Child};
     struct box_error err = {0};
+    struct box_boot boot = {0};
     int sock, journal;
 
     (void)module;
     if (!PyArg_ParseTuple(args, "ii", &sock, &journal))
         return NULL;
     /* With the GIL held: a zygote has one thread, and nothing else may run while it forks. */
-    int outcome = box_forkserver(sock, journal, &hooks, &err);
-    return outcome < 0 ? raise_box_error(&err) : PyLong_FromLong(outcome);
+    int outcome = box_forkserver(sock, journal, &hooks, &boot, &err);
+    if (outcome < 0)
+        return raise_box_error(&err);
+    return Py_BuildValue("iy#", outcome, (const char *)boot.ns, (Py_ssize_t)sizeof boot.ns);
 }
 
 static PyMethodDef METHODS[] = {
@@ -127,8 +131,10 @@ static PyMethodDef METHODS[] = {
     {"tmpfs", tmpfs, METH_VARARGS, "tmpfs(bytes: int, files: int) -> int\n\nA /tmp in memory, as a detached mount."},
     {"trim", trim, METH_NOARGS, "trim() -> None\n\nGive free heap back, so that forks do not inherit it."},
     {"serve", serve, METH_VARARGS,
-     "serve(sock: int, journal: int) -> int\n\n"
-     "Fork on request. 1 in each sandbox, 2 in one that parks, 0 in the zygote when the engine left."},
+     "serve(sock: int, journal: int) -> tuple[int, bytes]\n\n"
+     "Fork on request. 1 in each sandbox, 2 in one that parks, 0 in the zygote when the engine left; and the moments "
+     "of "
+     "the sandbox's set-up: struct box_boot."},
     {NULL, NULL, 0, NULL},
 };
 

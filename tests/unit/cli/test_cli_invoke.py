@@ -82,6 +82,45 @@ def test_the_log_and_the_timeline_are_shown_when_asked_for(cleave: Cleave, engin
     assert (request.timeline, request.request_id, request.name) == (True, "abc", "functions/hello/aliases/live")
 
 
+def test_the_timeline_is_a_picture_with_a_bar_for_each_step_of_each_actor(cleave: Cleave, engine: StubEngine) -> None:
+    marks = [("checked", 100), ("descriptors", 1_000), ("box_cloned", 1_500), ("forked", 2_000)]
+    marks += [("box_mounts", 3_000), ("booted", 4_000), ("guest_read", 4_500), ("answered", 8_000)]
+    told = engine.answer.report
+    del told.timeline[:]
+    for phase, offset_us in marks:
+        told.timeline.add(phase=phase, offset_us=offset_us)
+    told.cost.CopyFrom(reports_pb2.Cost(init_minor_faults=123, init_major_faults=2, private_bytes=3 << 20))
+    lines = cleave("invoke", "hello", "--timeline").err.splitlines()
+    assert lines[0] == "A fork start: where 8.000 ms went"
+    assert lines[1].endswith("8.000 ms")
+    rows = [(line.split()[:4], line) for line in lines[2:10]]
+    assert [tuple(words) for words, _ in rows] == [
+        ("0.100", "0.100", "engine", "checked"),
+        ("1.000", "0.900", "engine", "descriptors"),
+        ("1.500", "0.500", "sandbox", "cloned"),  # since the engine's last step
+        ("2.000", "1.000", "engine", "forked"),  # beside the sandbox's own
+        ("3.000", "1.500", "sandbox", "mounts"),
+        ("4.000", "2.000", "engine", "booted"),
+        ("4.500", "0.500", "guest", "read"),
+        ("8.000", "4.000", "engine", "answered"),
+    ]
+    at = lines[1].index("0 ")
+    bars = [line[at:] for _, line in rows]
+    assert all(bar.strip() for bar in bars)
+    assert len(bars[-1].strip()) > 3 * len(bars[2].strip())
+    assert max(len(line) for line in lines[:10]) <= 80
+    assert "Page faults: 0 until it had the event, 123 in the init phase (2 from disk), 0 in the handler" in lines
+    assert "Memory: 3.0 MiB of its own" in lines
+
+
+def test_a_picture_of_a_warm_call_is_of_its_handler_alone(cleave: Cleave, engine: StubEngine) -> None:
+    engine.answer.report.start_kind = reports_pb2.START_KIND_WARM
+    engine.answer.report.cost.handler_minor_faults = 7
+    err = cleave("invoke", "hello", "--timeline").err
+    assert "A warm start" in err
+    assert "Page faults: 7 in the handler\n" in err
+
+
 def test_json_holds_the_result_verbatim_and_the_whole_report(cleave: Cleave) -> None:
     ran = cleave("--output", "json", "invoke", "hello")
     assert ran.err == ""

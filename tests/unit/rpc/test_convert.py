@@ -6,7 +6,7 @@ import pytest
 
 from engine.errors import InvalidArgument, NotServed
 from engine.model.function import Egress, FunctionConfig, FunctionState
-from engine.model.invocation import FunctionError
+from engine.model.invocation import Cost, FunctionError
 from engine.model.outcome import Outcome, StartKind
 from engine.registry.api import ConfigChange
 from engine.rpc import convert, masks
@@ -113,6 +113,7 @@ def test_a_report_keeps_everything() -> None:
             network_in_bytes=10,
             network_out_bytes=11,
             timeline=(("admitted", 1), ("leased", 2)),
+            cost=Cost(1, 2, 3, 4, 5, 6, 7, 8, 9),
         )
     )
     assert {field.name for field, _ in made.ListFields()} == {field.name for field in made.DESCRIPTOR.fields}
@@ -122,6 +123,8 @@ def test_a_report_keeps_everything() -> None:
     assert (made.network_in_bytes, made.network_out_bytes) == (10, 11)
     assert (made.request_id, made.executed_version, made.memory_mb) == ("r-1", "$LATEST", 128)
     assert [(mark.phase, mark.offset_us) for mark in made.timeline] == [("admitted", 1), ("leased", 2)]
+    assert [value for _, value in made.cost.ListFields()] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert len(made.cost.DESCRIPTOR.fields) == 9
 
 
 def test_a_function_error_and_a_log_line_keep_their_bytes() -> None:
