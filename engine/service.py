@@ -30,6 +30,7 @@ from engine.model.function import Function
 from engine.model.host import HostReport, RuntimeFound
 from engine.observe import oplog
 from engine.observe.function_logs import FunctionLogs
+from engine.observe.starts import Starts
 from engine.registry.code import LocalCodeStore
 from engine.registry.functions import FunctionRegistry
 from engine.registry.schema import MIGRATIONS, STORE_FILE
@@ -67,6 +68,7 @@ class Service:
         self._pool: LinuxPool | None = None
         self._scheduler: LocalScheduler | None = None
         self._runtimes = runtimes_of(settings)
+        self._starts = Starts()
         self._fronts: tuple[RpcServer, RestServer] | None = None
         self._ports = (0, 0)
 
@@ -161,6 +163,7 @@ class Service:
             python_versions=runtimes.versions,
             stream_limit_bytes=settings.stream_limit_mb << 20,
             stream_pace=PaceLimits(settings.stream_mb_per_s * 2**20),
+            record=self._starts,
         )
         sweeping = loop.create_task(_sweep_code(code, registry))
         undo.callback(sweeping.cancel)
@@ -220,6 +223,7 @@ class Service:
             concurrency=counts.concurrency,
             resources=self._pool.counts.resources(),
             events=self._pool.counts.events(),
+            starts=self._starts.stats(),
         )
 
     async def _watch_runtimes(self) -> None:

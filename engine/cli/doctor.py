@@ -186,6 +186,28 @@ def _print_counts(document: dict[str, Any]) -> None:
         typer.echo("")
         rows = [(c["kind"], c["made"], c["removed"], int(c["made"]) - int(c["removed"])) for c in made]
         print_table(("MADE", "SO FAR", "REMOVED", "THERE NOW"), [tuple(str(cell) for cell in row) for row in rows])
+    if starts := document.get("starts"):
+        typer.echo("")
+        _print_starts(starts)
     befell = [count for count in document.get("events", ()) if int(count["count"])]
     if befell:
         typer.echo("Since the engine started: " + ", ".join(f"{c['count']} {c['kind']}" for c in befell))
+
+
+def _print_starts(starts: list[dict[str, Any]]) -> None:
+    """Its invocations by kind of start: how many, how many were well, and what their parts took."""
+    from engine.cli.render import print_table
+
+    parts = ("start", "init", "handler", "total")
+    rows = []
+    for stats in starts:
+        well = sum(int(one["count"]) for one in stats["outcomes"] if one["outcome"] == "ok")
+        times = [_times(stats[part]) for part in parts]
+        rows.append((stats["kind"], str(stats["total"]["count"]), str(well), *times))
+    print_table(("START", "COUNT", "OK", *(f"{part.upper()}, MS: P50 / P99" for part in parts)), rows)
+
+
+def _times(times: dict[str, Any] | None) -> str:
+    if not times or not times["count"]:
+        return "-"
+    return f"{times['p50_us'] / 1000:.2f} / {times['p99_us'] / 1000:.2f}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.model.outcome import Outcome, StartKind
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -44,6 +46,31 @@ class RuntimeFound:
 
 
 @dataclass(frozen=True, slots=True)
+class Distribution:
+    """Times in microseconds. `buckets` are (the longest time of it, how many), only those that have any."""
+
+    count: int
+    sum_us: int
+    p50_us: int
+    p99_us: int
+    max_us: int
+    buckets: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartStats:
+    """The invocations of one kind of start since the engine started; `start` and `init` are empty where it is warm."""
+
+    kind: StartKind
+    outcomes: tuple[tuple[Outcome, int], ...]
+    queue: Distribution
+    start: Distribution
+    init: Distribution
+    handler: Distribution
+    total: Distribution
+
+
+@dataclass(frozen=True, slots=True)
 class HostReport:
     """What `cleave doctor` shows."""
 
@@ -56,3 +83,4 @@ class HostReport:
     resources: tuple[ResourceCount, ...] = ()  # empty where no engine runs
     events: tuple[EventCount, ...] = ()
     interpreters: tuple[RuntimeFound, ...] = ()  # what each of `runtimes` is
+    starts: tuple[StartStats, ...] = ()

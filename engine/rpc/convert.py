@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 
 from engine.errors import InvalidArgument, NotServed
 from engine.model.function import LATEST, Egress, Function, FunctionConfig, FunctionState
-from engine.model.host import HostReport
+from engine.model.host import Distribution, HostReport, StartStats
 from engine.model.invocation import FunctionError, LogLine, Report
 from engine.model.names import FunctionRef, function_arn
 from engine.model.outcome import OUTCOMES, Outcome, StartKind
@@ -191,6 +191,30 @@ def host_to_proto(host: HostReport) -> host_pb2.GetHostResponse:
         interpreters=[
             host_pb2.Interpreter(runtime=one.runtime, version=one.version, path=one.path) for one in host.interpreters
         ],
+        starts=[_starts(stats) for stats in host.starts],
+    )
+
+
+def _starts(stats: StartStats) -> host_pb2.StartStats:
+    return host_pb2.StartStats(
+        kind=START_KIND[stats.kind],
+        outcomes=[host_pb2.OutcomeCount(outcome=OUTCOME[outcome], count=count) for outcome, count in stats.outcomes],
+        queue=_distribution(stats.queue),
+        start=_distribution(stats.start),
+        init=_distribution(stats.init),
+        handler=_distribution(stats.handler),
+        total=_distribution(stats.total),
+    )
+
+
+def _distribution(times: Distribution) -> host_pb2.Distribution:
+    return host_pb2.Distribution(
+        count=times.count,
+        sum_us=times.sum_us,
+        p50_us=times.p50_us,
+        p99_us=times.p99_us,
+        max_us=times.max_us,
+        buckets=[host_pb2.Bucket(at_most_us=most_us, count=count) for most_us, count in times.buckets],
     )
 
 

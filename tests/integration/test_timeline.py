@@ -146,6 +146,12 @@ async def test_the_report_has_it_over_grpc_on_request_counted_from_acceptance(tm
             assert in_order([phase for _, phase in marks], ["framed", "guest_read", "guest_answered", "answered"])
             assert report.cost.private_bytes > 0
         answer = await running.grpc.invoke("hello")
+        host = await running.grpc.counts()
+        counted = {stats.kind: stats for stats in host.starts}
+        assert set(counted) == {pb.START_KIND_FORK, pb.START_KIND_WARM}
+        assert (counted[pb.START_KIND_FORK].start.count, counted[pb.START_KIND_WARM].start.count) == (1, 0)
+        assert counted[pb.START_KIND_WARM].handler.count == 2
+        assert counted[pb.START_KIND_FORK].start.sum_us > 0
         assert answer.report is not None
         assert not answer.report.timeline
         assert not answer.report.HasField("cost")

@@ -95,6 +95,7 @@ class StubEngine(
     checks: list[host_pb2.Check] = field(default_factory=list)
     resources: list[host_pb2.ResourceCount] = field(default_factory=list)
     events: list[host_pb2.EventCount] = field(default_factory=list)
+    starts: list[host_pb2.StartStats] = field(default_factory=list)
 
     def add(self, name: str) -> None:
         self.functions[f"functions/{name}"] = resources_pb2.Function(
@@ -177,6 +178,7 @@ class StubEngine(
             runtimes=["python3.11"],
             resources=self.resources,
             events=self.events,
+            starts=self.starts,
         )
 
 

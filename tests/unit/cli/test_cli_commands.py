@@ -17,7 +17,7 @@ import pytest
 
 from engine import __version__
 from engine.cli.init import APP
-from engine.v1 import host_pb2
+from engine.v1 import host_pb2, reports_pb2
 
 from .conftest import Cleave, StubEngine
 
@@ -148,6 +148,38 @@ def test_doctor_shows_what_the_engine_made_and_removed_and_what_befell(cleave: C
     assert "Since the engine started: 4 timeouts" in lines
     assert not any("networks" in line for line in lines)
     assert cleave("doctor", "-o", "json").document["resources"][1] == {"kind": "networks", "made": 0, "removed": 0}
+
+
+def test_doctor_shows_how_many_starts_of_each_kind_there_were_and_what_they_took(
+    cleave: Cleave, engine: StubEngine
+) -> None:
+    engine.checks = [MEMORY]
+    assert "START " not in cleave("doctor").out
+
+    def times(count: int, p50_us: int, p99_us: int) -> host_pb2.Distribution:
+        return host_pb2.Distribution(count=count, p50_us=p50_us, p99_us=p99_us)
+
+    engine.starts = [
+        host_pb2.StartStats(kind=reports_pb2.START_KIND_WARM, handler=times(90, 50, 900), total=times(90, 80, 1_000)),
+        host_pb2.StartStats(
+            kind=reports_pb2.START_KIND_PARKED,
+            outcomes=[
+                host_pb2.OutcomeCount(outcome=reports_pb2.OUTCOME_OK, count=7),
+                host_pb2.OutcomeCount(outcome=reports_pb2.OUTCOME_TIMEOUT, count=1),
+            ],
+            start=times(8, 300, 400),
+            init=times(8, 500, 600),
+            handler=times(8, 10, 20),
+            total=times(8, 1_200, 3_456),
+        ),
+    ]
+    lines = [line.split() for line in cleave("doctor").out.splitlines()]
+    assert ["warm", "90", "0", "-", "-", "0.05", "/", "0.90", "0.08", "/", "1.00"] in lines
+    row = ["parked", "8", "7", "0.30", "/", "0.40", "0.50", "/", "0.60", "0.01", "/", "0.02", "1.20", "/", "3.46"]
+    assert row in lines
+    document = cleave("doctor", "-o", "json").document
+    assert [one["kind"] for one in document["starts"]] == ["warm", "parked"]
+    assert document["starts"][1]["total"]["p99_us"] == 3_456
 
 
 def test_doctor_exits_with_0_when_every_limit_is_enforced(cleave: Cleave, engine: StubEngine) -> None:

@@ -144,3 +144,11 @@ async def test_a_host_report_keeps_everything() -> None:
     assert (made.sandboxes, made.idle_sandboxes, made.concurrency) == (3, 2, 1)
     assert [(count.kind, count.made, count.removed) for count in made.resources] == [("leaves", 5, 2)]
     assert [(count.kind, count.count) for count in made.events] == [("timeouts", 1)]
+    (started,) = made.starts
+    assert started.kind == reports_pb2.START_KIND_PARKED
+    counts = [(one.outcome, one.count) for one in started.outcomes]
+    assert counts == [(reports_pb2.OUTCOME_OK, 5), (reports_pb2.OUTCOME_TIMEOUT, 1)]
+    parts = (started.queue, started.start, started.init, started.handler, started.total)
+    assert [(part.count, part.sum_us) for part in parts] == [(count, 10 * count) for count in (2, 3, 4, 5, 6)]
+    assert (started.total.p50_us, started.total.p99_us, started.total.max_us) == (9, 10, 11)
+    assert [(bucket.at_most_us, bucket.count) for bucket in started.total.buckets] == [(7, 1), (9, 5)]
