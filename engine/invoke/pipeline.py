@@ -215,10 +215,9 @@ class Pipeline:
         error = None if ending.outcome is Outcome.OK else function_error(ending, facts)
         marks = (("checked", checked_ns), ("started", run.started_ns)) if request.timeline else None
         report = self._report(request_id, prepared, done, accepted_ns, marks)
-        self._record(function, report)
         payload = ending.payload if error is None else b""
         if sink is None and not request.log_tail:
-            # Nobody waits for the last lines: the answer goes out first, they are written in the loop's next turn.
+            # Nobody waits for the last lines: the answer goes out first, it and the record follow in the next turn.
             loop.call_soon(self._write_end, log, report, facts, error, prepared)
             return Completion(report, payload, error)
         self._write_end(log, report, facts, error, prepared)
@@ -283,6 +282,7 @@ class Pipeline:
     def _write_end(
         self, log: LogTail, report: Report, facts: Facts, error: FunctionError | None, prepared: Prepared
     ) -> None:
+        self._record(prepared.function, report)
         log.finish_now()
         error_type = "" if error is None else error.type
         match report.outcome:
