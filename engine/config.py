@@ -103,6 +103,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     parked_memory_mb: Annotated[
         int, setting("Megabytes that waiting sandboxes may take together.", ge=0, le=1_048_576)
     ] = 256
+    parked_free_mb: Annotated[
+        int,
+        setting(
+            "Megabytes of the host's memory that stay free beside waiting sandboxes; where they are not, none waits.",
+            ge=0,
+            le=1_048_576,
+        ),
+    ] = 256
     parked_rate: Annotated[
         float, setting("Waiting sandboxes that are made in a second at most.", ge=0.1, le=10_000)
     ] = 100.0

@@ -121,6 +121,7 @@ class Service:
                 floor=settings.parked_floor,
                 ceiling=settings.parked_ceiling,
                 memory_mb=settings.parked_memory_mb,
+                free_mb=settings.parked_free_mb,
                 rate_per_s=settings.parked_rate,
             ),
         )

@@ -31,6 +31,8 @@ class Happening(enum.Enum):
     DISK_FULL = "full_disks"  # runs that stored in /tmp while the disk under it was full
     START_FAILED = "failed_starts"  # starts that ended in an error; what they had made was taken away
     PARKED_LOST = "lost_parked"  # sandboxes that died, or could not be used, before they had a function
+    PARKED_MISSED = "missed_parked"  # starts that forked, since none of their shape was parked
+    MEMORY_SHORT = "short_memory"  # times that the host had too little memory left for any to be parked
     ZYGOTE_LOST = "lost_zygotes"  # zygotes that died, or did not answer, and were replaced
     REMOVAL_RETRIED = "retried_removals"  # steps of a removal that failed and were tried again
     REMOVAL_LATE = "late_removals"  # sandboxes whose close returned before the last of them was gone

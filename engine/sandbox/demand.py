@@ -26,6 +26,7 @@ class ParkSettings(msgspec.Struct, frozen=True):
     floor: int = 0  # of the default shape, also when nothing was started for long
     ceiling: int = 0  # of all shapes together; 0 parks none
     memory_mb: int = 256  # what all parked ones may take together
+    free_mb: int = 0  # of the host's memory that has to be left beside them
     rate_per_s: float = 100.0  # at which they are made
 
 
@@ -57,7 +58,8 @@ class Demand:
 
     def measured(self, used_bytes: int) -> None:
         """A parked sandbox takes so much memory."""
-        self._bytes = max(1, used_bytes)
+        if used_bytes:  # a host that counts nobody's memory says 0
+            self._bytes = used_bytes
 
     def memory_mb(self, shape: Shape) -> int:
         """The memory that the last function of this shape asked for: the best guess for the next."""

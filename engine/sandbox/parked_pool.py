@@ -2,7 +2,7 @@
 
 Lives on the event loop's thread. How many of what: engine/sandbox/demand.py. What one is: engine/sandbox/parking.py.
 Guarantees: each is handed out once or buried; one that dies unused is noticed, counted and replaced; what cannot be
-made is tried again more and more rarely, and starts fork meanwhile.
+made is tried again more and more rarely; while many starts fork, or the host is short of memory, none is made.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from engine.errors import EngineError
 from engine.sandbox.api import SandboxSpec
 from engine.sandbox.counts import Counts, Happening, Resource
 from engine.sandbox.demand import Demand, ParkSettings
+from engine.sandbox.host_memory import HostMemory
 from engine.sandbox.parking import Parked, Shape
 
 _TRIM_EVERY_S = 10.0
 _LONGEST_PAUSE_S = 30.0
+_A_BURST = 4
+"""Starts that wait for a fork at a time, from which on none is parked."""
 _AFTER_A_START_S = 0.02
 """A start that takes one is left alone first: what makes the next would compete with it."""
 
@@ -36,15 +39,19 @@ class ParkedPool:
         make: Callable[[Shape, int], Awaitable[Parked]],
         bury: Callable[[Parked], None],
         counts: Counts,
+        forking: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`make` makes one of a shape with so much memory; `bury` takes one away, in its own time."""
+        """`make` makes one of a shape with so much memory; `bury` takes one away, in its own time; `forking` tells
+        how many starts are under way that found none."""
         self._settings = settings
         self._make = make
         self._bury = bury
         self._counts = counts
         self._clock = clock
         self._loop = asyncio.get_running_loop()
+        self._forking = forking
+        self._memory = HostMemory(settings.free_mb, settings.memory_mb, counts, clock)
         self._demand = Demand(settings, default)
         self._waiting: dict[Shape, deque[Parked]] = {}
         self._wake = asyncio.Event()
@@ -71,6 +78,7 @@ class ParkedPool:
         self._wake.set()
         waiting = self._waiting.get(shape)
         if not waiting:
+            self._counts.happened(Happening.PARKED_MISSED)
             return None
         # The limits of one with the same memory stand already.
         same = next((one for one in reversed(waiting) if one.memory_mb == spec.memory_mb), None)
@@ -114,6 +122,9 @@ class ParkedPool:
             await self._pause(_AFTER_A_START_S)
             self._surplus()
             while not self._stop.is_set() and (shape := self._short()) is not None:
+                if self._forking() > _A_BURST:  # what somebody waits for comes first
+                    await self._pause(_AFTER_A_START_S)
+                    continue
                 try:
                     parked = await self._make(shape, self._demand.memory_mb(shape))
                 except EngineError:
@@ -124,6 +135,8 @@ class ParkedPool:
                 failures = 0
                 self.add(parked)
                 await self._pause(1 / self._settings.rate_per_s)
+            if self._memory.short:
+                self._surplus()
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -136,16 +149,20 @@ class ParkedPool:
         self._waiting.setdefault(parked.shape, deque()).append(parked)
         self._loop.add_reader(parked.parts.pidfd, self._died, parked)
 
+    def _targets(self) -> Mapping[Shape, int]:
+        targets = self._demand.targets(self._clock())
+        return {} if self._memory.short else targets
+
     def _short(self) -> Shape | None:
         """The shape of which the most are missing."""
-        targets = self._demand.targets(self._clock())
+        targets = self._targets()
         missing = {shape: target - self.waiting(shape) for shape, target in targets.items()}
         shape = max(missing, key=lambda one: missing[one], default=None)
         return shape if shape is not None and missing[shape] > 0 else None
 
     def _surplus(self) -> None:
         """Give up the oldest of those that nobody is expected to ask for, and look again later."""
-        targets = self._demand.targets(self._clock())
+        targets = self._targets()
         for shape, waiting in self._waiting.items():
             while len(waiting) > targets.get(shape, 0):
                 self._give_up(waiting[0])

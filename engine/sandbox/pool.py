@@ -149,6 +149,7 @@ class LinuxPool:
                 make=self._park,
                 bury=lambda parked: self._bury(parked.slot, parked.parts),
                 counts=self._counts,
+                forking=lambda: len(self._starts),
             )
             self._parked.start()
         return left

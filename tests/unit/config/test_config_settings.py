@@ -101,6 +101,7 @@ def test_every_setting_is_taken_from_file_environment_and_flag(tmp_path: Path) -
         "parked_floor": ("1", 1),
         "parked_ceiling": ("2", 2),
         "parked_memory_mb": ("64", 64),
+        "parked_free_mb": ("32", 32),
         "parked_rate": ("7.5", 7.5),
         "tmp_pool_size": ("0", 0),
         "tmp_backend": ('"project"', "project"),
