@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
+from bench import density, limits, rivals, weights
 from bench import isolation as isolation_bench
-from bench import limits, rivals, weights
 from bench.figures import markdown
 from engine.cli.benching import show
 from engine.cli.benching.bed import Beds, test_beds
@@ -34,6 +34,7 @@ TABLES: list[Table] = [
     (rivals.HEAD, rivals.table),
     (show.ENDS_HEAD, show.ends),
     (isolation_bench.HEAD, lambda result: isolation_bench.table(result["isolation"])),
+    (density.HEAD, lambda result: density.table(result["rows"])),
 ]
 """What is printed of a result: a head, and what picks its lines from it. One without lines is left out."""
 RESULTS = Path(__file__).with_name("results")
