@@ -20,6 +20,7 @@ from .stdio import Stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 _MODULE = "cleave_rehearsed"
@@ -36,27 +37,32 @@ _TEXT = "characters \u00e4\u20ac and a line\n" * 8
 _EXPECTED = [wire.READY, wire.RESULT, wire.RESULT, wire.ERROR]
 
 
-def rehearse(times: int) -> None:
-    """Serve `times` functions with three events each. Raises RuntimeError where the answers are not as expected."""
-    before = _State()
+def rehearse(times: int, *, whole: bool = True) -> None:
+    """Serve `times` functions with three events each. Raises RuntimeError where the answers are not as expected.
+
+    Not `whole`: for a fork of who rehearsed all of it. Without the event that fails, and without a copy of what no run
+    has changed there: each page that either writes is memory of the fork's own, for as long as it lives.
+    """
+    before = _State(whole)
+    fails = (False, False, True) if whole else (False, False)
     try:
         for _ in range(times):
             reseed.after_fork()
-            answers = _serve_once()
-            if answers != _EXPECTED:
+            answers = _serve_once(fails)
+            if answers != _EXPECTED[: 1 + len(fails)]:
                 raise RuntimeError(f"the guest's rehearsal answered with frames {answers}, not {_EXPECTED}")
             before.restore()
     finally:
         before.restore()
 
 
-def _serve_once() -> list[int]:
+def _serve_once(fails: Iterable[bool]) -> list[int]:
     engine, guest = _socket.socketpair()
     log_out, log_in = os.pipe()
     stdio = Stdio(log_in, log_in)
     try:
         engine.sendall(wire.frame(wire.SPEC, marshal.encode(_spec())))
-        for fail in (False, False, True):
+        for fail in fails:
             engine.sendall(wire.frame(wire.EVENT, _event(fail)))
         engine.shutdown(_socket.SHUT_WR)
         _load()
@@ -128,7 +134,7 @@ def _kinds(engine: _socket.socket) -> list[int]:
 class _State:
     """What a guest changes in its interpreter, as it is now."""
 
-    def __init__(self) -> None:
+    def __init__(self, whole: bool) -> None:
         self._environ = dict(os.environ)
         try:
             self._folder: str | None = os.getcwd()
@@ -136,8 +142,11 @@ class _State:
             self._folder = None
         self._path = list(sys.path)
         self._meta_path = list(sys.meta_path)
-        self._importers = dict(sys.path_importer_cache)
-        self._modules = dict(sys.modules)
+        # A copy counts references, and so writes to the page of every module and of every name.
+        self._importers = dict(sys.path_importer_cache) if whole else None
+        self._modules = dict(sys.modules) if whole else None
+        self._n_importers, self._n_modules = len(sys.path_importer_cache), len(sys.modules)
+        self._main = sys.modules.get("__main__")
         self._argv = list(sys.argv)
         self._no_bytecode = sys.dont_write_bytecode
         self._streams = {
@@ -155,8 +164,10 @@ class _State:
             os.chdir(self._folder)
         sys.path[:] = self._path
         sys.meta_path[:] = self._meta_path
-        _restore_mapping(sys.path_importer_cache, self._importers)
-        _restore_mapping(sys.modules, self._modules)
+        _restore_mapping(sys.path_importer_cache, self._importers, self._n_importers)
+        _restore_mapping(sys.modules, self._modules, self._n_modules)
+        if self._main is not None:
+            sys.modules["__main__"] = self._main
         sys.argv[:] = self._argv
         sys.dont_write_bytecode = self._no_bytecode
         for name, stream in self._streams.items():
@@ -181,7 +192,12 @@ def _logging_state() -> tuple[Any, list[Any], int, Any, Any] | None:
     return root, list(root.handlers), root.level, logging.Formatter, logging.Formatter.converter
 
 
-def _restore_mapping(current: dict[str, Any], saved: dict[str, Any]) -> None:
+def _restore_mapping(current: dict[str, Any], saved: dict[str, Any] | None, count: int) -> None:
+    """As `saved`; where nothing was, without what came after the first `count`."""
+    while len(current) > count:
+        current.popitem()
+    if saved is None:
+        return
     for name in set(current) - set(saved):
         del current[name]
     current.update(saved)

@@ -39,9 +39,10 @@ def run(events_fd: int = wire.EVENTS_FD, answers_fd: int = wire.ANSWERS_FD) -> N
     exits.leave(status, guest.stdio)
 
 
-def rehearse(times: int = 20) -> None:
-    """Run the whole path in this process, a zygote that is about to freeze, and leave no trace of it."""
-    rehearsal.rehearse(times)
+def rehearse(times: int = 20, *, whole: bool = True) -> None:
+    """Run the whole path in this process, a zygote that is about to freeze, and leave no trace of it. Not `whole`: in a
+    fork of one."""
+    rehearsal.rehearse(times, whole=whole)
 
 
 def anticipate() -> None:

@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
     # A sandbox, from here on.
     if serves == _PARKS:
         # The pages that a guest writes are its own before it is needed, and no collection will copy others.
-        runtime.rehearse(_PARKED_REHEARSALS)
+        runtime.rehearse(_PARKED_REHEARSALS, whole=False)
         gc.freeze()
         boot = b""  # long ago by the time it has a function
     os.write(wire.ANSWERS_FD, wire.frame(wire.HELLO, boot))

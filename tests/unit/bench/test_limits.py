@@ -84,7 +84,7 @@ def test_the_projects_limits_are_those_that_were_promised() -> None:
         ("parked-1769", "above_echo_us.p99"): (8_000, 5_000, 1_500),
         ("fork-1769", "above_echo_us.p50"): (8_000, 3_500, 2_500),
         ("isolation-1769", "cost_us.p50"): (1_000, None, None),
-        ("idle-parked", "idle_mb.p50"): (2.2, 1.6, 1.1),
+        ("idle-parked", "idle_mb.p50"): (2.0, 1.6, 1.1),
         ("churn", "per_s"): (200, None, 500),
         ("crowd-1000", "answering_s"): (4.0, 2.5, 1.0),
     }

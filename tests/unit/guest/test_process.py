@@ -135,20 +135,28 @@ def state():
             sys.dont_write_bytecode, hasattr(builtins, "exit"), time.tzname, sorted(os.listdir("/proc/self/fd")),
             gc.isenabled(), {more}]
 gc.disable()
+{rehearsed}
 before = state()
-cleave_guest.runtime.rehearse()
+cleave_guest.runtime.rehearse({how})
 changed = [n for n, (a, b) in enumerate(zip(before, state())) if a != b]
 print(changed)
 """
 
 
-def test_a_rehearsal_leaves_no_trace(tmp_path: Path, python: str) -> None:
-    assert ask(tmp_path, python, REHEARSE.format(preload="", more="")) == []
+IN_A_FORK = {"rehearsed": "cleave_guest.runtime.rehearse()", "how": "2, whole=False"}
+"""Of what has rehearsed already."""
+HOWS = pytest.mark.parametrize("how", [{"rehearsed": "", "how": ""}, IN_A_FORK], ids=["whole", "in a fork"])
 
 
-def test_a_rehearsal_leaves_no_trace_in_loaded_logging(tmp_path: Path, python: str) -> None:
+@HOWS
+def test_a_rehearsal_leaves_no_trace(tmp_path: Path, python: str, how: dict[str, str]) -> None:
+    assert ask(tmp_path, python, REHEARSE.format(preload="", more="", **how)) == []
+
+
+@HOWS
+def test_a_rehearsal_leaves_no_trace_in_loaded_logging(tmp_path: Path, python: str, how: dict[str, str]) -> None:
     more = "list(logging.getLogger().handlers), logging.getLogger().level, logging.Formatter.converter"
-    assert ask(tmp_path, python, REHEARSE.format(preload="import logging", more=more)) == []
+    assert ask(tmp_path, python, REHEARSE.format(preload="import logging", more=more, **how)) == []
 
 
 def test_a_guest_after_a_rehearsal_serves_as_one_without(tmp_path: Path, python: str) -> None:
@@ -158,6 +166,13 @@ def test_a_guest_after_a_rehearsal_serves_as_one_without(tmp_path: Path, python:
         assert guest.result() == 1
         assert guest.log.count(b"[WARNING]") == 1
         assert guest.call(2) == 2
+
+
+def test_what_a_rehearsal_in_a_fork_imports_is_forgotten(tmp_path: Path) -> None:
+    code = "from cleave_guest import rehearsal\nrehearsal._SOURCE = b'import colorsys' + rehearsal._SOURCE\n"
+    code += "before = list(sys.modules)\ncleave_guest.runtime.rehearse(2, whole=False)\nafter = list(sys.modules)\n"
+    code += "import json\nprint(json.dumps([after == before, 'colorsys' in after]))\n"
+    assert ask(tmp_path, sys.executable, code) == [True, False]
 
 
 def test_a_rehearsal_that_goes_wrong_is_an_error(tmp_path: Path) -> None:
