@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from bench.isolation import comparison
 
 WARM_UP = 10
 
 
-def test_isolation(rounds: int, isolation: list[dict[str, Any]]) -> None:
-    with comparison(1769) as comparing:
+@pytest.mark.parametrize("parks", [False, True], ids=["fork", "parked"])
+def test_isolation(rounds: int, isolation: list[dict[str, Any]], parks: bool) -> None:
+    with comparison(1769, parks=parks) as comparing:
         for _ in range(WARM_UP):
             comparing.turn()
         comparing.forget()

@@ -280,6 +280,10 @@ enum { BOX_WIRE_VERSION = 5, BOX_MAX_LAYERS = 5 };
 #ifdef BOX_BARE
 /* The version of a request for a clone without any isolation: see forkserver.c. */
 enum { BOX_WIRE_BARE = 0x65726162 };
+struct box_bare_request {
+    uint32_t version; /* BOX_WIRE_BARE */
+    uint32_t parks;   /* whether it waits for its function */
+};
 #endif
 
 /* The descriptors of a request, in the order they travel; -1 where absent. */

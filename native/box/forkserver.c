@@ -91,10 +91,11 @@ static int plan(const struct box_fork_request *request, ssize_t size, const int 
     /* A clone without any isolation, to measure what isolation costs. Only the module that bench/bare_build.py makes
      * for itself has these lines: an engine's zygote answers that such a request is not of its version, and nothing in
      * an engine makes one. */
-    if (size == sizeof request->version && request->version == BOX_WIRE_BARE && count == 4) {
+    const struct box_bare_request *bare = (const struct box_bare_request *)request;
+    if (size == sizeof *bare && bare->version == BOX_WIRE_BARE && count == 4) {
         *fds = (struct box_fork_fds){.answers = flat[0], .events = flat[1], .log = flat[2], .report = flat[3]};
         fds->into = -1;
-        *start = (struct start){0, 1, box_spawn_bare};
+        *start = (struct start){0, bare->parks ? 2 : 1, box_spawn_bare};
         return 0;
     }
 #endif

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.isolation import BARE_REQUEST, Comparison, comparison
-from engine.model.outcome import Outcome
+from engine.model.outcome import Outcome, StartKind
 from engine.sandbox.counts import Counts
 from engine.zygote.host import Zygote
 from tests.sandboxes import RUNTIME, Collected, event, interpreters
@@ -27,13 +27,19 @@ def status(pid: int, field: str) -> list[str]:
     return next(line.split()[1:] for line in lines if line.startswith(f"{field}:"))
 
 
-async def compare_walls(comparing: Comparison) -> None:
+async def compare_walls(comparing: Comparison) -> list[StartKind | None]:
+    """Returns how the two were started."""
     pool = comparing.pool
+    kinds = []
+    if comparing.parks:
+        await pool.park_both(comparing.spec)
     zygote = pool.zygote_pids[comparing.spec.runtime]
     boxed, bare = await pool.start(comparing.spec), await pool.start_bare(comparing.spec)
     try:
         for sandbox in (boxed, bare):  # an answer comes from one whose set-up is done
-            assert (await sandbox.run(event({"key1": 1}), Collected())).outcome is Outcome.OK
+            sink = Collected()
+            assert (await sandbox.run(event({"key1": 1}), sink)).outcome is Outcome.OK
+            kinds.append(sink.kind)
         own = namespaces(zygote)
         assert not set(namespaces(boxed.pid).values()) & set(own.values())
         assert namespaces(bare.pid) == own
@@ -43,19 +49,31 @@ async def compare_walls(comparing: Comparison) -> None:
     finally:
         await bare.close()
         await boxed.close()
+    return kinds
 
 
 @pytest.mark.privileged
 @pytest.mark.time_limit(240)
 def test_the_two_starts_differ_in_isolation_and_both_answer() -> None:
     with comparison(256) as comparing:
-        comparing.runner.run(compare_walls(comparing))
+        assert comparing.runner.run(compare_walls(comparing)) == [StartKind.FORK] * 2
         comparing.turn()
         comparing.turn()
         row = comparing.row()
     assert row["starts"] == 2
     assert row["bare_us"]["p50"] > 0
     assert row["name"] == "isolation-256"
+
+
+@pytest.mark.privileged
+@pytest.mark.time_limit(240)
+def test_parked_starts_of_both_kinds_were_forked_before_and_differ_in_isolation() -> None:
+    with comparison(256, parks=True) as comparing:
+        assert comparing.runner.run(compare_walls(comparing)) == [StartKind.PARKED] * 2
+        comparing.turn()
+        comparing.turn()
+        row = comparing.row()
+    assert (row["starts"], row["name"]) == (2, "isolation-parked-256")
 
 
 @pytest.mark.privileged

@@ -66,12 +66,18 @@ def test_what_was_missed_comes_first_then_what_is_short_of_what_is_asked() -> No
 def test_the_projects_limits_name_scenarios_that_exist_and_figures_that_a_row_has() -> None:
     limits = load()
     ends = [clinger.name for clinger in CLINGERS]
-    starts = {"name": "isolation-1769", "cost_us": above([[2.0]], [[1.0]])}
+    starts = [
+        {"name": name, "cost_us": above([[2.0]], [[1.0]])} for name in ("isolation-1769", "isolation-parked-1769")
+    ]
     rivals = {"name": "rivals-1769", "times": {"bubblewrap": {"start": 100.0}}}
     density = ("idle-parked", "idle-fork", "churn", "crowd-1000")
-    others = {*ends, *density, starts["name"], rivals["name"]}
+    others = {*ends, *density, *(start["name"] for start in starts), rivals["name"]}
     assert {limit.scenario for limit in limits} <= {scenario.name for scenario in SCENARIOS} | others
-    rows: list[dict[str, Any]] = [starts, rivals, *({"name": name, "late_us": summary([1.0])} for name in ends)]
+    rows: list[dict[str, Any]] = [
+        *starts,
+        rivals,
+        *({"name": name, "late_us": summary([1.0])} for name in ends),
+    ]
     rows += [row(scenario.name, p50=1.0, p50_of_blocks=1.0, p90=1.0, p99=1.0) for scenario in SCENARIOS]
     rows += [{"name": name, "idle_mb": {"p50": 1.0}, "per_s": 1e3, "answering_s": 1.0} for name in density]
     assert all(verdict.kept for verdict in judge(limits, rows))
@@ -84,6 +90,7 @@ def test_the_projects_limits_are_those_that_were_promised() -> None:
         ("parked-1769", "above_echo_us.p99"): (8_000, 5_000, 1_500),
         ("fork-1769", "above_echo_us.p50"): (8_000, 3_500, 2_500),
         ("isolation-1769", "cost_us.p50"): (1_000, None, None),
+        ("isolation-parked-1769", "cost_us.p50"): (1_000, None, None),
         ("idle-parked", "idle_mb.p50"): (2.0, 1.6, 1.1),
         ("churn", "per_s"): (200, None, 500),
         ("crowd-1000", "answering_s"): (4.0, 2.5, 1.0),
