@@ -61,7 +61,8 @@ static void read_request(size_t sent)
     require(size == (ssize_t)sent && count <= BOX_WIRE_FDS);
     if (size > 0 && unpack(&request, size, flat, count, &fds) == 0) {
         require(sent == sizeof request && request.version == BOX_WIRE_VERSION && request.n_join <= BOX_HIERARCHIES);
-        require(count > 0 && fds.code == flat[count - 1 - request.n_join - (request.into != 0) - (request.net != 0)]);
+        size_t code = count - 1 - request.n_join - (request.into != 0) - (request.net != 0);
+        require(count > 4 && (request.code ? code > 4 && fds.code == flat[code] : fds.code == -1));
         require((fds.into >= 0) == (request.into != 0) && (fds.net >= 0) == (request.net != 0));
     }
     for (size_t which = 0; which < count; which++)
