@@ -1,6 +1,6 @@
 """A pool over the debug build, in a process of its own that a test may kill at any step.
 
-    python -m tests.faults.steps_engine DATA_DIR EGRESS parks|forks
+    python -m tests.faults.steps_engine DATA_DIR EGRESS parks|forks TMP_BACKEND
 
 The page is named in CLEAVE_STEPS_PAGE. Reads one command a line and answers each with one line of JSON; ends at the end
 of its input, without clearing up. A sandbox here is started, invoked twice, told to exit, and closed.
@@ -18,7 +18,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from tests.faults import steps_build
 
@@ -46,6 +46,7 @@ from engine.sandbox.demand import ParkSettings  # noqa: E402
 from engine.sandbox.lifecycle import SandboxState  # noqa: E402
 from engine.sandbox.network import NetworkSettings  # noqa: E402
 from engine.sandbox.pool import LinuxPool  # noqa: E402
+from engine.sandbox.scratch_choice import TmpBackend  # noqa: E402
 from engine.sandbox.uids import base_of  # noqa: E402
 from engine.zygote import host as zygote_host  # noqa: E402
 from tests.sandboxes import RUNTIME, run, spec, write_code  # noqa: E402
@@ -80,7 +81,7 @@ def _stepping(folder: Path) -> dict[str, Interpreter]:
 class Driver:
     """The commands."""
 
-    def __init__(self, data_dir: Path, egress: Egress, parks: bool) -> None:
+    def __init__(self, data_dir: Path, egress: Egress, parks: bool, tmp: TmpBackend) -> None:
         self.egress = egress
         self.parks = parks
         zygote_host.fork_module_path = lambda: steps_build.FORK
@@ -93,6 +94,8 @@ class Driver:
             uid_base=base_of(data.instance_id, 16),
             uid_count=16,
             tmp_pool_size=0,
+            tmp_backend=tmp,
+            accept_weaker=("tmp=tmpfs", "tmp-encryption=none"),
             leaf_pool_size=0,
             network=NetworkSettings(pool_size=0),
             park=ParkSettings(ceiling=1, memory_mb=0) if parks else None,  # none by itself: `run` makes them
@@ -158,9 +161,9 @@ def _fds() -> list[str]:
     return sorted(found)
 
 
-async def main(data_dir: Path, egress: Egress, parks: bool) -> None:
+async def main(data_dir: Path, egress: Egress, parks: bool, tmp: TmpBackend) -> None:
     """Serve commands."""
-    driver = Driver(data_dir, egress, parks)
+    driver = Driver(data_dir, egress, parks, tmp)
     loop = asyncio.get_running_loop()
     commands: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
         name: getattr(driver, name) for name in ("open", "run", "look", "close")
@@ -172,4 +175,4 @@ async def main(data_dir: Path, egress: Egress, parks: bool) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), Egress(sys.argv[2]), sys.argv[3] == "parks"))
+    asyncio.run(main(Path(sys.argv[1]), Egress(sys.argv[2]), sys.argv[3] == "parks", cast(TmpBackend, sys.argv[4])))

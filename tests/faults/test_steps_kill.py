@@ -3,7 +3,8 @@
 The steps are those of the debug build (native/box/steps.h), in the zygote, in the sandbox before and after it has split
 in two and in the engine; which there are is asked of a run that nobody disturbs. The process that reaches the step
 waits there while the test kills the zygote, the sandbox's process 1, its guest or the engine; then it goes on, if it is
-not the one that was killed. Reduced counts kill at a sample of the steps, full counts at all.
+not the one that was killed. So over each thing that a /tmp can be made of here. Reduced counts kill at a sample of the
+steps, full counts at all.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from engine.sandbox import box
 from tests.conftest import full_counts
 from tests.faults import steps_build
 from tests.faults.steps_page import Step, StepsPage
+from tests.native.filesystems import ALL, kinds, mounted
 from tests.remains import cgroups_of, instance_of, leaves_of, loops_of, mounts_of, until
 from tests.sandboxes import real_pool, run, spec, write_code
 
@@ -39,12 +41,13 @@ FEW, FEWER = 12, 6
 """Steps that a reduced run kills each process at, spread over all of them; and an engine, which takes long to start."""
 PR_SET_CHILD_SUBREAPER = 36
 ASSIGNED = Step("assign: code mounted", 1)
+PARKS = Step("guest: split off", 1)
 
 
 class Engine:
     """steps_engine.py in a process of its own."""
 
-    def __init__(self, data_dir: Path, page: StepsPage, egress: Egress, *, parks: bool) -> None:
+    def __init__(self, data_dir: Path, page: StepsPage, egress: Egress, *, parks: bool, tmp: str) -> None:
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -53,6 +56,7 @@ class Engine:
                 str(data_dir),
                 egress.value,
                 "parks" if parks else "forks",
+                tmp,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -153,18 +157,33 @@ def page(tmp_path: Path) -> Iterator[StepsPage]:
     page.close()
 
 
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    return tmp_path / "data"
+IMAGES = "loop"
+"""The back end for /tmp that needs no file system of the test's own."""
+OTHERS = ("tmpfs", *kinds())
 
 
 @pytest.fixture
-def engines(data_dir: Path, page: StepsPage) -> Iterator[Callable[..., Engine]]:
+def tmp(request: pytest.FixtureRequest) -> str:
+    """What a /tmp is made of: IMAGES, "tmpfs", or a kind of file system that limits folders."""
+    return str(request.param)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, tmp: str) -> Iterator[Path]:
+    if tmp in ALL:
+        with mounted(ALL[tmp], tmp_path / "on") as disk:
+            yield disk / "data"
+    else:
+        yield tmp_path / "data"
+
+
+@pytest.fixture
+def engines(data_dir: Path, page: StepsPage, tmp: str) -> Iterator[Callable[..., Engine]]:
     """Starts engines, one after the other, over the same data directory."""
     started: list[Engine] = []
 
     def start(egress: Egress = Egress.NONE, *, parks: bool = False) -> Engine:
-        started.append(Engine(data_dir, page, egress, parks=parks))
+        started.append(Engine(data_dir, page, egress, parks=parks, tmp=ALL[tmp].backend if tmp in ALL else tmp))
         return started[-1]
 
     yield start
@@ -238,9 +257,13 @@ VICTIMS: dict[str, tuple[Callable[[Engine], int | None], str]] = {
 
 
 @pytest.mark.parametrize(
-    ("victim", "parks"),
-    [*((victim, False) for victim in VICTIMS), ("zygote", True)],
-    ids=[*VICTIMS, "zygote, parking"],
+    ("victim", "parks", "tmp"),
+    [
+        *(pytest.param(victim, False, IMAGES, id=victim) for victim in VICTIMS),
+        *(pytest.param(victim, True, IMAGES, id=f"{victim}, parking") for victim in VICTIMS),
+        *(pytest.param("process 1", False, other, id=f"process 1, {other}") for other in OTHERS),
+    ],
+    indirect=["tmp"],
 )
 async def test_whatever_dies_in_a_sandboxs_life_the_engine_goes_on_and_nothing_is_left(
     victim: str,
@@ -276,6 +299,8 @@ async def test_whatever_dies_in_a_sandboxs_life_the_engine_goes_on_and_nothing_i
         page.off()
         if victim == "zygote" or pid is None:
             assert answer == UNDISTURBED, f"{step}: no start depends on a zygote that can be replaced"
+        elif parks and steps.index(step) <= steps.index(PARKS):
+            assert answer == UNDISTURBED, f"{step}: nobody depends on what is nobody's yet"
         else:
             assert_told(answer, step, victim)
 
@@ -291,7 +316,13 @@ async def test_whatever_dies_in_a_sandboxs_life_the_engine_goes_on_and_nothing_i
         await bystander()
     assert killed >= len(sample(steps, FEW)) // 2, "hardly ever was there anything to kill"
     engine.do("close")
+    assert names_in(data_dir / "scratch" / "folders") == set()
     assert cgroups_of(instance_of(data_dir)) == []
+
+
+def names_in(folder: Path) -> set[str]:
+    """What is in it, if it is there."""
+    return set(os.listdir(folder)) if folder.is_dir() else set()
 
 
 def assert_told(answer: dict[str, Any], step: Step, victim: str) -> None:
@@ -308,13 +339,19 @@ def assert_told(answer: dict[str, Any], step: Step, victim: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("egress", "parks"),
-    [(Egress.NONE, False), (Egress.INTERNET, False), (Egress.NONE, True)],
-    ids=["egress none", "egress internet, where the host has it", "parking"],
+    ("egress", "parks", "tmp"),
+    [
+        pytest.param(Egress.NONE, False, IMAGES, id="egress none"),
+        pytest.param(Egress.INTERNET, False, IMAGES, id="egress internet, where the host has it"),
+        pytest.param(Egress.NONE, True, IMAGES, id="parking"),
+        *(pytest.param(Egress.NONE, False, other, id=other) for other in OTHERS),
+    ],
+    indirect=["tmp"],
 )
 async def test_an_engine_killed_at_any_step_leaves_nothing_that_the_next_one_does_not_remove(
     egress: Egress,
     parks: bool,
+    tmp: str,
     engines: Callable[..., Engine],
     page: StepsPage,
     data_dir: Path,
@@ -348,7 +385,9 @@ async def test_an_engine_killed_at_any_step_leaves_nothing_that_the_next_one_doe
     last = engines(egress, parks=parks)
     last.do("open")
     assert leaves_of(instance_of(data_dir)) == []
-    assert {path.name for path in (data_dir / "scratch").iterdir()} == {"512.ext4"}
+    kept: dict[str, set[str]] = {IMAGES: {"512.ext4"}, "tmpfs": set()}
+    assert names_in(data_dir / "scratch") == kept.get(tmp, {"folders"})
+    assert names_in(data_dir / "scratch" / "folders") == set()
     assert last.do("run") == UNDISTURBED
     gone = last.do("close")
     assert set(gone["alive"].values()) == {0}
