@@ -47,6 +47,7 @@ def prove(choices: Choices) -> tuple[dict[str, Any], bool]:
         stack.enter_context(failures_of(WHAT, choices))
         calls, host = Calls(engine, stopped), Host()
         stack.callback(calls.clear)
+        calls.clear_left()
         stack.enter_context(host.secret())
         begins = stack.enter_context(_progress())
         prover = Prover(calls, host, load(None, os.environ, {}).init_timeout_ms)

@@ -1,7 +1,7 @@
 """The functions of `cleave doctor --prove`: made when they are first asked for, invoked, and removed whatever happens.
 
-Guarantees: their names start with cleave-prove-; `clear` ends what is under way and deletes them; a signal is noted
-(signals_noted) and ends the wait for an answer, nothing else.
+Guarantees: their names start with cleave-prove-; `clear` ends what is under way and deletes them, `clear_left` those of
+runs that were killed; a signal is noted (signals_noted) and ends the wait for an answer, nothing else.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import io
 import secrets
 import signal
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from typing import Any
 import grpc
 import orjson
 
+from engine.cli import holder
 from engine.cli import prove_handlers as handlers
 from engine.cli import prove_probes as probes
 from engine.cli.client import CONTROL_TIMEOUT_S, Engine
@@ -30,6 +32,8 @@ from engine.v1 import functions_pb2, invocations_pb2, reports_pb2, resources_pb2
 NAME_PREFIX = "cleave-prove-"
 _WITHIN_S = 60.0
 _LOOK_EVERY_S = 0.1
+_NEEDED_S = 3600
+"""No run takes as long."""
 _NEVER_READY = "import time\nwhile True:\n    time.sleep(1)\n"
 _ALONE = "from __future__ import annotations\n\n{source}\ndef handler(event, context):\n    return {name}(event)\n"
 """A handler in a file of its own, where what else app.py takes would count."""
@@ -58,6 +62,20 @@ class Calls:
             with contextlib.suppress(grpc.RpcError):
                 self.engine.functions.DeleteFunction(request, timeout=CONTROL_TIMEOUT_S)
 
+    def clear_left(self) -> None:
+        """Delete the functions of runs that were killed: those whose process is gone, and where that cannot be told those
+        that no run needs any more."""
+        pages = functions_pb2.ListFunctionsRequest()
+        while True:
+            page = self.engine.functions.ListFunctions(pages, timeout=CONTROL_TIMEOUT_S)
+            for function in page.functions:
+                name = function.name.removeprefix("functions/")
+                if name.startswith(NAME_PREFIX) and _is_left(name, function.update_time.ToSeconds()):
+                    self._made.append(name)
+            pages.page_token = page.next_page_token
+            if not pages.page_token:
+                return self.clear()
+
     def function(
         self,
         kind: str,
@@ -68,7 +86,7 @@ class Calls:
         egress: resources_pb2.Egress.ValueType = resources_pb2.EGRESS_NONE,
     ) -> str:
         """The function of this kind, made when it is first asked for. Raises grpc.RpcError."""
-        name = f"{NAME_PREFIX}{self.token}-{kind}"
+        name = f"{NAME_PREFIX}{holder.mark()}-{kind}"
         if name in self._made:
             return name
         if not self._code_blob:
@@ -117,6 +135,11 @@ class Calls:
                 if error.code() is grpc.StatusCode.UNAVAILABLE:
                     raise
                 return error
+
+
+def _is_left(name: str, touched_s: int) -> bool:
+    gone = holder.is_gone(name)
+    return time.time() - touched_s > _NEEDED_S if gone is None else gone
 
 
 def outcome(answer: Answer) -> str:

@@ -9,16 +9,15 @@ import contextlib
 import os
 import secrets
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psutil
 
+from engine.cli.holder import own_folder
 from engine.cli.prove_probes import HOST_PATHS
 
 _LOOK_EVERY_S = 0.02
@@ -57,10 +56,10 @@ class Host:
     @contextlib.contextmanager
     def secret(self) -> Iterator[None]:
         """A file that everybody on the host can read is there, and among the `paths`."""
-        with tempfile.TemporaryDirectory(prefix="cleave-prove-") as folder:
-            os.chmod(folder, 0o755)
-            (Path(folder) / "secret").write_text("secret")
-            self.paths = [path for path in (*HOST_PATHS, folder) if os.path.lexists(path)]
+        with own_folder("cleave-prove-") as folder:
+            folder.chmod(0o755)
+            (folder / "secret").write_text("secret")
+            self.paths = [path for path in (*HOST_PATHS, str(folder)) if os.path.lexists(path)]
             yield
 
     @contextlib.contextmanager

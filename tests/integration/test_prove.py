@@ -10,13 +10,18 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from engine.cli import holder
 from engine.v1 import functions_pb2
+from tests.doors import zip_of
 from tests.engines import Served, served
+from tests.remains import cgroups_of, instance_of, until
 
 pytestmark = pytest.mark.privileged
 
@@ -68,7 +73,7 @@ def check(process: subprocess.Popen[str]) -> Any:
 
 async def functions(engine: Served) -> list[str]:
     response = await engine.grpc.functions.ListFunctions(functions_pb2.ListFunctionsRequest())
-    return [function.name for function in response.functions]
+    return [function.name.removeprefix("functions/") for function in response.functions]
 
 
 @pytest.mark.time_limit(180)
@@ -88,6 +93,54 @@ def test_every_limit_holds_where_no_engine_runs_and_nothing_of_it_is_left(tmp_pa
         document = check(command(tmp_path, closed.getsockname()[1]))
     assert document["engine_running"] is False
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.time_limit(120)
+async def test_what_a_killed_run_left_goes_with_the_next_which_leaves_alone_what_another_uses(tmp_path: Path) -> None:
+    kept = {f"cleave-prove-{holder.mark()}-memory", "cleave-prove-by-hand"}
+    async with served(tmp_path / "data") as engine:
+        for name in kept:
+            await engine.grpc.create(name, zip_of("def handler(event, context):\n    return 1\n"))
+        killed = command(tmp_path, engine.grpc_port)
+        while len(left := set(await functions(engine)) - kept) < 2:
+            await asyncio.sleep(0.01)
+        killed.kill()
+        await asyncio.to_thread(ended, killed)
+        following = command(tmp_path, engine.grpc_port)
+        while left & set(await functions(engine)):
+            assert following.poll() is None, following.communicate()
+            await asyncio.sleep(0.01)
+        following.send_signal(signal.SIGINT)
+        await asyncio.to_thread(ended, following)
+        assert set(await functions(engine)) == kept
+        await engine.stopped()
+
+
+@pytest.mark.time_limit(120)
+async def test_an_engine_of_its_own_ends_with_a_killed_run_and_the_next_removes_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        killed = command(tmp_path, closed.getsockname()[1])
+    await until(lambda: list(tmp_path.glob("cleave-own-*/data/ports.json")), within_s=60, what="its engine serves")
+    (folder,) = tmp_path.glob("cleave-own-*")
+    instance = instance_of(folder / "data")
+    killed.kill()
+    await asyncio.to_thread(killed.wait)
+    await until(lambda: not (folder / "data" / "ports.json").exists(), within_s=60, what="its engine stops")
+    await until(lambda: cgroups_of(instance) == [] and not speaks_of(folder), within_s=60, what="its engine has ended")
+    await asyncio.to_thread(ended, killed)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with holder.own_folder("cleave-own-"):
+        assert not folder.exists()
+    assert list(tmp_path.glob("cleave-own-*")) == []
+
+
+def speaks_of(folder: Path) -> list[int]:
+    """The processes that were started with a path in it."""
+    found = psutil.process_iter(["cmdline"])
+    return [process.pid for process in found if any(str(folder) in part for part in process.info["cmdline"] or ())]
 
 
 @pytest.mark.time_limit(120)

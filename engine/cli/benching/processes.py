@@ -1,6 +1,7 @@
 """The processes that are measured: an echo server, and an engine with a data directory and ports of its own.
 
-Guarantees that what was started is stopped when its context ends, whatever ended it, and that Ctrl-C reaches neither of
+Guarantees that what was started is stopped when its context ends, whatever ended it, or with this process where that is
+killed, and that Ctrl-C reaches neither of
 them before that: a second signal would end an engine without its clean-up.
 """
 
@@ -12,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +20,7 @@ from types import FrameType
 from typing import NoReturn
 
 from engine.cli.benching.facts import ROOT
+from engine.cli.holder import ending_with_this, own_folder
 from engine.cli.problems import Problem
 
 _WHAT = "cannot measure"
@@ -63,8 +64,8 @@ def own_engine(
 ) -> Iterator[str]:
     """An engine in a folder that goes with it; yields its gRPC address. `settings` are added to its environment, and
     `root` is the folder that its package is in. `what` failed if it does not start. Raises Problem."""
-    with tempfile.TemporaryDirectory(prefix="cleave-own-") as folder:
-        data, log = Path(folder) / "data", Path(folder) / "engine.log"
+    with own_folder("cleave-own-") as folder:
+        data, log = folder / "data", folder / "engine.log"
         if environment is None:
             # The reader's own settings are for the reader's own engine.
             environment = {name: value for name, value in os.environ.items() if not name.startswith("CLEAVE_")}
@@ -73,7 +74,7 @@ def own_engine(
         command = [sys.executable, "-m", "engine.cli.main", "serve", "--data-dir", str(data)]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*command, "--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"],
+                ending_with_this([*command, "--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"]),
                 cwd=root,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
