@@ -63,7 +63,7 @@ class Calls:
                 self.engine.functions.DeleteFunction(request, timeout=CONTROL_TIMEOUT_S)
 
     def clear_left(self) -> None:
-        """Delete the functions of runs that were killed: those whose process is gone, and where that cannot be told those
+        """Delete the functions of runs that were killed: those whose process is gone; where that cannot be told, those
         that no run needs any more."""
         pages = functions_pb2.ListFunctionsRequest()
         while True:

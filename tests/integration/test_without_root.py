@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -26,7 +27,16 @@ from tests.doors import zip_of
 from tests.engines import Served, end, ready
 from tests.newuidmap import FIRST, set_id_programs
 from tests.remains import until
-from tests.unprivileged import ACCEPT_ALL, UID, UID_BASE, need_user_namespaces, own_folder, processes_of, serve_as_user
+from tests.unprivileged import (
+    ACCEPT_ALL,
+    UID,
+    UID_BASE,
+    need_user_namespaces,
+    own_folder,
+    processes_of,
+    serve_as_user,
+    start_as_user,
+)
 
 pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
 
@@ -123,6 +133,29 @@ async def test_a_name_that_is_no_weaker_form_is_refused_with_all_that_are() -> N
         said = await refused(home, ("memory",))
     assert "accept_weaker" in said
     assert "memory=rlimit, cpu=nice, cpu=none, pids=rlimit, tmp=tmpfs, tmp-encryption=none" in said
+
+
+async def test_every_limit_proves_to_hold_but_those_whose_weaker_form_was_accepted() -> None:
+    need_user_namespaces()
+    before = processes_of()
+    with home_of() as home:
+        folder = home / "tmp"
+        folder.mkdir()
+        own_folder(folder)
+        settings = {"ACCEPT_WEAKER": ",".join(ACCEPT_ALL), "INIT_TIMEOUT_MS": "4000", "UID_BASE": str(UID_BASE)}
+        environment = {"TMPDIR": str(folder), **{f"CLEAVE_{name}": value for name, value in settings.items()}}
+        words = ["-m", "engine.cli.main", "doctor", "--prove", "-o", "json", "--address", "127.0.0.1:1"]
+        with (home / "said").open("w+b") as said:
+            process = start_as_user(words, home, output=said.fileno(), environment=environment)
+            assert await asyncio.to_thread(process.wait, 100) == 0
+            said.seek(0)
+            document = json.load(said)
+        held = {finding["limit"]: finding["held"] for finding in document["proof"]}
+        assert {limit for limit in held if held[limit] is None} == {"memory", "CPU", "network, internet"}
+        assert False not in held.values()
+        assert len(held) >= 22
+        assert list(folder.iterdir()) == []
+    assert processes_of().keys() <= before.keys()
 
 
 async def test_a_function_runs_cold_and_warm(engine: Served) -> None:
