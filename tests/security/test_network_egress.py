@@ -61,6 +61,14 @@ async def test_what_goes_in_and_out_is_counted_for_each_event(sandbox: LinuxSand
     assert json.loads(ending.payload) == 50_000
     assert 50_000 <= ending.network_out_bytes <= 60_000
     assert 50_000 <= ending.network_in_bytes <= 60_000
+    shout = f"""
+        import socket
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            return sum(sock.sendto(bytes(1_400), ({PUBLIC!r}, 9)) for _ in range(60))
+    """
+    one_way, _ = await run(sandbox, {"program": program(shout)})
+    assert 84_000 <= one_way.network_out_bytes <= 100_000
+    assert one_way.network_in_bytes < 42_000, "nobody answers, but by an error that quotes a part"
     quiet, _ = await run(sandbox, {"program": program("return 1")})
     # A late acknowledgement of what came before may still pass.
     assert quiet.network_out_bytes + quiet.network_in_bytes < 1_000
