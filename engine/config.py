@@ -19,6 +19,7 @@ import msgspec
 from engine.config_address import is_loopback, parse_resolver, parse_subnet, split_address
 from engine.config_fields import ENV_PREFIX, Field, describe, setting
 from engine.errors import InvalidArgument
+from engine.model.invocation import EVENT_LIMIT_BYTES, RESULT_LIMIT_BYTES
 from engine.model.weaker import Weaker
 
 CONFIG_VARIABLE = "CLEAVE_CONFIG"
@@ -67,6 +68,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     init_timeout_ms: Annotated[
         int, setting("Milliseconds that a function's init phase may take.", ge=100, le=900_000)
     ] = 10_000
+    event_limit_bytes: Annotated[
+        int, setting("The most bytes of an event; AWS's is 6 MB.", ge=1_024, le=33_554_432)
+    ] = EVENT_LIMIT_BYTES
+    result_limit_bytes: Annotated[
+        int, setting("The most bytes of a result in one piece; AWS's is 6 MB and 100 bytes.", ge=1_024, le=33_554_432)
+    ] = RESULT_LIMIT_BYTES
     stream_limit_mb: Annotated[
         int, setting("The most megabytes (2^20 bytes) of an answer that is streamed.", ge=1, le=1_048_576)
     ] = 200

@@ -162,6 +162,8 @@ class Service:
             account=account,
             init_timeout_ms=settings.init_timeout_ms,
             python_versions=runtimes.versions,
+            event_limit_bytes=settings.event_limit_bytes,
+            result_limit_bytes=settings.result_limit_bytes,
             stream_limit_bytes=settings.stream_limit_mb << 20,
             stream_pace=PaceLimits(settings.stream_mb_per_s * 2**20),
             record=self._starts,
@@ -171,7 +173,17 @@ class Service:
         watching = loop.create_task(self._watch_runtimes())
         undo.callback(watching.cancel)
 
-        rpc = RpcServer(registry, code, pipeline, logs, self.host, log=self._log, region=region, account=account)
+        rpc = RpcServer(
+            registry,
+            code,
+            pipeline,
+            logs,
+            self.host,
+            log=self._log,
+            region=region,
+            account=account,
+            event_limit_bytes=settings.event_limit_bytes,
+        )
         undo.push_async_callback(rpc.stop, 0)
         rest = RestServer(
             registry,
@@ -180,6 +192,7 @@ class Service:
             region=region,
             account=account,
             stop_on_disconnect=settings.stop_on_disconnect,
+            event_limit_bytes=settings.event_limit_bytes,
         )
         undo.push_async_callback(rest.stop, 0)
         host, port = split_address(settings.http_address)

@@ -23,9 +23,10 @@ from engine.v1 import functions_pb2, functions_pb2_grpc, host_pb2_grpc, invocati
 CONTROL_TIMEOUT_S = 30.0
 """How long a control call may take; invocations last as long as their function may."""
 UPLOAD_TIMEOUT_S = 600.0
+_MESSAGE_LIMIT_BYTES = 48 * 1024 * 1024  # what an engine's settings allow for an event or a result, and its envelope
 _CHANNEL_OPTIONS = [
-    ("grpc.max_receive_message_length", 16 * 1024 * 1024),  # a result of 6 MB and its envelope
-    ("grpc.max_send_message_length", 16 * 1024 * 1024),  # the engine says no to large events, with a reason
+    ("grpc.max_receive_message_length", _MESSAGE_LIMIT_BYTES),
+    ("grpc.max_send_message_length", _MESSAGE_LIMIT_BYTES),  # the engine says no to large events, with a reason
     ("grpc.enable_http_proxy", 0),  # an engine listens on loopback, where no proxy leads
 ]
 

@@ -27,6 +27,9 @@ def invoke(
     data: Annotated[
         str | None, typer.Option("--data", "-d", metavar="JSON|@FILE|-", help="The event; - reads standard input.")
     ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The event is bytes, which the handler gets as they are; print no line end.")
+    ] = False,
     log: Annotated[bool, typer.Option("--log", help="Show the end of its log.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print the result, and the log, as they are made.")] = False,
     timeline: Annotated[bool, typer.Option("--timeline", help="Show where the time and the memory went.")] = False,
@@ -50,6 +53,7 @@ def invoke(
     asked: dict[str, Any] = {
         "name": ref.resource_name(),
         "payload": _event(data),
+        "payload_encoding": invocations_pb2.PAYLOAD_ENCODING_RAW if raw else invocations_pb2.PAYLOAD_ENCODING_JSON,
         "request_id": request_id,
         "log_mode": invocations_pb2.LOG_MODE_TAIL if log else invocations_pb2.LOG_MODE_NONE,
         "timeline": timeline,
@@ -69,7 +73,7 @@ def invoke(
         _print_document(response)
     else:
         logs = choices.command("logs", ref.name, "--request-id", response.report.request_id)
-        _print_text(response, logs, shown=stream)
+        _print_text(response, logs, shown=stream, line_end=b"" if raw else b"\n")
     return ExitCode.FUNCTION_ERROR if response.WhichOneof("result") == "function_error" else ExitCode.OK
 
 
@@ -119,13 +123,13 @@ def _whole(frames: Iterator[invocations_pb2.InvokeStreamResponse], *, show: bool
     return response
 
 
-def _print_text(response: invocations_pb2.InvokeResponse, logs: str, *, shown: bool) -> None:
+def _print_text(response: invocations_pb2.InvokeResponse, logs: str, *, shown: bool, line_end: bytes) -> None:
     from engine.cli.render import note, report_line, text_of, write
     from engine.cli.timeline import picture
 
     failed = response.WhichOneof("result") == "function_error"
     if not shown:
-        write((response.function_error.document if failed else response.payload) + b"\n")
+        write(response.function_error.document + b"\n" if failed else response.payload + line_end)
     elif failed:
         note(text_of(response.function_error.document))
     if response.log_tail:

@@ -168,7 +168,7 @@ class Guest:
         answer = Answer(self._channel, meta.get("stream_limit_bytes") or 0, self._spec["result_limit_bytes"])
         try:
             context = LambdaContext(self._spec, meta, deadline_ms, answer)
-            event = _decode(payload)
+            event = bytes(payload) if meta.get("raw_payload") else _decode(payload)
             if meta.get("input"):
                 source = InputStream(self._channel)
                 event = StreamingEvent(event, source)

@@ -8,8 +8,8 @@ one pipe to the engine (the log), wire.EVENTS_FD and wire.ANSWERS_FD are the con
     EVENT  meta {"request_id", "deadline_ms" (since the epoch), "timeout_ms", "function_arn", and where there are any
             "client_context" (JSON text), "identity" (JSON text or object), "trace_id", "tenant_id", "covers_init"
             (true: the timeout runs from the init phase on), "timeline" (true: send MOMENTS with the answer),
-            where the answer is to be streamed "stream_limit_bytes", and where an input follows "input": true}, then the
-            payload
+            "raw_payload" (true: the handler gets it as bytes), where the answer is to be streamed "stream_limit_bytes",
+            and where an input follows "input": true}; the payload
 
 and the guest answers as wire.py says. An exit of user code (SystemExit and whatever else is no Exception) ends the
 process with Python's own status and no frame. Everything a handler wrote is in the pipe before its answer is.

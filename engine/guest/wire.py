@@ -62,8 +62,8 @@ CHUNK_LIMIT_BYTES = 262_144
 SPEC_LIMIT_BYTES = 1_048_576
 """A specification: the environment is at most 4 KB and what AWS adds to it."""
 
-EVENT_LIMIT_BYTES = 16_777_216
-"""The body of an EVENT frame: the meta and a payload of at most 6 MB, with room to spare."""
+EVENT_LIMIT_BYTES = 35_651_584
+"""The body of an EVENT frame: the meta and a payload, for which the settings allow 32 MB, with room to spare."""
 
 ANSWERS_FD = 3
 """Where a guest writes its frames."""

@@ -23,6 +23,8 @@ from engine.invoke.retire import Retirer
 from engine.invoke.specs import NO_VERSIONS, Prepared, Specs
 from engine.model.function import LATEST, Function
 from engine.model.invocation import (
+    EVENT_LIMIT_BYTES,
+    RESULT_LIMIT_BYTES,
     STREAM_LIMIT_BYTES,
     Completion,
     FunctionError,
@@ -138,6 +140,8 @@ class Pipeline:
         account: str,
         init_timeout_ms: int = 10_000,
         python_versions: Mapping[str, str] = NO_VERSIONS,
+        event_limit_bytes: int = EVENT_LIMIT_BYTES,
+        result_limit_bytes: int = RESULT_LIMIT_BYTES,
         stream_limit_bytes: int = STREAM_LIMIT_BYTES,
         stream_pace: PaceLimits = NO_PACE,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
@@ -151,6 +155,7 @@ class Pipeline:
         self._logs = logs
         self._region = region
         self._account = account
+        self._event_limit_bytes = event_limit_bytes
         self._stream_limit_bytes = stream_limit_bytes
         self._stream_pace = stream_pace
         self._monotonic_ns = monotonic_ns
@@ -163,6 +168,7 @@ class Pipeline:
             region=region,
             account=account,
             init_timeout_ms=init_timeout_ms,
+            result_limit_bytes=result_limit_bytes,
             python_versions=python_versions,
             wall_ns=wall_ns,
             new_uuid=new_uuid,
@@ -176,7 +182,7 @@ class Pipeline:
         self._authorize(request)
         function = self._registry.get(request.ref)
         check_invocable(function)
-        payload = check_payload(request.payload)
+        payload = check_payload(request.payload, raw=request.raw, limit_bytes=self._event_limit_bytes)
         if request.client_context:
             check_client_context(request.client_context)
         request_id = request.request_id
@@ -242,6 +248,7 @@ class Pipeline:
             stream_limit_bytes=stream_limit_bytes,
             timeline=request.timeline,
             input=request.input,
+            raw=request.raw,
         )
 
     def _report(

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from engine.invoke.reportline import init_start_line
 from engine.model.function import Function
+from engine.model.invocation import RESULT_LIMIT_BYTES
 from engine.model.names import FunctionRef, function_arn
 from engine.registry.api import CodeStore
 from engine.runtimes.environment import function_environment
@@ -43,6 +44,7 @@ class Specs:
         region: str,
         account: str,
         init_timeout_ms: int = 10_000,
+        result_limit_bytes: int = RESULT_LIMIT_BYTES,
         python_versions: Mapping[str, str] = NO_VERSIONS,
         wall_ns: Callable[[], int],
         new_uuid: Callable[[], str],
@@ -51,6 +53,7 @@ class Specs:
         self._region = region
         self._account = account
         self._init_timeout_ms = init_timeout_ms
+        self._result_limit_bytes = result_limit_bytes
         self._python_versions = python_versions
         self._wall_ns = wall_ns
         self._new_uuid = new_uuid
@@ -90,6 +93,7 @@ class Specs:
             environment=function_environment(function, region=self._region, log_stream_name=stream),
             init_timeout_ms=self._init_timeout_ms,
             egress=config.egress,
+            result_limit_bytes=self._result_limit_bytes,
         )
         arn = function_arn(self._region, self._account, FunctionRef(function.name))
         version = runtime_version(config.runtime, self._python_versions.get(config.runtime, ""))

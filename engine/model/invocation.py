@@ -5,15 +5,17 @@ Structs rather than dataclasses: several are made for each call, and a frozen da
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from engine.model.function import LATEST
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
+
+if TYPE_CHECKING:
+    import asyncio  # the settings, and with them every command, read the limits here
 
 EVENT_LIMIT_BYTES = 6_291_456
 """A synchronous event, 6 MB: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html."""
@@ -25,7 +27,7 @@ LOG_TAIL_BYTES = 4096
 
 
 class InvokeRequest(msgspec.Struct, frozen=True):
-    """What a front asks for. `payload` is JSON text; empty counts as {}."""
+    """What a front asks for. `payload` is JSON text, empty counts as {}; or anything, if it is `raw`."""
 
     ref: FunctionRef
     payload: bytes
@@ -34,6 +36,7 @@ class InvokeRequest(msgspec.Struct, frozen=True):
     timeline: bool = False
     log_tail: bool = False  # return the end of the log in the completion
     input: AsyncIterator[bytes] | None = None  # what the handler reads while it runs; read as fast as it does
+    raw: bool = False  # the handler gets the payload as bytes
 
 
 class FunctionError(msgspec.Struct, frozen=True):

@@ -42,6 +42,7 @@ from engine.rest.streams import Streams
 CODE_BODY_LIMIT_BYTES = 69_905_067
 """AWS's own: a zip of 50 MB in Base64."""
 BODY_LIMIT_BYTES = EVENT_LIMIT_BYTES
+"""Of any other operation that carries no event."""
 LAST_WORD_S = 0.5
 
 Operation = Callable[[Params, Request], Awaitable[dict[str, Any]]]
@@ -50,7 +51,7 @@ StreamedOperation = Callable[[Params, Request], Awaitable[Response | StreamedRes
 _CODE_PATH = re.compile(code_path("([0-9a-f]{64})"))
 _WITH_CODE = frozenset({"CreateFunction", "UpdateFunctionCode"})
 _LIMIT_NAMES = {"Invoke": "InvokeFunction", "InvokeWithResponseStream": "InvokeFunction"}
-"""What AWS's message about a body that is too large calls an operation, where it is not the operation's name."""
+"""The operations with an event for a body, and what AWS's message about one that is too large calls them."""
 
 
 class FaultLogger(Protocol):
@@ -74,6 +75,7 @@ class LambdaApi:
         logger: FaultLogger,
         new_uuid: Callable[[], uuid.UUID],
         stop_on_disconnect: bool = False,
+        event_limit_bytes: int = EVENT_LIMIT_BYTES,
     ) -> None:
         self.routes = Routes(model)
         self._errors = ErrorDocuments(model)
@@ -83,6 +85,7 @@ class LambdaApi:
         functions = Functions(registry, code, documents)
         invocations = Invocations(invoker, functions, documents, stop_on_disconnect=stop_on_disconnect)
         self._stop_on_disconnect = stop_on_disconnect
+        self._event_limit_bytes = event_limit_bytes
         self.operations: Mapping[str, Operation] = {
             "CreateFunction": functions.create,
             "DeleteFunction": functions.delete,
@@ -141,7 +144,9 @@ class LambdaApi:
         match = self.routes.match(request.method, request.path, request.query())
         name = match.route.name
         operation = self.operations.get(name)
-        limit = CODE_BODY_LIMIT_BYTES if name in _WITH_CODE else BODY_LIMIT_BYTES
+        limit = self._event_limit_bytes if name in _LIMIT_NAMES else BODY_LIMIT_BYTES
+        if name in _WITH_CODE:
+            limit = CODE_BODY_LIMIT_BYTES
         streamed = self.streamed.get(name)
         if operation is None and streamed is None:
             raise NotServed(

@@ -19,7 +19,7 @@ import uvicorn
 
 from engine.config_address import join_address
 from engine.errors import EngineError
-from engine.model.invocation import Invoker
+from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.observe import oplog
 from engine.registry.api import CodeStore, Registry
 from engine.rest.app import FaultLogger, LambdaApi
@@ -48,6 +48,7 @@ class RestServer:
         logger: FaultLogger | None = None,
         new_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
         stop_on_disconnect: bool = False,
+        event_limit_bytes: int = EVENT_LIMIT_BYTES,
     ) -> None:
         self._registry = registry
         self._code = code
@@ -57,6 +58,7 @@ class RestServer:
         self._logger = logger or oplog.logger()
         self._new_uuid = new_uuid
         self._stop_on_disconnect = stop_on_disconnect
+        self._event_limit_bytes = event_limit_bytes
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -74,6 +76,7 @@ class RestServer:
             logger=self._logger,
             new_uuid=self._new_uuid,
             stop_on_disconnect=self._stop_on_disconnect,
+            event_limit_bytes=self._event_limit_bytes,
         )
         config = uvicorn.Config(
             api,

@@ -56,6 +56,7 @@ class InvocationService:
                 request.client_context,
                 request.timeline,
                 tail,
+                raw=_is_raw(request.payload_encoding),
             )
         )
         report = completion.report
@@ -79,6 +80,7 @@ class InvocationService:
             request.request_id,
             request.client_context,
             request.timeline,
+            raw=_is_raw(request.payload_encoding),
         )
         await self._stream(invoke, pb.InvokeStreamResponse, _wants_log(request.log_mode), write)
 
@@ -167,6 +169,18 @@ def _wants_log(mode: pb.LogMode.ValueType) -> bool:
             f"{mode} is not a log mode",
             fix="use LOG_MODE_NONE or LOG_MODE_TAIL",
             fields={"log_mode": "must be a LogMode"},
+        )
+    return False
+
+
+def _is_raw(encoding: pb.PayloadEncoding.ValueType) -> bool:
+    if encoding == pb.PAYLOAD_ENCODING_RAW:
+        return True
+    if encoding not in (pb.PAYLOAD_ENCODING_UNSPECIFIED, pb.PAYLOAD_ENCODING_JSON):
+        raise InvalidArgument(
+            f"{encoding} is not a payload encoding",
+            fix="use PAYLOAD_ENCODING_JSON or PAYLOAD_ENCODING_RAW",
+            fields={"payload_encoding": "must be a PayloadEncoding"},
         )
     return False
 

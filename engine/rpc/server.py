@@ -22,13 +22,13 @@ from structlog.typing import FilteringBoundLogger
 from engine.config_address import is_loopback, join_address, split_address
 from engine.errors import InvalidArgument, Unavailable
 from engine.model.host import HostReport
-from engine.model.invocation import Invoker
+from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.registry.api import CodeStore, Registry
 from engine.rpc import functions, host, invocations, logs
 from engine.rpc.calls import Calls
 
-MESSAGE_LIMIT_BYTES = 16 * 1024 * 1024
-"""What gRPC itself refuses. Far over an event's limit, so that an event over that is answered by the engine."""
+MESSAGE_ROOM_BYTES = 10 * 1024 * 1024
+"""What gRPC itself refuses is so far over an event's limit that an event over that is answered by the engine."""
 WATCHERS_GRACE_S = 0.1
 """How long connections may take to say goodbye."""
 QUIET_TURNS, QUIET_TURN_S = 10, 0.01
@@ -38,7 +38,6 @@ LAST_GRACE_S = 2.0
 
 _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
     # A client may ask every 10 s whether the engine is still there while it waits for a long invocation.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -59,6 +58,7 @@ class RpcServer:
         region: str,
         account: str,
         log: FilteringBoundLogger | None = None,
+        event_limit_bytes: int = EVENT_LIMIT_BYTES,
     ) -> None:
         self._registry = registry
         self._code = code
@@ -67,6 +67,7 @@ class RpcServer:
         self._host = host
         self._region = region
         self._account = account
+        self._message_limit_bytes = event_limit_bytes + MESSAGE_ROOM_BYTES
         self._calls = Calls(log or structlog.get_logger("engine.rpc"))
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
@@ -76,7 +77,8 @@ class RpcServer:
         loopback address, Unavailable if the port is in use or may not be used."""
         bind_to = _loopback(address)
         _probe(*bind_to)
-        server = grpc.aio.server(options=_OPTIONS)
+        limit = ("grpc.max_receive_message_length", self._message_limit_bytes)
+        server = grpc.aio.server(options=[*_OPTIONS, limit])
         names = self._register(server)
         try:
             port = server.add_insecure_port(join_address(*bind_to))

@@ -20,7 +20,7 @@ from typing import Protocol
 import msgspec
 
 from engine.model.function import Egress
-from engine.model.invocation import NO_COST, Cost, FunctionError
+from engine.model.invocation import NO_COST, RESULT_LIMIT_BYTES, Cost, FunctionError
 from engine.model.outcome import Outcome, StartKind
 
 
@@ -39,13 +39,14 @@ class SandboxSpec:
     layer_paths: tuple[str, ...] = ()  # folders to mount under /opt, lowest first
     egress: Egress = Egress.NONE
     forked: bool = False  # leave those that are parked to others, who wait for their start
+    result_limit_bytes: int = RESULT_LIMIT_BYTES  # of an answer in one piece
 
 
 class Event(msgspec.Struct, frozen=True):
     """One event for a sandbox. Its timeout is counted from the moment the handler is called."""
 
     request_id: str
-    payload: bytes  # JSON text
+    payload: bytes  # JSON text, or anything if it is raw
     timeout_ms: int
     function_arn: str
     client_context: bytes = b""  # JSON
@@ -54,6 +55,7 @@ class Event(msgspec.Struct, frozen=True):
     stream_limit_bytes: int = 0  # what a streamed answer may have; 0: the answer is wanted in one piece
     timeline: bool = False  # say where the time and the memory went
     input: AsyncIterator[bytes] | None = None  # read as fast as the handler does; what it raises ends the run
+    raw: bool = False  # the handler gets the payload as bytes
 
 
 class Ending(msgspec.Struct, frozen=True):

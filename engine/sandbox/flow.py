@@ -18,18 +18,20 @@ from engine.sandbox.link import GuestLink, ProtocolError
 class Flow:
     """Of one sandbox, for one run after the other."""
 
-    def __init__(self, link: GuestLink) -> None:
+    def __init__(self, link: GuestLink, result_limit_bytes: int) -> None:
         self._link = link
+        self._result_limit_bytes = result_limit_bytes
         self._sink: RunSink | None = None
         self._input: AsyncIterator[bytes] | None = None
         self._left_bytes = 0
         self._handler_called = asyncio.Event()
-        self.limit_bytes = 0  # of the run's answer; 0 where it does not stream
+        self.limit_bytes = 0  # of the run's answer, streamed or in one piece
 
     def begin(self, event: Event, sink: RunSink) -> None:
         """The next run."""
         self._sink, self._input = sink, event.input
-        self._left_bytes = self.limit_bytes = event.stream_limit_bytes
+        self._left_bytes = event.stream_limit_bytes
+        self.limit_bytes = event.stream_limit_bytes or self._result_limit_bytes
 
     def handler_called(self) -> None:
         """The init phase is over."""

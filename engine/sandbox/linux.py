@@ -31,7 +31,7 @@ from engine.sandbox.flow import Flow
 from engine.sandbox.janitor import Janitor, tell
 from engine.sandbox.lifecycle import Lifecycle, MoveListener, SandboxState
 from engine.sandbox.link import GuestLink, ProtocolError
-from engine.sandbox.messages import GUEST_LIMITS, event_frame, function_error, too_large
+from engine.sandbox.messages import event_frame, function_error, guest_limits, too_large
 from engine.sandbox.meter import Meter
 from engine.sandbox.parts import Parts, exit_status, read_report
 from engine.sandbox.timeline import Timeline, weighed
@@ -79,8 +79,7 @@ class LinuxSandbox:
         self._run: asyncio.Future[Ending] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._event: Event | None = None
-        self._began_ns = 0  # the init phase's or the handler's clock
-        self._init_us = 0
+        self._init_us = self._began_ns = 0  # the latter is the init phase's clock, or the handler's
         self._start_us = (self._hello_ns - timeline.started_ns) // 1000 if self._hello_ns else 0
         self._kind, self._unsent = kind, unsent
         self._killed_as: Outcome | None = None
@@ -88,8 +87,9 @@ class LinuxSandbox:
         self._waiting = array.array("i", [0])
         self.gone = asyncio.Event()  # its processes have ended
         self._closing: asyncio.Task[None] | None = None
-        self._link = GuestLink(self._loop, parts.control, GUEST_LIMITS, self._on_frame, self._on_link_end)
-        self._flow = Flow(self._link)
+        limits = guest_limits(spec.result_limit_bytes)
+        self._link = GuestLink(self._loop, parts.control, limits, self._on_frame, self._on_link_end)
+        self._flow = Flow(self._link, spec.result_limit_bytes)
         try:
             self._loop.add_reader(parts.log, self._on_log)
             self._loop.add_reader(parts.pidfd, self._on_exit)

@@ -7,26 +7,32 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+from functools import cache
 
 import orjson
 
 from engine.guest import wire
-from engine.model.invocation import RESULT_LIMIT_BYTES, FunctionError
+from engine.model.invocation import FunctionError
 from engine.sandbox.api import Event, SandboxSpec
 from engine.sandbox.link import ProtocolError
 
-GUEST_LIMITS = {
-    wire.HELLO: wire.BOOT_LIMIT_BYTES,
-    wire.READY: 0,
-    wire.INIT_ERROR: wire.ERROR_LIMIT_BYTES,
-    wire.RESULT: RESULT_LIMIT_BYTES,
-    wire.ERROR: wire.ERROR_LIMIT_BYTES,
-    wire.TOO_LARGE: 0,
-    wire.CHUNK: wire.CHUNK_LIMIT_BYTES,
-    wire.TIMELINE: wire.MOMENTS.size,
-}
-"""The frames that a guest may send, with the most bytes of their bodies."""
 _EMPTY_EVENT = b"{}"
+
+
+@cache
+def guest_limits(result_limit_bytes: int) -> Mapping[int, int]:
+    """The frames that a guest may send, with the most bytes of their bodies."""
+    return {
+        wire.HELLO: wire.BOOT_LIMIT_BYTES,
+        wire.READY: 0,
+        wire.INIT_ERROR: wire.ERROR_LIMIT_BYTES,
+        wire.RESULT: result_limit_bytes,
+        wire.ERROR: wire.ERROR_LIMIT_BYTES,
+        wire.TOO_LARGE: 0,
+        wire.TIMELINE: wire.MOMENTS.size,
+        wire.CHUNK: wire.CHUNK_LIMIT_BYTES,
+    }
 
 
 def spec_frame(spec: SandboxSpec) -> bytes:
@@ -35,8 +41,8 @@ def spec_frame(spec: SandboxSpec) -> bytes:
 
 
 def event_frame(event: Event) -> bytes:
-    """One event; an empty payload counts as {}."""
-    payload = event.payload or _EMPTY_EVENT
+    """One event; an empty payload counts as {}, unless it is raw."""
+    payload = event.payload if event.payload or event.raw else _EMPTY_EVENT
     meta = _event_meta(event)
     return b"".join(
         (
@@ -59,7 +65,7 @@ def _spec_body(spec: SandboxSpec) -> bytes:
             "function_version": environment.get("AWS_LAMBDA_FUNCTION_VERSION", spec.key[1]),
             "log_group_name": environment.get("AWS_LAMBDA_LOG_GROUP_NAME", ""),
             "log_stream_name": environment.get("AWS_LAMBDA_LOG_STREAM_NAME", ""),
-            "result_limit_bytes": RESULT_LIMIT_BYTES,
+            "result_limit_bytes": spec.result_limit_bytes,
             "log_format": environment.get("AWS_LAMBDA_LOG_FORMAT", "Text"),
         }
     ).encode()
@@ -84,6 +90,8 @@ def _event_meta(event: Event) -> bytes:
         meta["timeline"] = True
     if event.covers_init:
         meta["covers_init"] = True
+    if event.raw:
+        meta["raw_payload"] = True
     return orjson.dumps(meta)
 
 
@@ -99,9 +107,8 @@ def function_error(document: bytes | bytearray) -> FunctionError:
     return FunctionError(error_type, bytes(document))
 
 
-def too_large(stream_limit_bytes: int = 0) -> FunctionError:
-    """AWS's document for an answer over its limit: a stream's, or a result's."""
-    limit = stream_limit_bytes or RESULT_LIMIT_BYTES
-    message = f"Response payload size exceeded maximum allowed payload size ({limit} bytes)."
+def too_large(limit_bytes: int) -> FunctionError:
+    """AWS's document for an answer over its limit."""
+    message = f"Response payload size exceeded maximum allowed payload size ({limit_bytes} bytes)."
     error_type = "Function.ResponseSizeTooLarge"
     return FunctionError(error_type, json.dumps({"errorMessage": message, "errorType": error_type}).encode())

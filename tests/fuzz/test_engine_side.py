@@ -19,6 +19,7 @@ import pytest
 
 from engine.errors import SandboxFault
 from engine.guest import wire
+from engine.model.invocation import RESULT_LIMIT_BYTES
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox import box
 from engine.sandbox.api import Ending
@@ -27,13 +28,14 @@ from engine.sandbox.cpu import CpuRules
 from engine.sandbox.janitor import Janitor
 from engine.sandbox.link import Ends, GuestLink, ProtocolError
 from engine.sandbox.linux import LinuxSandbox
-from engine.sandbox.messages import GUEST_LIMITS, spec_frame
+from engine.sandbox.messages import guest_limits, spec_frame
 from engine.sandbox.parts import Parts
 from engine.sandbox.timeline import Timeline
 from tests.fuzz.streams import Streams, parse
 from tests.sandboxes import event, spec
 
 SEED = 20_260_801
+GUEST_LIMITS = dict(guest_limits(RESULT_LIMIT_BYTES))
 ANSWERS = (wire.RESULT, wire.ERROR, wire.TOO_LARGE, wire.INIT_ERROR, wire.READY, wire.HELLO)
 
 

@@ -55,6 +55,15 @@ def test_an_event_comes_from_the_argument_a_file_or_standard_input(
     assert events == [b'{"from": "argument"}', b'{"from": "file"}', b'{"from": "stdin"}', b""]
 
 
+def test_raw_bytes_go_in_and_come_out_byte_for_byte(cleave: Cleave, engine: StubEngine) -> None:
+    engine.answer.payload = "no JSON, no line end, ä".encode()
+    assert cleave("invoke", "hello", "--raw", "-d", "-", stdin=b"\x00\xff").out == "no JSON, no line end, ä"
+    cleave("invoke", "hello")
+    raw, plain = engine.invoked
+    assert (raw.payload, raw.payload_encoding) == (b"\x00\xff", invocations_pb2.PAYLOAD_ENCODING_RAW)
+    assert plain.payload_encoding == invocations_pb2.PAYLOAD_ENCODING_JSON
+
+
 def test_a_missing_event_file_is_a_usage_error(cleave: Cleave, engine: StubEngine) -> None:
     ran = cleave("invoke", "hello", "-d", "@/nowhere/event.json")
     assert ran.code == 2

@@ -132,3 +132,13 @@ def test_a_wide_result_of_shared_parts_is_not_walked_for_ever(guest: Guest) -> N
         wide = [wide, wide]
     assert marshal._is_plain(wide)
     assert sys.getrecursionlimit() > 40
+
+
+def test_a_raw_event_is_bytes_and_the_next_may_be_json(any_guest: Guest) -> None:
+    any_guest.start("def handler(event, context):\n    return [type(event).__name__, len(event)]\n", "12")
+    assert any_guest.result() == ["str", 2]
+    for payload in (b"", b"{}", b"\xff\x00"):
+        any_guest.event(raw=payload, raw_payload=True)
+        assert any_guest.result() == ["bytes", len(payload)]
+    any_guest.event(raw=b"{}")
+    assert any_guest.result() == ["dict", 0]
