@@ -52,6 +52,8 @@ UNUSED_FOR_S = 3_600.0
 """How long an upload may wait for its function."""
 RUNTIMES_EVERY_S = 5.0
 """How often it is looked whether an interpreter was added, changed or removed: a few stats."""
+KEPT_BYTES = 16_777_216
+"""The largest block of memory that is not given back at once, so that a payload of 6 MB and its copies are none."""
 LAST_ANSWERS_S = 2.0
 """How much longer than what runs the fronts get, so that those whose function was killed at the end are told so."""
 
@@ -92,6 +94,7 @@ class Service:
     async def _start(self, undo: contextlib.AsyncExitStack) -> None:
         settings, loop = self._settings, asyncio.get_running_loop()
         _raise_open_files()
+        _keep_memory()
         data = DataDir.open(settings.data_dir)
         undo.callback(data.close)
         store = await Sqlite.open(data.path / STORE_FILE, MIGRATIONS)
@@ -324,6 +327,13 @@ async def _sweep_code(code: LocalCodeStore, registry: FunctionRegistry) -> None:
     while True:
         await code.sweep(registry.referenced_code(), UNUSED_FOR_S)
         await asyncio.sleep(SWEEP_EVERY_S)
+
+
+def _keep_memory() -> None:
+    """Have the C library keep some megabytes that were freed: given back after each large payload and taken anew, they
+    would cost more than all else that is done with it. See _keep_memory in engine/guest/channel.py."""
+    with contextlib.suppress(OSError):
+        os.read(-1, KEPT_BYTES)
 
 
 def _raise_open_files() -> None:

@@ -14,10 +14,21 @@ from . import wire
 
 _READ_BYTES = 65_536  # SPEC and the first EVENT of a small function arrive in one read
 _READ_MAX_BYTES = 1_048_576
+_KEPT_BYTES = 4_194_304  # and twice as much at the end of the heap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+def _keep_memory() -> None:
+    """Have the C library keep some megabytes that were freed, rather than give them back after each large payload: each
+    page that is taken anew costs 2 µs. It sets its thresholds by the largest block that it has given back: mallopt(3),
+    M_MMAP_THRESHOLD. A read that fails has its buffer for a moment, and touches none of it."""
+    try:
+        os.read(-1, _KEPT_BYTES)
+    except OSError:
+        pass
 
 
 class ProtocolError(Exception):
@@ -31,11 +42,12 @@ class Channel:
         self.events_fd = events_fd
         self.answers_fd = answers_fd
         self._pending = b""  # read, not yet asked for
+        self._keeps_memory = False
         self._begun = memoryview(b"")  # what is left of a frame that is being written
         self.lock = RLock()  # held while something is written
         self.reading = RLock()  # held while something is read, also while that waits
 
-    def receive(self, limits: Mapping[int, int]) -> tuple[int, bytes] | None:
+    def receive(self, limits: Mapping[int, int]) -> tuple[int, bytes | bytearray] | None:
         """The kind and body of the next frame, None where the engine has ended the stream between two frames. `limits`
         maps the kinds that may come to the most bytes of their bodies.
 
@@ -51,10 +63,29 @@ class Channel:
             if length > limits[kind]:
                 raise ProtocolError(f"a frame of {length} bytes; the limit is {limits[kind]}")
             end = wire.HEADER.size + length
+            if length > wire.CHUNK_LIMIT_BYTES and len(self._pending) < end:
+                return kind, self._receive_large(length)
             self._fill(end)
             body = self._pending[wire.HEADER.size : end]
             self._pending = self._pending[end:]
             return kind, body
+
+    def _receive_large(self, length: int) -> bytearray:
+        """A body that is read straight into its place."""
+        if not self._keeps_memory:
+            self._keeps_memory = True
+            _keep_memory()
+        body = bytearray(length)
+        view = memoryview(body)
+        have = len(self._pending) - wire.HEADER.size
+        view[:have] = self._pending[wire.HEADER.size :]
+        self._pending = b""
+        while have < length:
+            got = os.readv(self.events_fd, (view[have:],))
+            if not got:
+                raise ProtocolError("the stream ended within a frame")
+            have += got
+        return body
 
     def next_kind(self) -> int:
         """Wait for the next frame's header; its kind, 0 at the end of the stream."""

@@ -105,7 +105,7 @@ class InputStream(io.RawIOBase):
                 if received is None or received[0] == wire.INPUT_END:
                     self._over = True
                 elif received[1]:
-                    return received[1]
+                    return bytes(received[1])  # it is
         return b""
 
     async def _arrived(self) -> None:

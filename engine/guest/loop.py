@@ -81,7 +81,7 @@ class Guest:
         deadline_ms = int(began * 1000) + event[0]["timeout_ms"]
         while event is not None:
             kind, body = self._invoke(handler, event[0], event[1], deadline_ms)
-            event = None  # a large payload is not kept while the sandbox is idle
+            event = None
             if os.getpid() != self._pid:  # user code has forked and returned twice
                 return 0
             self.stdio.settle()
@@ -169,6 +169,7 @@ class Guest:
         try:
             context = LambdaContext(self._spec, meta, deadline_ms, answer)
             event = bytes(payload) if meta.get("raw_payload") else _decode(payload)
+            payload.release()  # nobody holds it twice while the handler runs
             if meta.get("input"):
                 source = InputStream(self._channel)
                 event = StreamingEvent(event, source)
@@ -190,7 +191,7 @@ class Guest:
         return answer.end()
 
 
-def _json_object(data: bytes | memoryview, kinds: dict[str, Any]) -> dict[str, Any]:
+def _json_object(data: bytes | bytearray | memoryview, kinds: dict[str, Any]) -> dict[str, Any]:
     """A JSON object with these members of these types."""
     try:
         value = marshal.decode(data)

@@ -51,7 +51,7 @@ class _ScanSettings:
 _scan = make_scanner(_ScanSettings())  # type: ignore[arg-type]  # the stub asks for what json passes
 
 
-def decode(data: bytes | memoryview) -> Any:
+def decode(data: bytes | bytearray | memoryview) -> Any:
     """The value of a JSON text in UTF-8. Raises ValueError, or RecursionError where it is nested too deeply."""
     text = str(data, "utf-8")
     start = 1 if text[:1] == "\ufeff" else 0

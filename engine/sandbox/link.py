@@ -7,13 +7,15 @@ limit, an unknown kind or a torn frame is a ProtocolError, and no byte of it is 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 from collections.abc import Callable, Mapping
 
 from engine.guest import wire
 
 _HEADER = wire.HEADER
-_READ_BYTES = 65_536
+_READ_BYTES = 65_536  # as much as a pipe holds
+_WIDE_BYTES = 1_048_576  # what an ordinary user may widen a pipe to: /proc/sys/fs/pipe-max-size
 _READS_A_TURN = 64  # so that a guest that floods its socket does not have the loop to itself
 _WINDOW_S = 0.01
 _FRAMES_A_WINDOW = 500  # nor one that floods it with tiny frames, of which a read holds thousands: some 2 ms of work
@@ -22,6 +24,16 @@ _LAST_FRAMES = 10_000  # of a process that has ended
 
 class ProtocolError(Exception):
     """The guest does not keep to the wire's rules."""
+
+
+def _widen(pipe: int) -> None:
+    """A large frame goes through in few turns: each costs both sides a wake-up. The kernel takes memory only for what
+    is in a pipe."""
+    try:
+        if fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) < _WIDE_BYTES:
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _WIDE_BYTES)
+    except OSError:  # its user has too many wide ones: pipe(7)
+        pass
 
 
 def _nobody(*_: object) -> None:
@@ -81,19 +93,24 @@ class GuestLink:
         self._open = True
         loop.add_reader(ends.answers, self.read)
 
-    def send(self, data: bytes) -> bool:
-        """Send, or as much as the pipe takes and the rest when it takes more. False if nobody is there to read."""
+    def send(self, head: bytes, body: bytes = b"") -> bool:
+        """Send, or as much as the pipe takes and the rest when it takes more. False if nobody is there to read. A large
+        body is not copied, and is kept until it is sent."""
         if self._unsent:
-            self._unsent = memoryview(bytes(self._unsent) + data)
+            self._unsent = memoryview(b"".join((self._unsent, head, body)))
             return True
+        size = len(head) + len(body)
+        parts = (head + body,) if size <= _READ_BYTES else (head, body)
+        if size > _READ_BYTES:
+            _widen(self._ends.events)
         try:
-            sent = os.write(self._ends.events, data)
+            sent = os.writev(self._ends.events, parts)
         except BlockingIOError:
             sent = 0
         except OSError:
             return False
-        if sent < len(data):
-            self._unsent = memoryview(data)[sent:]
+        if sent < size:
+            self._unsent = memoryview(body)[sent - len(head) :] if sent >= len(head) else memoryview(head + body)[sent:]
             self._loop.add_writer(self._ends.events, self._send_more)
         return True
 
@@ -201,6 +218,8 @@ class GuestLink:
                 self._on_frame(kind, data[start:offset])
                 continue
             # Large bodies are read straight into their place.
+            if length > _READ_BYTES and kind != wire.CHUNK:  # a stream's reader may be slow: it is held up early
+                _widen(self._ends.answers)
             self._kind, self._body = kind, bytearray(length)
             self._filled = size - start
             self._body[: self._filled] = data[start:]

@@ -136,7 +136,7 @@ class LinuxSandbox:
         """Run one event; see the protocol. A cancelled run kills the sandbox."""
         if self._life.over or self._run is not None:
             raise SandboxFault("run", 0, "the sandbox has ended" if self._run is None else "the sandbox is busy")
-        frame = event_frame(event)
+        head, payload = event_frame(event)
         self._run = self._loop.create_future()
         self._event, self._sink = event, sink
         self._flow.begin(event, sink)
@@ -151,13 +151,13 @@ class LinuxSandbox:
                 self._life.move(SandboxState.READY)
             self._life.move(SandboxState.INITIALIZING)
             kind, timeout_ms = self.kind, self._init_timeout_ms(event)
-            frame = self._unsent + frame
+            head = self._unsent + head
         try:
             if event.covers_init:
                 self._end_of_init_cpu()
             if event.timeline:
                 self._timeline.add("framed")
-            if not self._link.send(frame):
+            if not self._link.send(head, payload):
                 if not self._hello_ns:
                     # Its set-up failed: the end of its process says how.
                     self._set_clock(timeout_ms)

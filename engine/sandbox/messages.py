@@ -40,18 +40,12 @@ def spec_frame(spec: SandboxSpec) -> bytes:
     return wire.frame(wire.SPEC, _spec_body(spec))
 
 
-def event_frame(event: Event) -> bytes:
-    """One event; an empty payload counts as {}, unless it is raw."""
+def event_frame(event: Event) -> tuple[bytes, bytes]:
+    """One event, up to its payload and the payload itself; an empty one counts as {}, unless it is raw."""
     payload = event.payload if event.payload or event.raw else _EMPTY_EVENT
     meta = _event_meta(event)
-    return b"".join(
-        (
-            wire.HEADER.pack(wire.META.size + len(meta) + len(payload), wire.EVENT),
-            wire.META.pack(len(meta)),
-            meta,
-            payload,
-        )
-    )
+    length = wire.META.size + len(meta) + len(payload)
+    return b"".join((wire.HEADER.pack(length, wire.EVENT), wire.META.pack(len(meta)), meta)), payload
 
 
 def _spec_body(spec: SandboxSpec) -> bytes:
