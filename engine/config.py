@@ -65,6 +65,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: Annotated[
         float, setting("Seconds that running invocations get when the engine stops.", ge=0, le=3_600, reloadable=True)
     ] = 30
+    shutdown_grace_ms: Annotated[
+        int,
+        setting(
+            "Milliseconds that an idle sandbox gets for its SIGTERM and exit handlers before it is killed; 0: none.",
+            ge=0,
+            le=2_000,
+        ),
+    ] = 500
     init_timeout_ms: Annotated[
         int, setting("Milliseconds that a function's init phase may take.", ge=100, le=900_000)
     ] = 10_000

@@ -149,6 +149,7 @@ class Service:
             max_concurrency=settings.max_concurrency,
             max_sandboxes=settings.max_sandboxes,
             keep_alive_s=settings.keep_alive_s,
+            shutdown_grace_ms=settings.shutdown_grace_ms,
         )
         undo.push_async_callback(scheduler.drain, 0)
         logs = FunctionLogs()

@@ -25,7 +25,7 @@ def status_of(error: BaseException) -> int:
     """The exit status for an exception that nothing has caught, negative for a signal; prints what Python would."""
     kind = type(error)  # isinstance would ask the error itself
     if not issubclass(kind, SystemExit):
-        _print_error(error)
+        print_error(error)
         return _INTERRUPTED if issubclass(kind, KeyboardInterrupt) else 1
     code = SystemExit.__dict__["code"].__get__(error)
     if code is None:
@@ -39,7 +39,8 @@ def status_of(error: BaseException) -> int:
     return 1
 
 
-def _print_error(error: BaseException) -> None:
+def print_error(error: BaseException) -> None:
+    """As Python prints what nothing has caught, from user code's first frame on."""
     try:
         error.__traceback__ = stack.user_part(error.__traceback__)
         sys.excepthook(type(error), error, error.__traceback__)

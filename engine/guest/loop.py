@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import time
 
-from . import errors, interpreter, loader, logsetup, marshal, moments, wire
+from . import errors, interpreter, loader, logsetup, marshal, moments, snapstart, wire
 from .answer import Answer
 from .channel import Channel, ProtocolError
 from .context import LambdaContext
+from .farewell import Farewell
 from .inflow import InputStream, StreamingEvent
 from .streaming import PLAIN, Runner
 
@@ -32,7 +33,7 @@ _TEXT_OR_NONE = (str, type(None))
 _SPEC = {"handler": str, "environment": dict, "result_limit_bytes": int, "log_format": _TEXT_OR_NONE}
 _META = {"request_id": str, "timeout_ms": int, "deadline_ms": int, "trace_id": _TEXT_OR_NONE}
 _META["stream_limit_bytes"] = (int, type(None))
-_DUE = {wire.EVENT: wire.EVENT_LIMIT_BYTES, wire.INPUT: wire.CHUNK_LIMIT_BYTES, wire.INPUT_END: 0}
+_DUE = {wire.EVENT: wire.EVENT_LIMIT_BYTES, wire.INPUT: wire.CHUNK_LIMIT_BYTES, wire.INPUT_END: 0, wire.LEAVE: 0}
 
 
 class Guest:
@@ -42,6 +43,7 @@ class Guest:
         self.stdio = stdio
         self._channel = Channel(events_fd, answers_fd)
         self._runner = Runner(self._channel)
+        self._farewell = Farewell()
         self._pid = os.getpid()
         self._spec: dict[str, Any] = {}
         self._json_log = False
@@ -75,6 +77,8 @@ class Guest:
         if handler is None:
             return 1
         self._mark(moments.READY)
+        if self._farewell.noticed():
+            self._channel.send(wire.FAREWELL)
         self._channel.send(wire.READY)
         if not event[0].get("covers_init"):
             began = time.time()
@@ -86,6 +90,8 @@ class Guest:
                 return 0
             self.stdio.settle()
             self._tell_moments()
+            if self._farewell.noticed():
+                self._channel.send(wire.FAREWELL)
             self._channel.send(kind, body)
             del body
             event = self._receive_event()
@@ -100,6 +106,9 @@ class Guest:
             if received is None:
                 return None
             kind, body = received
+            if kind == wire.LEAVE:
+                self._farewell.say(self._runner)
+                return None
         start = wire.META.size
         end = start + wire.META.unpack_from(body)[0] if len(body) >= start else 0
         if not start <= end <= len(body):
@@ -129,6 +138,7 @@ class Guest:
         except (TypeError, ValueError) as error:
             raise ProtocolError(f"not an environment: {error}") from None
         logsetup.arm(self._request_ids, self._json_log)
+        snapstart.arm()
 
     def _initialize(self) -> Handler | None:
         """The init phase; None where it failed and the engine was told so."""

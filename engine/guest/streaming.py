@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PLAIN = frozenset((dict, list, tuple, str, bytes, int, float, bool, type(None)))
 """The types of most results: neither iterators nor awaitable."""
+_SIGNAL_TURNS = 3  # its number is read in one, its handler called in the next
 _IS_ASYNC = 0x80 | 0x200  # inspect.CO_COROUTINE, inspect.CO_ASYNC_GENERATOR
 
 
@@ -39,6 +40,21 @@ class Runner:
         flags = getattr(getattr(handler, "__code__", None), "co_flags", 0)
         if isinstance(flags, int) and flags & _IS_ASYNC:
             self._get_loop()
+
+    def finish(self, signal: int) -> None:
+        """Run what the loop has to run for this signal, if it has a handler, and all tasks to their end."""
+        loop = self._loop
+        if loop is None or loop.is_closed() or signal not in getattr(loop, "_signal_handlers", ()):
+            return
+        import asyncio
+
+        async def rest() -> None:
+            for _ in range(_SIGNAL_TURNS):
+                await asyncio.sleep(0)
+            while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(tasks)
+
+        loop.run_until_complete(rest())
 
     def settle(self, result: Any, answer: Answer) -> Any:
         """The plain value of what a handler returned; what it streams is written to `answer`, which is then used."""

@@ -11,11 +11,14 @@ What is left of an input when the answer is there is the guest's to skip.
                      EVENT   u32 length of the meta, the meta (JSON object), the event's payload as it came
                      INPUT      the next bytes of a streamed input, only after an event that has one
                      INPUT_END  empty: the input is over
+                     LEAVE      empty, between two events: the sandbox is about to be killed; run what is registered
+                                for its end, and exit
     guest → engine   HELLO       the guest is there and waits for the SPEC; of one that did not park: the moments of
                                  its set-up, struct box_boot of native/box/box.h
                      READY       empty: the init phase is over, the handler is called next
                      INIT_ERROR  an error document (JSON); the guest exits after it
                      TIMELINE    MOMENTS, before an answer or an INIT_ERROR whose event asks for it
+                     FAREWELL    empty, once and before READY or an answer: the function has registered for its end
                      CHUNK       the next bytes of a streamed answer, only where the event asks for a stream
                      RESULT      the handler's result as JSON; after chunks the rest of the answer, mostly empty
                      ERROR       an error document (JSON); the guest goes on
@@ -35,6 +38,7 @@ SPEC = 1
 EVENT = 2
 INPUT = 3
 INPUT_END = 4
+LEAVE = 5
 
 HELLO = 15
 READY = 16
@@ -44,6 +48,7 @@ ERROR = 19
 TOO_LARGE = 20
 CHUNK = 21
 TIMELINE = 22
+FAREWELL = 23
 
 BOOT_LIMIT_BYTES = 256
 """What a HELLO may have."""

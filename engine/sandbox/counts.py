@@ -34,6 +34,8 @@ class Happening(enum.Enum):
     PARKED_MISSED = "missed_parked"  # starts that forked, since none of their shape was parked
     MEMORY_SHORT = "short_memory"  # times that the host had too little memory left for any to be parked
     ZYGOTE_LOST = "lost_zygotes"  # zygotes that died, or did not answer, and were replaced
+    FAREWELL = "farewells"  # sandboxes whose function heard of their end, and had ended by itself
+    FAREWELL_LATE = "late_farewells"  # those that were killed, since it had not
     REMOVAL_RETRIED = "retried_removals"  # steps of a removal that failed and were tried again
     REMOVAL_LATE = "late_removals"  # sandboxes whose close returned before the last of them was gone
 

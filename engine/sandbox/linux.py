@@ -27,6 +27,7 @@ from engine.sandbox import box
 from engine.sandbox.api import Ending, Event, RunSink, SandboxSpec
 from engine.sandbox.counts import Counts, Happening
 from engine.sandbox.cpu import CpuRules
+from engine.sandbox.farewell import Farewell
 from engine.sandbox.flow import Flow
 from engine.sandbox.janitor import Janitor, tell
 from engine.sandbox.lifecycle import Lifecycle, MoveListener, SandboxState
@@ -81,7 +82,7 @@ class LinuxSandbox:
         self._event: Event | None = None
         self._init_us = self._began_ns = 0  # the latter is the init phase's clock, or the handler's
         self._start_us = (self._hello_ns - timeline.started_ns) // 1000 if self._hello_ns else 0
-        self._kind, self._unsent = kind, unsent
+        self.kind, self._unsent = kind, unsent
         self._killed_as: Outcome | None = None
         self._meter = Meter(parts, spec.memory_mb << 20, cpu_us)
         self._waiting = array.array("i", [0])
@@ -90,6 +91,7 @@ class LinuxSandbox:
         limits = guest_limits(spec.result_limit_bytes)
         self._link = GuestLink(self._loop, parts.control, limits, self._on_frame, self._on_link_end)
         self._flow = Flow(self._link, spec.result_limit_bytes)
+        self._farewell = Farewell(self._link, self.gone, counts)
         try:
             self._loop.add_reader(parts.log, self._on_log)
             self._loop.add_reader(parts.pidfd, self._on_exit)
@@ -107,11 +109,6 @@ class LinuxSandbox:
     def spec(self) -> SandboxSpec:
         """What it was started for."""
         return self._spec
-
-    @property
-    def kind(self) -> StartKind:
-        """How it came to be."""
-        return self._kind
 
     @property
     def pid(self) -> int:
@@ -187,12 +184,10 @@ class LinuxSandbox:
         self._end()
 
     def _end(self) -> None:
-        if self._life.state in (SandboxState.DEAD, SandboxState.CLOSING):
-            return
         if not self._life.over:
             self._life.move(SandboxState.ENDED)
         if self.gone.is_set():
-            return
+            return  # nothing else is to be touched: the janitor has it
         # Process 1 would take them along, when its turn among a thousand that run has come: all at once is quicker.
         self._parts.leaf.kill()
         box.kill(self._parts.pidfd)
@@ -204,18 +199,21 @@ class LinuxSandbox:
             pass
 
     async def close(self, grace_ms: int = 0) -> None:
-        """End it and take everything away; safe to call again, and to cancel: the work goes on. Returns after 10 s at
-        the latest, also where the kernel still holds something of it: that is counted, and the janitor goes on."""
+        """End it, by engine.sandbox.farewell if it idles, and take everything away; safe to call again, and to cancel:
+        the work goes on. Returns after the grace and 10 s at the latest, also where the kernel still holds something of
+        it: that is counted, and the janitor goes on."""
         if self._closing is None:
-            self.kill()
+            told = self._life.state is SandboxState.IDLE and self._farewell.say(grace_ms)
+            if not told:
+                self.kill()
             self._life.move(SandboxState.CLOSING)
-            self._closing = self._loop.create_task(self._take_away())
-        done, _ = await asyncio.wait({self._closing}, timeout=_CLOSED_WITHIN_S)
+            self._closing = self._loop.create_task(self._take_away(grace_ms if told else 0))
+        done, _ = await asyncio.wait({self._closing}, timeout=grace_ms / 1000 + _CLOSED_WITHIN_S)
         if not done:
             self._counts.happened(Happening.REMOVAL_LATE)
 
-    async def _take_away(self) -> None:
-        await self.gone.wait()
+    async def _take_away(self, grace_ms: int) -> None:
+        await self._farewell.over(grace_ms, self.kill, lambda: self._killed_as is not None)
         self._link.close()
         self._loop.remove_reader(self._parts.log)
         removed = self._loop.create_future()
@@ -260,7 +258,9 @@ class LinuxSandbox:
             self._drain_log()
             self._life.move(SandboxState.IDLE)
             return self._finish(Outcome.HANDLER_ERROR, error=too_large(self._flow.limit_bytes))
-        raise ProtocolError(f"a frame of kind {kind} in state {self._life.state.value}")
+        if kind != wire.FAREWELL:
+            raise ProtocolError(f"a frame of kind {kind} in state {self._life.state.value}")
+        self._farewell.wanted = True
 
     def _on_error(self, outcome: Outcome, body: bytes | bytearray) -> None:
         self._drain_log()

@@ -32,6 +32,7 @@ def guest_limits(result_limit_bytes: int) -> Mapping[int, int]:
         wire.TOO_LARGE: 0,
         wire.TIMELINE: wire.MOMENTS.size,
         wire.CHUNK: wire.CHUNK_LIMIT_BYTES,
+        wire.FAREWELL: 0,
     }
 
 

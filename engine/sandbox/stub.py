@@ -110,6 +110,9 @@ class StubSandbox:
         self.init: Init | None = None
         self.refusing = False  # the next run fails before it has the event, as a broken socket would
         self.close_gate: Gate | None = None
+        self.farewell: Gate | None = None  # what it waits for at its end, where it idles and has time
+        self.farewell_ms = 0  # the time that it got
+        self._hurried = asyncio.Event()
         self.runs: list[str] = []  # request ids it was given
         self.closes = 0
 
@@ -179,6 +182,7 @@ class StubSandbox:
 
     def kill(self) -> None:
         self._killed = True
+        self._hurried.set()
         self.die()
         if self._scope is not None:
             self._scope.reschedule(asyncio.get_running_loop().time())
@@ -187,10 +191,21 @@ class StubSandbox:
         self.closes += 1
         assert self.closes == 1, f"{self._id} is closed twice"
         assert not self._running, f"{self._id} is closed while it runs"
+        idles = self.lifecycle.state is SandboxState.IDLE
         self.lifecycle.move(SandboxState.CLOSING)
+        if idles and self.farewell is not None:
+            self.farewell_ms = grace_ms
+            await self._say_goodbye(self.farewell, grace_ms)
         if self.close_gate is not None:
             await self.close_gate.passed()
         self.lifecycle.move(SandboxState.DEAD)
+
+    async def _say_goodbye(self, farewell: Gate, grace_ms: int) -> None:
+        ways = [asyncio.ensure_future(way) for way in (farewell.passed(), self._hurried.wait())]
+        await asyncio.wait(ways, timeout=grace_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        await asyncio.wait(ways)
 
     def _ended(self, ending: Ending) -> Ending:
         if not self.lifecycle.over:

@@ -16,6 +16,7 @@ start makes no task and takes no lock.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 
 import structlog
@@ -63,6 +64,8 @@ class LocalScheduler:
     `max_concurrency`: events under way at once, never more than `max_sandboxes`, since each needs a sandbox.
     `max_sandboxes`: sandboxes that exist at once, idle and closing ones included.
     `keep_alive_s`: how long a sandbox may idle.
+    `shutdown_grace_ms`: how long one that idled may take to hear of its end; it is killed as soon as an event needs its
+    room.
     `retry_after_ms`: what a throttle tells the caller to wait.
     """
 
@@ -73,6 +76,7 @@ class LocalScheduler:
         max_concurrency: int,
         max_sandboxes: int,
         keep_alive_s: float,
+        shutdown_grace_ms: int = 0,
         retry_after_ms: int = 1_000,
     ) -> None:
         self._pool = pool
@@ -82,6 +86,8 @@ class LocalScheduler:
         self._warm = WarmStacks(keep_alive_s, self._close)
         self._busy: set[Held] = set()
         self._closing: set[asyncio.Task[None]] = set()
+        self._shutdown_grace_ms = shutdown_grace_ms
+        self._leaving: OrderedDict[Held, None] = OrderedDict()  # being closed, the first to go first
         self._slots_to_come = 0  # of sandboxes that are being closed
         self._draining = False
 
@@ -203,6 +209,7 @@ class LocalScheduler:
         begun = loop.time()
         if self._slots_to_come <= self._slots.waiting:
             self._warm.evict()
+        self._hurry()
         await self._slots.take()
         return round((loop.time() - begun) * 1e6)
 
@@ -220,13 +227,23 @@ class LocalScheduler:
 
     def _kill_busy(self) -> None:
         self._slots.refuse(_killed())
+        while self._leaving:
+            self._hurry()
         for held in self._busy:
             held.killed = True
             if held.sandbox is not None:
                 held.sandbox.kill()
 
+    def _hurry(self) -> None:
+        """Wait no longer for one that says goodbye: somebody needs its room."""
+        if self._leaving:
+            sandbox = self._leaving.popitem(last=False)[0].sandbox
+            assert sandbox is not None
+            sandbox.kill()
+
     def _close(self, held: Held) -> None:
         self._slots_to_come += 1
+        self._leaving[held] = None
         task = asyncio.get_running_loop().create_task(self._close_now(held))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -235,12 +252,13 @@ class LocalScheduler:
         sandbox = held.sandbox
         assert sandbox is not None
         try:
-            await sandbox.close()
+            await sandbox.close(self._shutdown_grace_ms)
         except Exception as error:
             # The slot is given back all the same: the next start of the engine sweeps what is left, and a slot that
             # never came back would in the end leave no room for anybody.
             _log.error("sandbox_close_failed", sandbox=sandbox.id, function=held.key[0], error=str(error))
         finally:
+            self._leaving.pop(held, None)
             self._slots_to_come -= 1
             self._slots.give()
 

@@ -98,6 +98,7 @@ class Guest:
         self.task_root = tmp_path / "task"
         self.task_root.mkdir(exist_ok=True)
         self.log = b""
+        self.farewells = 0
         ours, theirs = socket.socketpair()
         log_out, log_in = os.pipe()
         boot = program(tmp_path, BOOT.format(home=home(tmp_path), before=before))
@@ -177,7 +178,15 @@ class Guest:
                 return
 
     def frame(self) -> tuple[int, bytes]:
-        """The next frame, `log` holding all that was in the pipe when it had come; (0, b"") at the stream's end."""
+        """The next frame, `log` holding all that was in the pipe when it had come; (0, b"") at the stream's end. Those
+        that say that the function wants to hear of its end are only counted."""
+        kind = wire.FAREWELL
+        while kind == wire.FAREWELL:
+            kind, body = self._frame()
+            self.farewells += kind == wire.FAREWELL
+        return kind, body
+
+    def _frame(self) -> tuple[int, bytes]:
         for _ in self._turns():
             ended = self._receive()
             if len(self._received) >= wire.HEADER.size:

@@ -161,7 +161,7 @@ import importlib.util, sys
 assert importlib.util.find_spec("logging") is not None
 import logging.handlers
 import logging
-hooks = [finder for finder in sys.meta_path if "cleave" in type(finder).__module__]
+hooks = [finder for finder in sys.meta_path if "logsetup" in type(finder).__module__]
 def handler(event, context):
     loader = type(logging.__loader__).__name__
     return [len(logging.getLogger().handlers), len(hooks), "cleave" in str(logging.__spec__)]

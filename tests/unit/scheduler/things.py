@@ -44,9 +44,20 @@ def work(name: str = "f", etag: str = "1", *, payload: bytes = b"{}", timeout_ms
 
 
 def scheduler(
-    pool: Pool, *, max_concurrency: int = 10, max_sandboxes: int = 10, keep_alive_s: float = 600.0
+    pool: Pool,
+    *,
+    max_concurrency: int = 10,
+    max_sandboxes: int = 10,
+    keep_alive_s: float = 600.0,
+    shutdown_grace_ms: int = 0,
 ) -> LocalScheduler:
-    return LocalScheduler(pool, max_concurrency=max_concurrency, max_sandboxes=max_sandboxes, keep_alive_s=keep_alive_s)
+    return LocalScheduler(
+        pool,
+        max_concurrency=max_concurrency,
+        max_sandboxes=max_sandboxes,
+        keep_alive_s=keep_alive_s,
+        shutdown_grace_ms=shutdown_grace_ms,
+    )
 
 
 async def settled(rounds: int = 10) -> None:
