@@ -32,6 +32,12 @@ def stream(event, context):
     yield b'{"key1": "' + event["key1"].encode() + b'"}'
 
 
+def flood(event, context):
+    chunk = bytes(65_536)
+    for _ in range(event):
+        yield chunk
+
+
 def talk(event, context):
     for chunk in event.stream:
         yield chunk

@@ -15,6 +15,8 @@ import grpc
 
 from engine.v1 import invocations_pb2, invocations_pb2_grpc
 
+STREAM_CHUNK = bytes(65_536)
+
 
 class Echo(invocations_pb2_grpc.InvocationServiceServicer):
     """Answers an event with itself, in each way to do it. InvokeAsync stays UNIMPLEMENTED."""
@@ -27,10 +29,14 @@ class Echo(invocations_pb2_grpc.InvocationServiceServicer):
     async def InvokeStream(  # type: ignore[override]
         self, request: invocations_pb2.InvokeStreamRequest, context: Any
     ) -> None:
-        """The same bytes, between the frames that an engine sends."""
+        """The same bytes, between the frames that an engine sends; a number asks for so many chunks of 64 KB."""
         frame = invocations_pb2.InvokeStreamResponse
         await context.write(frame(started=invocations_pb2.Started()))
-        await context.write(frame(chunk=request.payload))
+        if request.payload.isdigit():
+            for _ in range(int(request.payload)):
+                await context.write(frame(chunk=STREAM_CHUNK))
+        else:
+            await context.write(frame(chunk=request.payload))
         await context.write(frame(finished=invocations_pb2.Finished()))
 
     async def Converse(  # type: ignore[override]

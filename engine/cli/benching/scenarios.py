@@ -103,14 +103,14 @@ OF_A_RUNNING_ENGINE = tuple(
 class Trial:
     """One scenario under way. Whoever drives it times `call`, and calls `before` ahead of each."""
 
-    def __init__(self, scenario: Scenario, bed: Bed, engine: Caller, echo: Caller) -> None:
+    def __init__(self, scenario: Scenario, bed: Bed, engine: Caller, echo: Caller, event: bytes = EVENT) -> None:
         self.scenario = scenario
         self._engine = engine
         self._echo = echo
         several = scenario.functions > 1
         each = range(1, scenario.functions + 1) if several else (0,)
         names = [bed.function(scenario.memory_mb, scenario.handler, scenario.code, one) for one in each]
-        self._requests = [InvokeRequest(name=name, payload=EVENT) for name in names]
+        self._requests = [InvokeRequest(name=name, payload=event) for name in names]
         self._request = self._requests[0]
         self._renewers = [] if scenario.start == "warm" else [bed.renewer(name) for name in names]
         # A warm call ahead of what is counted, as with warm calls: an engine at work is what is asked about.
@@ -168,7 +168,7 @@ class Trial:
             "left_out": len(took_us) - len(call_us),
             "memory_mb": self.scenario.memory_mb,
             "client": self.scenario.client,
-            "event_bytes": len(EVENT),
+            "event_bytes": len(self._request.payload),
             "rounds": len(blocks),
             "calls": len(call_us),
             "echoes": len(echo_us),
@@ -213,7 +213,7 @@ class Trial:
 
     def _kinds(self) -> dict[str, int]:
         kinds = Counter(start_kind(response.report) for response in self._responses)
-        failed = [response for response in self._responses if response.payload != EVENT]
+        failed = [response for response in self._responses if response.payload != self._request.payload]
         if failed:
             error = failed[0].function_error.document.decode(errors="replace")
             raise Problem(
@@ -232,11 +232,11 @@ class Trial:
 
 
 @contextlib.contextmanager
-def trial(scenario: Scenario, bed: Bed) -> Iterator[Trial]:
+def trial(scenario: Scenario, bed: Bed, event: bytes = EVENT) -> Iterator[Trial]:
     """A scenario with its two connections."""
     caller = CALLERS[scenario.client]
     with caller(bed.engine_address) as engine, caller(bed.echo_address) as echo:
-        yield Trial(scenario, bed, engine, echo)
+        yield Trial(scenario, bed, engine, echo, event)
 
 
 def _timed_us(caller: Caller, request: InvokeRequest) -> float:

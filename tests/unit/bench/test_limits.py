@@ -10,6 +10,8 @@ import pytest
 
 from bench.ends import CLINGERS
 from bench.limits import KINDS, Limit, Verdict, judge, load, table
+from bench.streams import LONG_STREAMS
+from bench.test_payloads import PAYLOAD
 from engine.cli.benching.comparison import above, summary
 from engine.cli.benching.scenarios import SCENARIOS
 
@@ -70,15 +72,18 @@ def test_the_projects_limits_name_scenarios_that_exist_and_figures_that_a_row_ha
         {"name": name, "cost_us": above([[2.0]], [[1.0]])} for name in ("isolation-1769", "isolation-parked-1769")
     ]
     rivals = {"name": "rivals-1769", "times": {"bubblewrap": {"start": 100.0}}}
+    streams = [stream.name for stream in LONG_STREAMS]
+    calls = [scenario.name for scenario in (*SCENARIOS, PAYLOAD)]
     density = ("idle-parked", "idle-fork", "churn", "crowd-1000")
-    others = {*ends, *density, *(start["name"] for start in starts), rivals["name"]}
-    assert {limit.scenario for limit in limits} <= {scenario.name for scenario in SCENARIOS} | others
+    others = {*ends, *density, *streams, *(start["name"] for start in starts), rivals["name"]}
+    assert {limit.scenario for limit in limits} <= {*calls, *others}
     rows: list[dict[str, Any]] = [
         *starts,
         rivals,
         *({"name": name, "late_us": summary([1.0])} for name in ends),
     ]
-    rows += [row(scenario.name, p50=1.0, p50_of_blocks=1.0, p90=1.0, p99=1.0) for scenario in SCENARIOS]
+    rows += [row(name, p50=1.0, p50_of_blocks=1.0, p90=1.0, p99=1.0) for name in calls]
+    rows += [{"name": name, "ratio": 1.0} for name in streams]
     rows += [{"name": name, "idle_mb": {"p50": 1.0}, "per_s": 1e3, "answering_s": 1.0} for name in density]
     assert all(verdict.kept for verdict in judge(limits, rows))
 
@@ -94,6 +99,9 @@ def test_the_projects_limits_are_those_that_were_promised() -> None:
         ("idle-parked", "idle_mb.p50"): (2.0, 1.6, 1.1),
         ("churn", "per_s"): (200, None, 500),
         ("crowd-1000", "answering_s"): (4.0, 2.5, 1.0),
+        ("payload-1mb", "above_echo_us.p50"): (6_000, None, 3_000),
+        ("out-1769", "ratio"): (0.6, None, 0.9),
+        ("pipe-1769", "ratio"): (0.6, None, None),
     }
     held = {(limit.scenario, limit.figure): limit for limit in load()}
     for figure, (bound, asked, aim) in promised.items():
