@@ -163,6 +163,19 @@ ROWS: dict[str, Row] = {
         ),
         stays=True,
     ),
+    "a message that is no Unicode, and a type of another script": Row(
+        "raise type('Größe', (Exception,), {})('a\\ud83d')",
+        pb.OUTCOME_HANDLER_ERROR,
+        handler_document(
+            "Größe",
+            "a\ud83d",
+            [
+                '  File "/var/task/app.py", line 5, in handler\n'
+                "    raise type('Größe', (Exception,), {})('a\\ud83d')\n"
+            ],
+        ),
+        stays=True,
+    ),
     "a result that is not JSON": Row(
         "return {1, 2}",
         pb.OUTCOME_HANDLER_ERROR,
@@ -398,3 +411,17 @@ async def test_a_function_that_closes_its_output_is_heard_again_in_the_next_call
     again = await running.door(door).invoke(f"closed-{door}", b'{"good": true}')
     assert again.json() == "good"
     assert b"\nheard\n" in again.log
+
+
+async def test_a_message_of_any_size_is_told_within_its_limit(running: Engine, door: str) -> None:
+    await running.door(door).create(
+        f"huge-{door}", zip_of("def handler(event, context):\n    raise ValueError('ä' * 5_000_000)\n")
+    )
+    for _ in range(2):
+        answer = await running.door(door).invoke(f"huge-{door}")
+        assert answer.failed
+        assert len(answer.payload) <= 262_144
+        document = answer.json()
+        assert document["errorType"] == "ValueError"
+        assert document["errorMessage"].startswith("ää")
+        assert document["errorMessage"].endswith("... (shortened)")
