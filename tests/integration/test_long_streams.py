@@ -167,3 +167,22 @@ async def test_a_long_input_is_read_whole_and_takes_no_more_memory_than_a_short_
     assert digest == hashlib.sha256(f'"{digest_of(count)}"'.encode()).hexdigest()
     assert peak.growth_mb() <= GROWTH_MB
     assert report.peak_memory_bytes <= SANDBOX_MB * MB
+
+
+async def test_a_long_answer_comes_whole_over_http_as_well(running: Served, counts: Mapping[str, int]) -> None:
+    def read_events(count: int) -> str:
+        payload = f'{{"chunks": {count}}}'.encode()
+        answer = running.http.client.invoke_with_response_stream(FunctionName="out", Payload=payload)
+        found = hashlib.sha256()
+        for event in answer["EventStream"]:
+            if "PayloadChunk" in event:
+                found.update(event["PayloadChunk"]["Payload"])
+            else:
+                assert "ErrorCode" not in event["InvokeComplete"]
+        return found.hexdigest()
+
+    await asyncio.to_thread(read_events, 64)
+    count = counts["stream_mb"] * MB // CHUNK
+    peak = Peak(running)
+    assert await asyncio.to_thread(read_events, count) == digest_of(count)
+    assert peak.growth_mb() <= GROWTH_MB
