@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,26 @@ async def test_where_a_mount_is_writable_by_mistake_nothing_can_be_changed(
     with beside(pool, attacker, OPENED, as_root=True):
         assert await attack(attacker, CHANGES[change]) in ("EACCES", "EXDEV")
         assert succeeds(pool, attacker, CHANGES[change]) in (None, "opened")
+
+
+@pytest.mark.skipif(VERSION < 5, reason="this kernel's Landlock knows no commands to devices")
+async def test_a_device_that_turned_up_by_mistake_takes_no_command(pool: LinuxPool, attacker: LinuxSandbox) -> None:
+    """One that has none, and says so to who may ask."""
+    mistake = """
+        libc.mount(b"none", b"/opt", b"tmpfs", 0, b"mode=0755")
+        os.mknod("/opt/device", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+        os.chmod("/opt/device", 0o666)
+        say("made")
+        until_told()
+        libc.umount2(b"/opt", 2)
+    """
+    body = """
+with open("/opt/device", "rb", buffering=0) as device:
+    return [len(device.read(10)), tried(fcntl.ioctl, device, 0x5401, bytes(64))]  # TCGETS
+"""
+    with beside(pool, attacker, textwrap.dedent(mistake), as_root=True):
+        assert await attack(attacker, body) == [10, "EACCES"]
+        assert succeeds(pool, attacker, body) == [10, "ENOTTY"]
 
 
 async def test_a_descriptor_of_the_hosts_root_opens_nothing(pool: LinuxPool, attacker: LinuxSandbox) -> None:
