@@ -194,7 +194,7 @@ def _environment(answer: Any, event: Mapping[str, Any]) -> Found:
 
 OF_LAMBDA = ("AWS_", "_AWS_", "_X_AMZN_", "_HANDLER", "LAMBDA_")
 PLAIN = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "LANG", "LC_CTYPE", "TZ", "PWD", "SHLVL")
-STARTED_WITH = ("MALLOC_ARENA_MAX",)
+STARTED_WITH = ("MALLOC_ARENA_MAX", "LD_BIND_NOW")
 """What the engine starts interpreters with; functions do not see it."""
 
 

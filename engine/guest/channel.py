@@ -12,7 +12,7 @@ from _thread import RLock
 
 from . import wire
 
-_READ_BYTES = 65_536  # SPEC and the first EVENT of a small function arrive in one read
+_READ_BYTES = 16_384  # SPEC and the first EVENT of a small function in one read, and no room that the heap grows for
 _READ_MAX_BYTES = 1_048_576
 _KEPT_BYTES = 4_194_304  # and twice as much at the end of the heap
 

@@ -44,19 +44,22 @@ class Guest:
         self._channel = Channel(events_fd, answers_fd)
         self._runner = Runner(self._channel)
         self._farewell = Farewell()
-        self._pid = os.getpid()
+        self._pid = 0
         self._spec: dict[str, Any] = {}
         self._json_log = False
         self._request_id = ""
         self._tenant_id: str | None = None
         self._kept: list[object] = []
         self._moments: moments.Moments | None = None  # of the event under way, if it asks for them
-        os.set_inheritable(events_fd, False)
-        os.set_inheritable(answers_fd, False)
         stdio.install()
 
     def serve(self) -> int:
-        """Serve until the engine ends the stream; returns the exit status. User code's exits come out of here."""
+        """Serve until the engine ends the stream; returns the exit status. User code's exits come out of here. The
+        process and its descriptors are the guest's from here on, not before."""
+        self._pid = os.getpid()
+        self.stdio.take()
+        os.set_inheritable(self._channel.events_fd, False)
+        os.set_inheritable(self._channel.answers_fd, False)
         try:
             return self._serve()
         except (ProtocolError, OSError) as error:

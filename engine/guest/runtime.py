@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from . import bytecode, exits, interpreter, rehearsal, wire
 from .loop import Guest
-from .stdio import Stdio
+from .stdio import Stdio, make_ahead
 
 __all__ = ["anticipate", "bytecode", "rehearse", "run"]
 
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def run(events_fd: int = wire.EVENTS_FD, answers_fd: int = wire.ANSWERS_FD) -> NoReturn:
-    """Be the guest of this process until it ends. Called in a fork that reseed.after_fork has made its own."""
-    guest = Guest(events_fd, answers_fd, Stdio())
+def run(guest: Guest | None = None) -> NoReturn:
+    """Be the guest of this process until it ends; `guest` is what `anticipate` made in the zygote. Called in a fork
+    that reseed.after_fork has made its own."""
+    guest = guest or Guest(wire.EVENTS_FD, wire.ANSWERS_FD, Stdio())
     try:
         status = guest.serve()
     except BaseException as error:
@@ -45,6 +46,7 @@ def rehearse(times: int = 20, *, whole: bool = True) -> None:
     rehearsal.rehearse(times, whole=whole)
 
 
-def anticipate() -> None:
+def anticipate() -> Guest:
     """Do once, in a zygote, what each start would do for itself."""
     interpreter.anticipate()
+    return Guest(wire.EVENTS_FD, wire.ANSWERS_FD, make_ahead())

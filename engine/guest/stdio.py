@@ -19,10 +19,14 @@ class Stdio:
     def __init__(self, out_fd: int = 1, err_fd: int = 2) -> None:
         self._out_fd = out_fd
         self._err_fd = err_fd
-        self._spare_fd = os.dup(out_fd)  # the way back to the log after a close of both; not inherited by exec
+        self._spare_fd = -1  # the way back to the log after a close of both; not inherited by exec
         self._replaced: list[object] = []  # kept: a stream that is freed would flush what it holds into the log
         self._out = _stream(out_fd, "<stdout>")
         self._err = _stream(err_fd, "<stderr>")
+
+    def take(self) -> None:
+        """The descriptors are the log's now."""
+        self._spare_fd = os.dup(self._out_fd)
 
     def install(self) -> None:
         """Put the streams into sys. The interpreter's own, inherited ones are never written to again."""
@@ -68,7 +72,24 @@ class Stdio:
 
     def close(self) -> None:
         """Give back the spare descriptor; the streams stay as they are."""
-        os.close(self._spare_fd)
+        if self._spare_fd >= 0:
+            os.close(self._spare_fd)
+
+
+def make_ahead() -> Stdio:
+    """Streams on descriptors 1 and 2 that take these for pipes, which they are after a fork: what its descriptor can do
+    a stream asks once, when it is made."""
+    out, into = os.pipe()
+    kept = (os.dup(1), os.dup(2))
+    try:
+        os.dup2(into, 1)
+        os.dup2(into, 2)
+        return Stdio()
+    finally:
+        os.dup2(kept[0], 1)
+        os.dup2(kept[1], 2)
+        for fd in (out, into, *kept):
+            os.close(fd)
 
 
 def _stream(fd: int, name: str) -> io.TextIOWrapper:

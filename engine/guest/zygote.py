@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
         os.write(sock, b"map")
         os.read(sock, 16)  # that it was done
     fork.enter_root(prefixes, uid_base, uid_count, user != "host", name)
-    runtime.anticipate()
+    guest = runtime.anticipate()
     runtime.rehearse()
     if hasattr(sys, "orig_argv"):  # since 3.10
         sys.orig_argv = sys.orig_argv[:1]  # the rest are paths of the engine
@@ -83,7 +83,7 @@ def main(argv: list[str]) -> None:
     os.write(wire.ANSWERS_FD, wire.frame(wire.HELLO, boot))
     reseed.after_fork()
     gc.enable()
-    runtime.run()
+    runtime.run(guest)
 
 
 if __name__ == "__main__":

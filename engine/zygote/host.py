@@ -113,7 +113,8 @@ class Zygote:
                 stderr=self._said,
                 pass_fds=[theirs.fileno(), self._journal],
                 cwd="/",
-                env={"MALLOC_ARENA_MAX": "1", "LC_CTYPE": "C.UTF-8"},
+                # Symbols are bound here once, and not in each fork, on pages that it would have to copy.
+                env={"MALLOC_ARENA_MAX": "1", "LC_CTYPE": "C.UTF-8", "LD_BIND_NOW": "1"},
                 start_new_session=True,  # a Ctrl-C in the engine's terminal is the engine's to answer
             )
         self._counts.made(Resource.ZYGOTES)

@@ -179,3 +179,32 @@ def test_a_rehearsal_that_goes_wrong_is_an_error(tmp_path: Path) -> None:
     code = "from cleave_guest import rehearsal\nrehearsal._SOURCE = b'def handler(event, context): return 1'\n"
     code += "try:\n    cleave_guest.runtime.rehearse(1)\nexcept RuntimeError:\n    print('true')\n"
     assert ask(tmp_path, sys.executable, code) is True
+
+
+AHEAD = """
+import io, json, os
+from cleave_guest import stdio
+def opened():
+    links = ["/proc/self/fd/%d" % fd for fd in range(30)]
+    return [os.readlink(link) for link in links if os.path.lexists(link)]
+real = os.dup(1)
+os.dup2(os.open(os.path.join(os.path.dirname(__file__), "file"), os.O_RDWR | os.O_CREAT), 1)
+before = opened()
+made = stdio.make_ahead()
+assert opened() == before
+assert io.TextIOWrapper(io.FileIO(1, "w", closefd=False)).seekable()
+out, into = os.pipe()
+os.dup2(into, 1)
+made.take()
+made._out.write("line\\n")
+os.close(1)
+made.settle()
+made._out.write("again\\n")
+text = os.read(out, 100).decode()
+os.dup2(real, 1)
+print(json.dumps([made._out.seekable(), made._err.seekable(), text]))
+"""
+
+
+def test_streams_that_were_made_ahead_are_those_of_the_pipe_that_comes(tmp_path: Path, python: str) -> None:
+    assert ask(tmp_path, python, AHEAD) == [False, False, "line\nagain\n"]
