@@ -40,10 +40,10 @@ def run(guest: Guest | None = None) -> NoReturn:
     exits.leave(status, guest.stdio)
 
 
-def rehearse(times: int = 20, *, whole: bool = True) -> None:
+def rehearse(guest: Guest, times: int = 20, *, whole: bool = True) -> None:
     """Run the whole path in this process, a zygote that is about to freeze, and leave no trace of it. Not `whole`: in a
     fork of one."""
-    rehearsal.rehearse(times, whole=whole)
+    rehearsal.rehearse(times, guest.stdio, whole=whole)
 
 
 def anticipate() -> Guest:

@@ -30,7 +30,8 @@ class Stdio:
 
     def install(self) -> None:
         """Put the streams into sys. The interpreter's own, inherited ones are never written to again."""
-        self._replaced += [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
+        if sys.stdout is not self._out:
+            self._replaced += [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
         if sys.stdin is None:
             sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
         sys.stdout = sys.__stdout__ = self._out  # type: ignore[misc]
@@ -74,6 +75,7 @@ class Stdio:
         """Give back the spare descriptor; the streams stay as they are."""
         if self._spare_fd >= 0:
             os.close(self._spare_fd)
+            self._spare_fd = -1
 
 
 def make_ahead() -> Stdio:

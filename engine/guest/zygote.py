@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
         os.read(sock, 16)  # that it was done
     fork.enter_root(prefixes, uid_base, uid_count, user != "host", name)
     guest = runtime.anticipate()
-    runtime.rehearse()
+    runtime.rehearse(guest)
     if hasattr(sys, "orig_argv"):  # since 3.10
         sys.orig_argv = sys.orig_argv[:1]  # the rest are paths of the engine
     gc.collect()
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
     # A sandbox, from here on.
     if serves == _PARKS:
         # The pages that a guest writes are its own before it is needed, and no collection will copy others.
-        runtime.rehearse(_PARKED_REHEARSALS, whole=False)
+        runtime.rehearse(guest, _PARKED_REHEARSALS, whole=False)
         gc.freeze()
         boot = b""  # long ago by the time it has a function
     os.write(wire.ANSWERS_FD, wire.frame(wire.HELLO, boot))

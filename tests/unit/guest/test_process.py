@@ -126,6 +126,7 @@ def test_reseeding_imports_nothing(tmp_path: Path, python: str) -> None:
 REHEARSE = """
 import builtins, gc, os, time
 {preload}
+guest = cleave_guest.runtime.anticipate()
 os.environ["KEPT"] = "1"
 os.environ.pop("TZ", None)
 os.chdir("/usr")
@@ -133,17 +134,17 @@ def state():
     return [dict(os.environ), list(sys.path), list(sys.meta_path), dict(sys.path_importer_cache), dict(sys.modules),
             list(sys.argv), [sys.stdin, sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__], os.getcwd(),
             sys.dont_write_bytecode, hasattr(builtins, "exit"), time.tzname, sorted(os.listdir("/proc/self/fd")),
-            gc.isenabled(), {more}]
+            [os.readlink("/proc/self/fd/" + fd) for fd in "012"], gc.isenabled(), {more}]
 gc.disable()
 {rehearsed}
 before = state()
-cleave_guest.runtime.rehearse({how})
+cleave_guest.runtime.rehearse(guest, {how})
 changed = [n for n, (a, b) in enumerate(zip(before, state())) if a != b]
 print(changed)
 """
 
 
-IN_A_FORK = {"rehearsed": "cleave_guest.runtime.rehearse()", "how": "2, whole=False"}
+IN_A_FORK = {"rehearsed": "cleave_guest.runtime.rehearse(guest)", "how": "2, whole=False"}
 """Of what has rehearsed already."""
 HOWS = pytest.mark.parametrize("how", [{"rehearsed": "", "how": ""}, IN_A_FORK], ids=["whole", "in a fork"])
 
@@ -160,7 +161,7 @@ def test_a_rehearsal_leaves_no_trace_in_loaded_logging(tmp_path: Path, python: s
 
 
 def test_a_guest_after_a_rehearsal_serves_as_one_without(tmp_path: Path, python: str) -> None:
-    before = "cleave_guest.runtime.rehearse()\nimport logging\n"
+    before = "cleave_guest.runtime.rehearse(cleave_guest.runtime.anticipate())\nimport logging\n"
     with Guest(tmp_path, python=python, before=before) as guest:
         guest.start("import logging\nlogging.warning('w')\ndef handler(event, context):\n    return event\n", 1)
         assert guest.result() == 1
@@ -170,14 +171,16 @@ def test_a_guest_after_a_rehearsal_serves_as_one_without(tmp_path: Path, python:
 
 def test_what_a_rehearsal_in_a_fork_imports_is_forgotten(tmp_path: Path) -> None:
     code = "from cleave_guest import rehearsal\nrehearsal._SOURCE = b'import colorsys' + rehearsal._SOURCE\n"
-    code += "before = list(sys.modules)\ncleave_guest.runtime.rehearse(2, whole=False)\nafter = list(sys.modules)\n"
+    code += "guest = cleave_guest.runtime.anticipate()\nbefore = list(sys.modules)\n"
+    code += "cleave_guest.runtime.rehearse(guest, 2, whole=False)\nafter = list(sys.modules)\n"
     code += "import json\nprint(json.dumps([after == before, 'colorsys' in after]))\n"
     assert ask(tmp_path, sys.executable, code) == [True, False]
 
 
 def test_a_rehearsal_that_goes_wrong_is_an_error(tmp_path: Path) -> None:
     code = "from cleave_guest import rehearsal\nrehearsal._SOURCE = b'def handler(event, context): return 1'\n"
-    code += "try:\n    cleave_guest.runtime.rehearse(1)\nexcept RuntimeError:\n    print('true')\n"
+    code += "guest = cleave_guest.runtime.anticipate()\n"
+    code += "try:\n    cleave_guest.runtime.rehearse(guest, 1)\nexcept RuntimeError:\n    print('true')\n"
     assert ask(tmp_path, sys.executable, code) is True
 
 
