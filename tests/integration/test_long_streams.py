@@ -24,7 +24,7 @@ pytestmark = [
 
 MB = 1 << 20
 CHUNK = 64 << 10
-GROWTH_MB = 32  # half of the shortest, so that one that is kept shows
+GROWTH_MB = 64  # half of the shortest, so that a stream that is kept shows
 SANDBOX_MB = 16 + GROWTH_MB
 CODE = """
     import hashlib
