@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import json
 import os
 import pty
 import subprocess
 import sys
-import termios
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -161,7 +159,6 @@ async def test_no_terminal_of_the_engine_takes_what_a_function_types(tmp_path: P
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(theirs)
     said = b""

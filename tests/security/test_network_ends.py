@@ -174,7 +174,7 @@ def router(lab: FakeHost) -> Iterator[Router]:
 async def test_one_sandbox_cannot_use_up_the_connections_of_all(router: Router) -> None:
     def connect() -> str:
         try:
-            held.append(socket.create_connection((PUBLIC, PORT), 1))
+            held.append(socket.create_connection((PUBLIC, PORT), 20))
             return "connected"
         except OSError as error:
             return type(error).__name__
