@@ -82,9 +82,10 @@ def install(staged: list[tuple[Path, Path]]) -> None:
     for pair in staged:
         by_folder.setdefault(pair[1].parent, []).append(pair)
     for cache, pairs in by_folder.items():
-        with _writable(cache.parent):
-            cache.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        if not stat.S_ISDIR(os.lstat(cache).st_mode):  # a link that the code came with
+        if not os.path.lexists(cache):
+            with _writable(cache.parent):
+                cache.mkdir(mode=_FOLDER_MODE)
+        if not stat.S_ISDIR(os.lstat(cache).st_mode):  # a link or a file that the code came with
             continue
         with _writable(cache):
             for file, target in pairs:

@@ -158,6 +158,7 @@ class LocalCodeStore:
             async with self._placing:
                 self.get(sha256)
                 await self._to_disk(bytecode.install, staged)
+                await self._to_disk(sync_tree, task)
                 await self._to_disk(write_atomic, self._compiled(sha256, python), b"")
         finally:
             await asyncio.shield(self._in_thread(remove_tree, staging))

@@ -16,9 +16,9 @@ from tests.sandboxes import real_pool, run, spec, write_code
 pytestmark = pytest.mark.privileged
 
 PARKED_MOST = 70
-"""Of a trivial function, from its assignment until its handler has looked: some 20. Without the rehearsal 130."""
+"""Of a trivial function, from its assignment until its handler has looked: some 15. Without the rehearsal 130."""
 FORK_MOST = 900
-"""The same from the clone on: some 450."""
+"""The same from the clone on: some 350."""
 FAULTS = """
     def handler(event, context):
         with open("/proc/self/stat") as file:

@@ -141,6 +141,23 @@ async def test_no_link_is_followed(code: LocalCodeStore) -> None:
     assert listed(blob.path).keys() == before.keys()
 
 
+@pytest.mark.parametrize("target", [b"nowhere", b".", b"app.py"])
+async def test_where_no_folder_for_bytecode_can_be_the_rest_has_it(code: LocalCodeStore, target: bytes) -> None:
+    members = [
+        Member("app.py", b"x = 1\n"),
+        Member("__pycache__", target, mode=LINK),
+        Member("pkg/mod.py", b"y = 1\n"),
+        Member("other/mod.py", b"y = 1\n"),
+        Member("other/__pycache__", b"a file"),
+    ]
+    blob = await code.add(pieces(hostile(members)))
+    data = record("app.py") + record("other/mod.py") + record("pkg/mod.py")
+    await code.add_bytecode(blob.sha256, PYTHON, stream(data))
+    found = [name for name in listed(blob.path) if name.endswith(".pyc")]
+    assert found == ["pkg/__pycache__/mod.cpython-311.pyc"]
+    assert Path(blob.path, "other/__pycache__").read_bytes() == b"a file"
+
+
 async def test_a_folder_in_the_place_of_bytecode_stays(code: LocalCodeStore) -> None:
     name = "__pycache__/app.cpython-311.pyc/file"
     blob = await code.add(pieces(ordinary({"app.py": "x = 1\n", name: "kept"})))
