@@ -46,13 +46,15 @@ def test_every_module_that_compiles_is_there_and_none_is_run(any_guest: Guest) -
     any_guest.code("def of another Python\n", "broken.py")
     any_guest.code(b"\0", "nothing.py")
     any_guest.code("x = 1", "text.txt")
-    any_guest.code("raise SystemExit\n", "encodings/__init__.py")  # which a compiler imports by itself
+    any_guest.code("né = 1\n", "names.py")
+    any_guest.code("raise SystemExit\n", "unicodedata.py")  # which the compiler imports by itself for that
     assert sorted(compiled(any_guest)) == [
         "app.py",
-        "encodings/__init__.py",
         "latin.py",
+        "names.py",
         "pkg/__init__.py",
         "pkg/deep/er/mod.py",
+        "unicodedata.py",
     ]
 
 
