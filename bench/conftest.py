@@ -20,7 +20,7 @@ import pytest
 from bench import density, limits, rivals, weights
 from bench import isolation as isolation_bench
 from bench.figures import markdown
-from engine.cli.benching import show
+from engine.cli.benching import loads, show
 from engine.cli.benching.bed import Beds, test_beds
 from engine.cli.benching.facts import facts
 from engine.cli.benching.run import document
@@ -31,6 +31,7 @@ Table = tuple[Sequence[str], Callable[[dict[str, Any]], list[Sequence[str]]]]
 TABLES: list[Table] = [
     (show.HEAD, show.table),
     (show.PARTS_HEAD, show.parts),
+    (loads.HEAD, loads.table),
     (rivals.HEAD, rivals.table),
     (show.ENDS_HEAD, show.ends),
     (isolation_bench.HEAD, lambda result: isolation_bench.table(result["isolation"])),

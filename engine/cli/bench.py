@@ -1,19 +1,32 @@
-"""`cleave bench`: times calls of a function beside a bare gRPC echo server, in turns, and shows how they differ.
+"""`cleave bench`: times calls of a function, cold and warm, as one client or as many.
 
-Measures an engine of its own on free ports, which is gone afterwards, or with --address the one that runs there.
+Without a name it times functions of its own beside a bare gRPC echo server, in turns, and shows how they differ: on an
+engine of its own on free ports, which is gone afterwards, or with --address on the one that runs there. With the name
+of a function it puts a load on that one.
 """
 
 from __future__ import annotations
 
+import enum
 import sys
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from engine.cli.options import AddressOption, OutputOption, choose
+from engine.cli.options import AddressOption, Choices, OutputOption, choose
+from engine.cli.problems import ExitCode, usage
 
 _DEFAULT_ROUNDS = 200
+_DEFAULT_DURATION_S = 5.0
+
+
+class Start(enum.Enum):
+    """Which calls are timed."""
+
+    BOTH = "both"
+    COLD = "cold"
+    WARM = "warm"
 
 
 def register(app: typer.Typer) -> None:
@@ -23,18 +36,96 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="A function to put a load on: its name or ARN.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", metavar="JSON|@FILE|-", help="The event; - reads standard input.")
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=100_000, help="Calls a second, sent when they are due: an open loop."),
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000, help="Callers that wait for their answers: a closed loop. Default: 1."),
+    ] = None,
+    duration: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=86_400, help=f"Seconds for each kind of start. Default: {_DEFAULT_DURATION_S:g}."),
+    ] = None,
+    start: Annotated[
+        Start | None,
+        typer.Option(help="Time cold starts, warm calls, or first the one and then the other. Default: both."),
+    ] = None,
     rounds: Annotated[
-        int, typer.Option(min=2, max=100_000, help="Turns that each scenario and the echo server get.")
-    ] = _DEFAULT_ROUNDS,
+        int | None,
+        typer.Option(
+            min=2, max=100_000, help=f"Without a name: turns that each scenario gets. Default: {_DEFAULT_ROUNDS}."
+        ),
+    ] = None,
     address: AddressOption = None,
     output: OutputOption = None,
 ) -> int:
     """Time warm calls and cold starts over gRPC.
 
-    Beside a bare gRPC echo server in the same run, in turns, with the same client, so that the difference is what the
-    engine takes. Without --address it measures an engine of its own, which is gone afterwards; that needs root, as
-    `cleave serve` does. Takes about a minute.
+    With the name of a function: as many callers as --concurrency, each calling again when it has its answer; or with
+    --rate so many calls a second, each timed from when it was due, so that what waits behind a slow one is slow too.
+    Cold starts are made of copies of the function, which are deleted afterwards. Exits with 3 if the function failed,
+    with 1 if the engine refused calls or did not keep up.
+
+    Without: beside a bare gRPC echo server in the same run, in turns, with the same client, so that the difference is
+    what the engine takes. Without --address it measures an engine of its own, which is gone afterwards; that needs
+    root, as `cleave serve` does. Takes about a minute.
     """
+    choices = choose(ctx, address, output)
+    loads = {"--data": data, "--rate": rate, "--concurrency": concurrency, "--duration": duration, "--start": start}
+    given = [option for option, value in loads.items() if value is not None]
+    if name is None and given:
+        raise usage("cannot measure", f"{given[0]} is for a load on a function", "name one: cleave bench NAME")
+    if name is not None and rounds is not None:
+        raise usage("cannot measure", "--rounds is for the bench without a function", "give --duration instead")
+    if rate is not None and concurrency is not None:
+        raise usage(
+            "cannot measure", "an open loop has a rate and a closed loop has callers", "give --rate or --concurrency"
+        )
+    if name is None:
+        return _compare(choices, rounds or _DEFAULT_ROUNDS)
+    from engine.cli.benching.load import Load
+    from engine.cli.invoke import event_of
+
+    load = Load(duration or _DEFAULT_DURATION_S, rate or 0.0, concurrency or 1)
+    starts = ["cold", "warm"] if start is None or start is Start.BOTH else [start.value]
+    return _load(choices, name, event_of(data), load, starts)
+
+
+def _load(choices: Choices, name: str, event: bytes, load: Any, starts: list[str]) -> int:
+    from engine.cli.benching.facts import facts
+    from engine.cli.benching.loads import HEAD, failures, table
+    from engine.cli.benching.own import measure_own
+    from engine.cli.benching.processes import stopped_by_signals
+    from engine.cli.benching.run import document
+    from engine.cli.benching.show import lines
+    from engine.cli.render import note, print_json, print_table
+
+    began = facts()
+    with stopped_by_signals():
+        rows, function_failed = measure_own(
+            choices, name, event, load, starts, (lambda text: None) if choices.json else note
+        )
+    result = document(rows, began)
+    failed = failures(result)
+    if choices.json:
+        print_json(result)
+    else:
+        for line in lines(result):
+            print(line)
+        print()
+        print_table(HEAD, table(result))
+        for line in failed:
+            note(line)
+    return ExitCode.FUNCTION_ERROR if function_failed else ExitCode.FAILED if failed else ExitCode.OK
+
+
+def _compare(choices: Choices, rounds: int) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -45,7 +136,6 @@ def bench(
     from engine.cli.benching.show import print_text
     from engine.cli.render import print_json
 
-    choices = choose(ctx, address, output)
     progress = Progress(
         TextColumn("{task.description:<14}"),
         BarColumn(),

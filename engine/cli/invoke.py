@@ -52,7 +52,7 @@ def invoke(
     ref = function_ref(name, qualifier)
     asked: dict[str, Any] = {
         "name": ref.resource_name(),
-        "payload": _event(data),
+        "payload": event_of(data),
         "payload_encoding": invocations_pb2.PAYLOAD_ENCODING_RAW if raw else invocations_pb2.PAYLOAD_ENCODING_JSON,
         "request_id": request_id,
         "log_mode": invocations_pb2.LOG_MODE_TAIL if log else invocations_pb2.LOG_MODE_NONE,
@@ -77,7 +77,8 @@ def invoke(
     return ExitCode.FUNCTION_ERROR if response.WhichOneof("result") == "function_error" else ExitCode.OK
 
 
-def _event(data: str | None) -> bytes:
+def event_of(data: str | None) -> bytes:
+    """The event that --data gives. Raises Problem."""
     if data is None:
         return b""
     if data == "-":

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from engine.cli.benching.processes import echo_server, own_engine, stopped_by_signals
+from engine.cli.benching.targets import a_change
 from engine.cli.client import CONTROL_TIMEOUT_S, UPLOAD_TIMEOUT_S, Engine, connected, failures_of
 from engine.cli.options import Choices
 from engine.v1 import functions_pb2, resources_pb2
@@ -67,13 +68,13 @@ class Bed:
     _functions: dict[tuple[int, str, str, int], str] = field(default_factory=dict)
     _changes: Iterator[int] = field(default_factory=itertools.count)
 
-    def function(self, memory_mb: int, handler: str = "handler", code: str = "", of_these: int = 0) -> str:
+    def function(self, memory_mb: int, handler: str = "handler", code: str = "", copy: int = 0) -> str:
         """The resource name of a function of this memory tier, with a handler of this code; made when first asked
-        for. Others that are the same but for their names are told apart by `of_these`."""
-        key = (memory_mb, handler, code, of_these)
+        for. Those of different `copy` are alike and yet not the same."""
+        key = (memory_mb, handler, code, copy)
         if key not in self._functions:
-            parts = ("cleave-bench", self._token, str(memory_mb), handler, code, str(of_these or ""))
-            name = "-".join(part for part in parts if part)
+            words = (str(memory_mb), handler, code, str(copy) if copy else "")
+            name = "-".join(("cleave-bench", self._token, *filter(None, words)))
             response = self._engine.functions.CreateFunction(
                 functions_pb2.CreateFunctionRequest(
                     function_id=name,
@@ -93,9 +94,7 @@ class Bed:
         """A change of the function, after which no sandbox of it is warm: the next call is a cold start."""
 
         def renew() -> None:
-            config = resources_pb2.FunctionConfig(description=f"change {next(self._changes)}")
-            change = functions_pb2.UpdateFunctionRequest(function=resources_pb2.Function(name=name, config=config))
-            change.update_mask.paths.append("config.description")
+            change = a_change(name, next(self._changes))
             self._engine.functions.UpdateFunction(change, timeout=CONTROL_TIMEOUT_S)
 
         return renew

@@ -54,14 +54,14 @@ def table(result: dict[str, Any]) -> list[Sequence[str]]:
             ms(row["engine_us"]["total"]["p50"]),
         )
         for row in result["rows"]
-        if "call_us" in row
+        if "call_us" in row and "load" not in row
     ]
 
 
 def parts(result: dict[str, Any]) -> list[Sequence[str]]:
     """Where the time went, by the engine's own report; outside is the rest of what the client saw."""
     names = ("queue", "start", "init", "handler", "total", "outside")
-    rows = (row for row in result["rows"] if "engine_us" in row)
+    rows = (row for row in result["rows"] if "outside" in row.get("engine_us", {}))
     return [(row["name"], *(ms(row["engine_us"][name]["p50"]) for name in names)) for row in rows]
 
 
