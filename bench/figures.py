@@ -12,6 +12,7 @@ _WORDS = {
     "warm-1769": "warm invocation",
     "parked-1769": "cold start, from a parked sandbox",
     "fork-1769": "cold start by fork, none being parked",
+    "exec-1769": "cold start of an interpreter of its own",
 }
 
 

@@ -13,6 +13,7 @@ import secrets
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 
@@ -65,22 +66,26 @@ class Bed:
     codes: Mapping[str, Callable[[], bytes]] = field(default_factory=lambda: {"": trivial_code})
     _token: str = field(default_factory=lambda: secrets.token_hex(4))
     _blobs: dict[str, str] = field(default_factory=dict)
-    _functions: dict[tuple[int, str, str, int], str] = field(default_factory=dict)
+    _functions: dict[tuple[int, str, str, bool, int], str] = field(default_factory=dict)
     _changes: Iterator[int] = field(default_factory=itertools.count)
 
-    def function(self, memory_mb: int, handler: str = "handler", code: str = "", copy: int = 0) -> str:
+    def function(
+        self, memory_mb: int, handler: str = "handler", code: str = "", *, own_layout: bool = False, copy: int = 0
+    ) -> str:
         """The resource name of a function of this memory tier, with a handler of this code; made when first asked
         for. Those of different `copy` are alike and yet not the same."""
-        key = (memory_mb, handler, code, copy)
+        key = (memory_mb, handler, code, own_layout, copy)
         if key not in self._functions:
-            words = (str(memory_mb), handler, code, str(copy) if copy else "")
+            words = (str(memory_mb), handler, code, "own" if own_layout else "", str(copy) if copy else "")
+            # Engines that do not know the field have no such functions: they are not asked for any.
+            layout: dict[str, Any] = {"own_layout": True} if own_layout else {}
             name = "-".join(("cleave-bench", self._token, *filter(None, words)))
             response = self._engine.functions.CreateFunction(
                 functions_pb2.CreateFunctionRequest(
                     function_id=name,
                     function=resources_pb2.Function(
                         config=resources_pb2.FunctionConfig(
-                            handler=f"app.{handler}", memory_mb=memory_mb, timeout_ms=TIMEOUT_MS
+                            handler=f"app.{handler}", memory_mb=memory_mb, timeout_ms=TIMEOUT_MS, **layout
                         ),
                         code_blob=self._blob(code),
                     ),

@@ -32,6 +32,7 @@ from engine.cli.benching.stream_callers import FirstChunkCaller, TalkCaller
 from engine.cli.problems import Problem
 from engine.cli.render import start_kind
 from engine.v1.invocations_pb2 import InvokeRequest, InvokeResponse
+from engine.v1.resources_pb2 import FunctionConfig
 
 EVENT = b'{"key1": "' + b"x" * 116 + b'"}'
 """128 bytes of JSON."""
@@ -68,6 +69,7 @@ class Scenario:
     code: str = ""  # of Bed.codes
     engine: str = ""  # of bed.ENGINES
     functions: int = 1  # that a round's calls go to in turn; with several, each call of a round is a start
+    own_layout: bool = False
     share: float = 1.0  # of the rounds that are asked for
 
     def rounds(self, asked: int) -> int:
@@ -75,9 +77,11 @@ class Scenario:
         return max(2, round(asked * self.share))
 
 
+_CONFIG_FIELDS = FunctionConfig.DESCRIPTOR.fields_by_name
 _PARKED = Scenario("parked-1769", "parked", 1769, "sync", calls=4, echoes=4, functions=4, share=0.5)
 _RESTED = replace(_PARKED, name="parked-1769-rested", calls=1, echoes=5, functions=1, share=1.0)
 _FORK = replace(_RESTED, name="fork-1769", start="fork", engine="unparked")
+_EXEC = replace(_FORK, name="exec-1769", start="exec", own_layout=True, share=0.25)
 SCENARIOS = (
     Scenario("warm-1769", "warm", 1769, "sync", calls=25, echoes=25),
     Scenario("warm-1769-aio", "warm", 1769, "aio", calls=25, echoes=25),
@@ -87,6 +91,8 @@ SCENARIOS = (
     _RESTED,
     _FORK,
     replace(_FORK, name="fork-128", memory_mb=128),
+    # Only an engine that gives sandboxes a layout of their own starts any from nothing.
+    *((_EXEC, replace(_EXEC, name="exec-128", memory_mb=128)) if "own_layout" in _CONFIG_FIELDS else ()),
     Scenario("stream-1769", "warm", 1769, "first-chunk", calls=25, echoes=25, handler="stream"),
     Scenario("talk-1769", "warm", 1769, "talk", calls=25, echoes=25, handler="talk"),
 )
@@ -109,7 +115,10 @@ class Trial:
         self._echo = echo
         several = scenario.functions > 1
         each = range(1, scenario.functions + 1) if several else (0,)
-        names = [bed.function(scenario.memory_mb, scenario.handler, scenario.code, one) for one in each]
+        names = [
+            bed.function(scenario.memory_mb, scenario.handler, scenario.code, one, own_layout=scenario.own_layout)
+            for one in each
+        ]
         self._requests = [InvokeRequest(name=name, payload=event) for name in names]
         self._request = self._requests[0]
         self._renewers = [] if scenario.start == "warm" else [bed.renewer(name) for name in names]
