@@ -56,13 +56,19 @@ _COMPARED = ("p50", "p90", "p99")
 
 
 def resolution(values: Sequence[float]) -> float:
-    """Half the width of the 95 % confidence interval of the median, by order statistics: no assumption about how the
-    values are distributed (Hollander & Wolfe, Nonparametric Statistical Methods, 3.6, in its normal approximation).
-    With fewer than six values there is none, and half their range stands for it."""
+    """Half the width of the interval around the median."""
+    low, high = interval(values)
+    return (high - low) / 2
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % confidence interval of the median, by order statistics: no assumption about how the values are
+    distributed (Hollander & Wolfe, Nonparametric Statistical Methods, 3.6, in its normal approximation). With fewer
+    than six values there is none, and their range stands for it."""
     ranked, count = sorted(values), len(values)
     below = math.floor(count / 2 - 1.96 * math.sqrt(count) / 2)
     low, high = (0, count - 1) if count < 6 else (max(below, 1) - 1, min(count - below, count - 1))
-    return (ranked[high] - ranked[low]) / 2
+    return ranked[low], ranked[high]
 
 
 def _mean(values: Sequence[float]) -> float:

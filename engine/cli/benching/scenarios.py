@@ -116,7 +116,7 @@ class Trial:
         several = scenario.functions > 1
         each = range(1, scenario.functions + 1) if several else (0,)
         names = [
-            bed.function(scenario.memory_mb, scenario.handler, scenario.code, one, own_layout=scenario.own_layout)
+            bed.function(scenario.memory_mb, scenario.handler, scenario.code, copy=one, own_layout=scenario.own_layout)
             for one in each
         ]
         self._requests = [InvokeRequest(name=name, payload=event) for name in names]
