@@ -26,6 +26,7 @@ __all__ = ["anticipate", "bytecode", "rehearse", "run"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
 
@@ -46,7 +47,7 @@ def rehearse(guest: Guest, times: int = 20, *, whole: bool = True) -> None:
     rehearsal.rehearse(times, guest.stdio, whole=whole)
 
 
-def anticipate() -> Guest:
-    """Do once, in a zygote, what each start would do for itself."""
+def anticipate(flush: Callable[[], None] | None = None) -> Guest:
+    """Do once, in a zygote, what each start would do for itself. `flush` writes what C code has printed."""
     interpreter.anticipate()
-    return Guest(wire.EVENTS_FD, wire.ANSWERS_FD, make_ahead())
+    return Guest(wire.EVENTS_FD, wire.ANSWERS_FD, make_ahead(flush))

@@ -12,11 +12,17 @@ import sys
 
 from . import wire
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class Stdio:
     """Streams of our own beside whatever user code puts in sys.stdout."""
 
-    def __init__(self, out_fd: int = 1, err_fd: int = 2) -> None:
+    def __init__(self, out_fd: int = 1, err_fd: int = 2, flush: Callable[[], None] | None = None) -> None:
+        """`flush` writes what C code has printed to standard output."""
+        self._flush_c = flush
         self._out_fd = out_fd
         self._err_fd = err_fd
         self._spare_fd = -1  # the way back to the log after a close of both; not inherited by exec
@@ -62,6 +68,8 @@ class Stdio:
             self._out = sys.__stdout__ = _stream(self._out_fd, "<stdout>")  # type: ignore[misc]
         if _is_closed(self._err):
             self._err = sys.__stderr__ = _stream(self._err_fd, "<stderr>")  # type: ignore[misc]
+        if self._flush_c is not None:
+            self._flush_c()
         _settle("stdout", self._out)
         _settle("stderr", self._err)
 
@@ -78,7 +86,7 @@ class Stdio:
             self._spare_fd = -1
 
 
-def make_ahead() -> Stdio:
+def make_ahead(flush: Callable[[], None] | None = None) -> Stdio:
     """Streams on descriptors 1 and 2 that take these for pipes, which they are after a fork: what its descriptor can do
     a stream asks once, when it is made."""
     out, into = os.pipe()
@@ -86,7 +94,7 @@ def make_ahead() -> Stdio:
     try:
         os.dup2(into, 1)
         os.dup2(into, 2)
-        return Stdio()
+        return Stdio(flush=flush)
     finally:
         os.dup2(kept[0], 1)
         os.dup2(kept[1], 2)

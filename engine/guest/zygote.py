@@ -63,7 +63,8 @@ def main(argv: list[str]) -> None:
         os.write(sock, b"map")
         os.read(sock, 16)  # that it was done
     fork.enter_root(prefixes, uid_base, uid_count, user != "host", name)
-    guest = runtime.anticipate()
+    fork.line_buffer()
+    guest = runtime.anticipate(fork.flush)
     runtime.rehearse(guest)
     if hasattr(sys, "orig_argv"):  # since 3.10
         sys.orig_argv = sys.orig_argv[:1]  # the rest are paths of the engine

@@ -7,6 +7,7 @@
 #include "box.h"
 
 #include <malloc.h>
+#include <stdio.h>
 #include <string.h>
 
 static PyObject *raise_box_error(const struct box_error *err)
@@ -101,6 +102,26 @@ static PyObject *trim(PyObject *module, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *line_buffer(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    /* A pipe's stream is written when its buffer is full: what C code prints would be out of order, and a later
+     * invocation's. */
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+    Py_RETURN_NONE;
+}
+
+static PyObject *flush(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    /* A thread that is writing has the lock, and flushes what it has. */
+    if (ftrylockfile(stdout) == 0) {
+        fflush_unlocked(stdout);
+        funlockfile(stdout);
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *serve(PyObject *module, PyObject *args)
 {
     static const struct box_fork_hooks hooks = {PyOS_BeforeFork, PyOS_AfterFork_Parent, PyOS_AfterFork_Child};
@@ -130,6 +151,8 @@ static PyMethodDef METHODS[] = {
     {"code_mount", code_mount, METH_VARARGS, "code_mount(path: bytes) -> int\n\nA folder as a detached mount."},
     {"tmpfs", tmpfs, METH_VARARGS, "tmpfs(bytes: int, files: int) -> int\n\nA /tmp in memory, as a detached mount."},
     {"trim", trim, METH_NOARGS, "trim() -> None\n\nGive free heap back, so that forks do not inherit it."},
+    {"line_buffer", line_buffer, METH_NOARGS, "line_buffer() -> None\n\nWrite what C code prints by lines."},
+    {"flush", flush, METH_NOARGS, "flush() -> None\n\nWrite what C code printed without a line's end."},
     {"serve", serve, METH_VARARGS,
      "serve(sock: int, journal: int) -> tuple[int, bytes]\n\n"
      "Fork on request. 1 in each sandbox, 2 in one that parks, 0 in the zygote when the engine left; and the moments "
