@@ -193,6 +193,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Annotated[
         Literal["auto", "json", "text"], setting("How logs look; auto: text on a terminal, else JSON.")
     ] = "auto"
+    function_log_days: Annotated[float, setting("Days that what functions write is kept.", ge=1, le=3_650)] = 14
+    function_log_mb: Annotated[
+        int, setting("Megabytes (2^20 bytes, compressed) that are kept of one function's log.", ge=1, le=1_048_576)
+    ] = 64
+    function_logs_mb: Annotated[
+        int, setting("Megabytes that are kept of all of them; the largest gives way first.", ge=1, le=1_048_576)
+    ] = 1_024
+    function_log_mb_per_s: Annotated[
+        float,
+        setting(
+            "Megabytes a second that are kept of what one function writes; a line tells what is missing.",
+            ge=1,
+            le=1_024,
+        ),
+    ] = 16
     interpreters: Annotated[
         tuple[Annotated[str, msgspec.Meta(pattern=r"^/")], ...],
         setting(

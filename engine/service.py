@@ -136,6 +136,8 @@ class Service:
             refuse_egress=pool.refuse,
         )
         undo.push_async_callback(registry.close)
+        logs = await _open_logs(settings, data, registry)
+        undo.push_async_callback(logs.close)
 
         undo.push_async_callback(pool.close)
         self._pool = pool
@@ -152,7 +154,6 @@ class Service:
             shutdown_grace_ms=settings.shutdown_grace_ms,
         )
         undo.push_async_callback(scheduler.drain, 0)
-        logs = FunctionLogs()
         region, account = settings.region, settings.account
         if settings.compile_ahead:
             compiler = BytecodeCompiler(pool, code, registry, python_versions=runtimes.versions, log=self._log)
@@ -273,6 +274,18 @@ def added_runtimes(settings: Settings) -> Added:
 def runtimes_of(settings: Settings) -> Runtimes:
     """Those of an engine with these settings; none before the first `refresh`."""
     return Runtimes(added_runtimes(settings), settings.interpreters, os.environ, fork_module=fork_module_path())
+
+
+async def _open_logs(settings: Settings, data: DataDir, registry: FunctionRegistry) -> FunctionLogs:
+    functions, _ = registry.list(limit=sys.maxsize)
+    return await FunctionLogs.open(
+        data.path / "logs",
+        {function.name for function in functions},
+        keep_days=settings.function_log_days,
+        keep_mb=settings.function_log_mb,
+        total_mb=settings.function_logs_mb,
+        mb_per_s=settings.function_log_mb_per_s,
+    )
 
 
 def _network(settings: Settings) -> NetworkSettings:

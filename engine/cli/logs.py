@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from datetime import UTC
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from engine.cli.options import AddressOption, Choices, OutputOption, choose
-from engine.cli.problems import Problem
+from engine.cli.problems import Problem, usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from engine.v1 import invocations_pb2, logs_pb2
+
+
+_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def register(app: typer.Typer) -> None:
@@ -25,9 +31,19 @@ def register(app: typer.Typer) -> None:
 def logs(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="The function: its name or ARN.")],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with each line that is written.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "--tail", "-f", help="Go on with each line that is written.")
+    ] = False,
     request_id: Annotated[str, typer.Option(metavar="UUID", help="Only this invocation.", show_default=False)] = "",
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="The newest so many; 0: all that are kept.")] = 0,
+    since: Annotated[
+        str,
+        typer.Option(metavar="TIME", help="From then on: 10m, 2h, 1d ago, or ISO 8601.", show_default=False),
+    ] = "",
+    until: Annotated[str, typer.Option(metavar="TIME", help="Up to then; as --since.", show_default=False)] = "",
+    contains: Annotated[
+        str, typer.Option("--filter", metavar="TEXT", help="Only lines that have this text.", show_default=False)
+    ] = "",
     address: AddressOption = None,
     output: OutputOption = None,
 ) -> int:
@@ -35,21 +51,40 @@ def logs(
 
     With --output json it is one document; with --follow too, one document a line.
     """
-    from engine.cli.client import CONTROL_TIMEOUT_S, connected, failures_of, function_ref, not_found
+    from engine.cli.client import UPLOAD_TIMEOUT_S, connected, failures_of, function_ref, not_found
     from engine.v1 import logs_pb2
 
     choices = choose(ctx, address, output)
     ref = function_ref(name)
-    request = logs_pb2.TailLogsRequest(name=ref.resource_name(), request_id=request_id, limit=lines, follow=follow)
+    request = logs_pb2.TailLogsRequest(
+        name=ref.resource_name(), request_id=request_id, limit=lines, follow=follow, contains=contains.encode()
+    )
+    if since:
+        request.since.FromDatetime(_moment("--since", since))
+    if until:
+        request.until.FromDatetime(_moment("--until", until))
     what = f"cannot read the log of {ref.name}"
     with connected(choices) as engine:
         try:
             with failures_of(what, choices):
-                answers = engine.logs.TailLogs(request, timeout=None if follow else CONTROL_TIMEOUT_S)
+                answers = engine.logs.TailLogs(request, timeout=None if follow else UPLOAD_TIMEOUT_S)
                 _show(answers, follow, choices)
         except Problem as problem:
             raise not_found(engine, what, ref.name, choices, problem) from None
     return 0
+
+
+def _moment(flag: str, text: str) -> datetime:
+    """When an option means, in UTC. Raises Problem."""
+    ago = _AGO.fullmatch(text)
+    try:
+        if ago is not None:
+            return datetime.fromtimestamp(time.time() - float(ago[1]) * _SECONDS[ago[2]], UTC)
+        return datetime.fromisoformat(text).astimezone(UTC)  # without an offset it is this machine's time
+    except (ValueError, OverflowError, OSError):
+        raise usage(
+            "cannot read the log", f"{flag} {text} is not a time", "say 30s, 10m, 2h or 1d ago, or 2026-01-31T12:00Z"
+        ) from None
 
 
 def _show(answers: Iterable[logs_pb2.TailLogsResponse], follow: bool, choices: Choices) -> None:

@@ -7,19 +7,20 @@ time, a millisecond at a stretch, however much is written.
 
 Leaves to others: keeping lines (engine.observe.function_logs), sending them (the front's sink). Guarantees: lines come
 in order, none longer than LINE_LIMIT_BYTES (a longer one is cut into several), and the newest are never those dropped.
+What is written when all is over is kept at once, as lines of the same invocation, and forwarded to nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
-from engine.model.invocation import LOG_TAIL_BYTES, LogLine
+from engine.model.invocation import LOG_TAIL_BYTES, LogBatch, LogLine
 
 LINE_LIMIT_BYTES = 262_144
 """What CloudWatch allows for one event: docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html."""
-SLICE_LINES = 500
+SLICE_LINES = 1_500
 WINDOW_S = 0.01
 BACKLOG_BYTES = 1_048_576
 FINISH_LINES = 10_000
@@ -32,7 +33,7 @@ def dropped_line(lines: int) -> str:
 
 
 class LogTail:
-    """`keep` gets each line with the function's name; `forward` gets it too, if there is one."""
+    """`keep` gets all lines with the function's name; `forward` gets them one by one, if there is one."""
 
     __slots__ = (
         "_behind",
@@ -42,8 +43,10 @@ class LogTail:
         "_keep",
         "_left",
         "_loop",
+        "_over",
         "_pending",
         "_request_id",
+        "_stream",
         "_tail",
         "_tail_bytes",
         "_timer",
@@ -55,13 +58,15 @@ class LogTail:
         self,
         function_name: str,
         request_id: str,
-        keep: Callable[[str, LogLine], None],
+        stream: str,
+        keep: Callable[[str, LogBatch], None],
         forward: Callable[[LogLine], None] | None,
         wall_ns: Callable[[], int],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._function_name = function_name
         self._request_id = request_id
+        self._stream = stream
         self._keep = keep
         self._forward = forward
         self._wall_ns = wall_ns
@@ -74,6 +79,7 @@ class LogTail:
         self._timer: asyncio.TimerHandle | None = None
         self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
+        self._over = False
 
     @property
     def behind(self) -> bool:
@@ -100,6 +106,8 @@ class LogTail:
         self._behind = self._behind or b"\n" in data
         if self._behind:
             self._fall_behind()
+        elif self._over and self._pending:
+            self._end_line()
         elif len(self._pending) > LINE_LIMIT_BYTES:
             self._cut_long_line()
 
@@ -111,10 +119,7 @@ class LogTail:
 
     def announce(self, text: str) -> None:
         """A line of the engine's own, said before anything else, that is no part of the tail."""
-        line = LogLine(self._wall_ns() // 1000, text.encode(errors="replace"), self._request_id)
-        self._keep(self._function_name, line)
-        if self._forward is not None:
-            self._forward(line)
+        self._pass_on((text.encode(errors="replace"),))
 
     async def finish(self) -> None:
         """Take on what waits, up to FINISH_LINES of it, and end the last line."""
@@ -135,6 +140,12 @@ class LogTail:
         if self._pending:
             self._end_line()
 
+    def end(self, keep: Callable[[str, LogBatch], None]) -> None:
+        """All that belongs to the invocation has been said; what comes yet goes to `keep` alone."""
+        self._over = True
+        self._keep = keep
+        self._forward = None
+
     def tail(self) -> bytes:
         """The end of the log, at most LOG_TAIL_BYTES, in whole lines; of a line that is longer than that alone, the
         end that fits."""
@@ -150,25 +161,29 @@ class LogTail:
         lines.reverse()
         return b"".join([line + b"\n" for line in lines])
 
-    def _emit(self, texts: Iterable[bytes]) -> None:
-        time_us = self._wall_ns() // 1000
-        for text in texts:
-            if len(text) <= LINE_LIMIT_BYTES:
-                self._emit_line(text, time_us)
-            else:
-                for at in range(0, len(text), LINE_LIMIT_BYTES):
-                    self._emit_line(text[at : at + LINE_LIMIT_BYTES], time_us)
-
-    def _emit_line(self, text: bytes, time_us: int) -> None:
-        line = LogLine(time_us, text, self._request_id)
-        self._keep(self._function_name, line)
+    def _emit(self, texts: Sequence[bytes]) -> None:
+        if not texts:
+            return
+        if max(map(len, texts)) > LINE_LIMIT_BYTES:
+            texts = [piece for text in texts for piece in _cut(text)]
+        self._pass_on(texts)
         tail = self._tail
-        tail.append(text)
-        self._tail_bytes += len(text) + 1
+        start, size = len(texts), 0
+        while start and size < LOG_TAIL_BYTES:
+            start -= 1
+            size += len(texts[start]) + 1
+        tail.extend(texts[start:] if start else texts)
+        self._tail_bytes += size
         while self._tail_bytes - len(tail[0]) - 1 >= LOG_TAIL_BYTES:
             self._tail_bytes -= len(tail.popleft()) + 1
-        if self._forward is not None:
-            self._forward(line)
+
+    def _pass_on(self, texts: Sequence[bytes]) -> None:
+        time_us = self._wall_ns() // 1000
+        self._keep(self._function_name, LogBatch(time_us, self._request_id, self._stream, texts))
+        forward = self._forward
+        if forward is not None:
+            for text in texts:
+                forward(LogLine(time_us, text, self._request_id))
 
     def _end_line(self) -> None:
         text = bytes(self._pending)
@@ -216,3 +231,7 @@ class LogTail:
         del self._pending[: len(self._pending) - len(rest)]
         self._behind = b"\n" in rest
         self._emit(lines)
+
+
+def _cut(text: bytes) -> list[bytes]:
+    return [text[at : at + LINE_LIMIT_BYTES] for at in range(0, len(text), LINE_LIMIT_BYTES)] or [text]

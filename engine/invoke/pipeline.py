@@ -19,7 +19,7 @@ from engine.invoke.ids import RequestIds
 from engine.invoke.logtail import LogTail
 from engine.invoke.pace import NO_PACE, Pace, PaceLimits
 from engine.invoke.reportline import billed_ms, end_line, init_report_line, report_line, start_line, timeout_line
-from engine.invoke.retire import Retirer
+from engine.invoke.retire import Logs, Retirer
 from engine.invoke.specs import NO_VERSIONS, Prepared, Specs
 from engine.model.function import LATEST, Function
 from engine.model.invocation import (
@@ -29,12 +29,12 @@ from engine.model.invocation import (
     Completion,
     FunctionError,
     InvokeRequest,
+    LogBatch,
     Report,
     Sink,
 )
 from engine.model.names import FunctionRef, function_arn
 from engine.model.outcome import FUNCTION_FAILED, Outcome, StartKind
-from engine.observe.function_logs import FunctionLogs
 from engine.registry.api import CodeStore, Registry
 from engine.sandbox.api import Ending, Event
 from engine.scheduler.api import Done, Scheduler, Work
@@ -134,7 +134,7 @@ class Pipeline:
         registry: Registry,
         code: CodeStore,
         scheduler: Scheduler,
-        logs: FunctionLogs,
+        logs: Logs,
         *,
         region: str,
         account: str,
@@ -198,7 +198,7 @@ class Pipeline:
 
         forward = None if sink is None else sink.log
         loop = asyncio.get_running_loop()
-        log = LogTail(function.name, request_id, self._logs.append, forward, self._wall_ns, loop)
+        log = LogTail(function.name, request_id, prepared.log_stream, self._logs.append, forward, self._wall_ns, loop)
         run = _Run(request_id, prepared, log, sink, self._monotonic_ns, self._stream_pace)
         checked_ns = self._monotonic_ns()
         try:
@@ -213,6 +213,7 @@ class Pipeline:
             if run.started_ns:
                 run.begin()
                 log.say(end_line(request_id))
+            log.end(self._keep_late)
             self._forget_if_gone(prepared)
             raise
         run.started(done.start_kind)  # for a sandbox that ended before it could say so
@@ -300,7 +301,16 @@ class Pipeline:
                 log.say(error_type)
         log.say(end_line(facts.request_id))
         log.say(report_line(report, error_type))
+        log.end(self._keep_late)
         self._forget_if_gone(prepared)
+
+    def _keep_late(self, function_name: str, batch: LogBatch) -> None:
+        """What a function writes between two invocations, or while it ends: nothing of one that is deleted is kept."""
+        try:
+            self._registry.get(FunctionRef(function_name))
+        except NotFound:
+            return
+        self._logs.append(function_name, batch)
 
     def _forget_if_gone(self, prepared: Prepared) -> None:
         """Drop the log of a function that was deleted while this invocation wrote to it."""

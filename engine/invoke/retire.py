@@ -6,18 +6,29 @@ Leaves to others: when sandboxes end (the scheduler lets what runs end first).
 from __future__ import annotations
 
 import contextlib
+from typing import Protocol
 
 from engine.errors import EngineError
 from engine.invoke.specs import Specs
 from engine.model.function import Function
-from engine.observe.function_logs import FunctionLogs
+from engine.model.invocation import LogBatch
 from engine.scheduler.api import Scheduler
+
+
+class Logs(Protocol):
+    """What is asked of engine.observe.function_logs.FunctionLogs."""
+
+    def append(self, function_name: str, batch: LogBatch) -> None:
+        """Keep lines; never blocks."""
+
+    def forget(self, function_name: str) -> None:
+        """Drop what is kept of a function."""
 
 
 class Retirer:
     """A listener of the registry (engine.registry.api.ChangeListener)."""
 
-    def __init__(self, scheduler: Scheduler, specs: Specs, logs: FunctionLogs) -> None:
+    def __init__(self, scheduler: Scheduler, specs: Specs, logs: Logs) -> None:
         self._scheduler = scheduler
         self._specs = specs
         self._logs = logs

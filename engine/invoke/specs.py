@@ -23,12 +23,14 @@ from engine.sandbox.api import SandboxSpec
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A function ready to be invoked. `arn` is the unqualified one, `init_start` the log line before its init phase."""
+    """A function ready to be invoked. `arn` is the unqualified one, `init_start` the log line before its init phase,
+    `log_stream` the name of its log stream."""
 
     function: Function
     spec: SandboxSpec
     arn: str
     init_start: str
+    log_stream: str
 
 
 NO_VERSIONS: Mapping[str, str] = MappingProxyType({})
@@ -98,4 +100,4 @@ class Specs:
         arn = function_arn(self._region, self._account, FunctionRef(function.name))
         version = runtime_version(config.runtime, self._python_versions.get(config.runtime, ""))
         init_start = init_start_line(version, runtime_version_arn(self._region, version))
-        return Prepared(function, spec, arn, init_start)
+        return Prepared(function, spec, arn, init_start, stream)

@@ -5,7 +5,7 @@ Structs rather than dataclasses: several are made for each call, and a frozen da
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -52,6 +52,16 @@ class LogLine(msgspec.Struct, frozen=True):
     time_us: int
     text: bytes
     request_id: str
+
+
+class LogBatch(msgspec.Struct, frozen=True, array_like=True):
+    """Lines that came together, as they are kept. The order of its fields is that of the stored form: see
+    engine.observe.log_blocks."""
+
+    time_us: int  # since the epoch
+    request_id: str
+    stream: str  # the log stream's name
+    texts: Sequence[bytes]
 
 
 class Cost(msgspec.Struct, frozen=True):

@@ -1,100 +1,266 @@
-"""The logs of functions, in memory: the newest lines of each function, and who follows them.
+"""The logs of functions: kept on disk by a thread, told to those who follow as they are written.
+
+Theory of operation: `append` puts a batch of lines into memory and returns; FLUSH_S later a thread of this room's own
+takes all that has come since and writes it (engine.observe.log_store). A reader has what waits written first, then
+reads a snapshot of the files in a thread of the loop's pool; one who follows is on the list of followers before that,
+so that each line comes to him once: from the files, or as it is appended.
 
 Leaves to others: taking output apart into lines (engine.invoke.logtail), sending lines to clients (the fronts).
-Guarantees: a function keeps at most `max_lines` lines of together at most `max_bytes`; `append` never blocks; a slow
-follower loses the oldest of what it has not read, and nobody else notices. One event loop.
+Guarantees: `append` never blocks. What waits of one function is bounded: a function that writes more than its rate
+loses the oldest of it, and a line in its place says how many; others lose nothing. A slow follower loses the oldest of
+what it has not read, is told how many, and nobody else notices. A kill of the engine loses at most what came within
+FLUSH_S, and while the disk was slower than that. One event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Self
 
-from engine.model.invocation import LogLine
+from engine.errors import StoreUnusable
+from engine.model.invocation import LogBatch, LogLine
+from engine.observe import oplog
+from engine.observe.log_query import LogQuery
+from engine.observe.log_reader import read
+from engine.observe.log_store import Limits, LogStore, Piece
 
-LINE_COST_BYTES = 128
+FLUSH_S = 0.2
+SWEEP_EVERY_S = 600.0
+"""How often lines that are too old are removed."""
+LINE_COST_BYTES = 40
 """What a line takes in memory beside its text."""
+FULL_SHARES = 16
+"""While no more functions than these write, each may have what its rate gives waiting; more share it."""
+LEAST_SHARE_BYTES = 65_536
+FOLLOW_LINES = 10_000
+FOLLOW_BYTES = 4_194_304
+"""How far a follower may be behind."""
+_DAY_US = 86_400_000_000
+
+ALL = LogQuery()
 
 
-class _Log:
-    """The newest lines of one function."""
+class _Batches:
+    """Batches that wait, the oldest of which give way to newer ones."""
 
-    __slots__ = ("bytes", "lines")
+    __slots__ = ("batches", "bytes", "dropped", "lines")
 
     def __init__(self) -> None:
-        self.lines: deque[LogLine] = deque()
+        self.batches: deque[LogBatch] = deque()
         self.bytes = 0
+        self.lines = 0
+        self.dropped = 0  # lines missing before the first
+
+    def add(self, batch: LogBatch, max_bytes: int, max_lines: int) -> None:
+        texts = batch.texts
+        self.batches.append(batch)
+        self.lines += len(texts)
+        self.bytes += sum(map(len, texts)) + len(texts) * LINE_COST_BYTES
+        while (self.bytes > max_bytes or self.lines > max_lines) and len(self.batches) > 1:
+            self.dropped += len(self._pop().texts)
+
+    def _pop(self) -> LogBatch:
+        batch = self.batches.popleft()
+        self.lines -= len(batch.texts)
+        self.bytes -= sum(map(len, batch.texts)) + len(batch.texts) * LINE_COST_BYTES
+        return batch
+
+    def take(self, why: str) -> LogBatch | None:
+        """The next, after a word about what is missing before it; None if there is none."""
+        if not self.batches:
+            return None
+        if self.dropped:
+            dropped, self.dropped = self.dropped, 0
+            return missing(self.batches[0], dropped, why)
+        return self._pop()
 
 
 class _Follower:
-    """Lines on their way to one reader."""
+    """What is on its way to one reader."""
 
-    __slots__ = ("lines", "news", "request_id")
+    __slots__ = ("news", "query", "waiting")
 
-    def __init__(self, request_id: str, max_lines: int) -> None:
-        self.request_id = request_id
-        self.lines: deque[LogLine] = deque(maxlen=max_lines)
+    def __init__(self, query: LogQuery) -> None:
+        self.query = query
+        self.waiting = _Batches()
         self.news = asyncio.Event()
+
+    def tell(self, batch: LogBatch) -> None:
+        self.waiting.add(batch, FOLLOW_BYTES, FOLLOW_LINES)
+        self.news.set()
 
 
 class FunctionLogs:
-    """Implements what the pipeline writes to and the fronts read from.
+    """Implements what the pipeline writes to and the fronts read from. Make one with `open`."""
 
-    `max_lines`, `max_bytes`: what is kept of one function; a line counts its text and LINE_COST_BYTES.
-    `follow_lines`: how many lines a follower may be behind.
-    """
-
-    def __init__(self, *, max_lines: int = 10_000, max_bytes: int = 1_048_576, follow_lines: int = 10_000) -> None:
-        self._max_lines = max_lines
-        self._max_bytes = max_bytes
-        self._follow_lines = follow_lines
-        self._logs: dict[str, _Log] = {}
+    def __init__(self, store: LogStore, *, rate_bytes: int, age_us: int, wall_us: Callable[[], int]) -> None:
+        self._store = store
+        self._share_bytes = max(1, int(rate_bytes * FLUSH_S))
+        self._age_us = age_us
+        self._wall_us = wall_us
+        self._log = oplog.logger()
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="function-logs")
+        self._waiting: dict[str, _Batches] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Future[int] | None = None
+        self._lost = 0  # lines that the disk has not taken, since it last took some
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
         self._followers: dict[str, set[_Follower]] = {}
 
-    def append(self, function_name: str, line: LogLine) -> None:
-        """Keep a line and tell those who follow."""
-        log = self._logs.get(function_name)
-        if log is None:
-            log = self._logs[function_name] = _Log()
-        lines = log.lines
-        lines.append(line)
-        log.bytes += len(line.text) + LINE_COST_BYTES
-        while log.bytes > self._max_bytes or len(lines) > self._max_lines:
-            log.bytes -= len(lines.popleft().text) + LINE_COST_BYTES
+    @classmethod
+    async def open(
+        cls,
+        folder: Path,
+        functions: Collection[str],
+        *,
+        keep_days: float,
+        keep_mb: int,
+        total_mb: int,
+        mb_per_s: float,
+        wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> Self:
+        """Find what is kept in `folder`, and drop what is no function's of these. MB are 2^20 bytes: of one function,
+        of all, and of one function in a second. Raises StoreUnusable."""
+        age_us = int(keep_days * _DAY_US)
+        store = LogStore(folder, Limits(keep_mb << 20, total_mb << 20, age_us), wall_us)
+        logs = cls(store, rate_bytes=int(mb_per_s * 2**20), age_us=age_us, wall_us=wall_us)
+        try:
+            await logs._loop.run_in_executor(logs._thread, store.open, functions)
+        except OSError as error:
+            logs._thread.shutdown()
+            raise StoreUnusable(
+                f"{folder} cannot be used for logs: {error.strerror}",
+                fix="make it a folder that this user can write to, or remove it",
+            ) from error
+        logs._sweep_later()
+        return logs
+
+    async def close(self) -> None:
+        """Write what waits, and end. Closing twice is fine."""
+        if self._closed:
+            return
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._write()
+        self._closed = True
+        await self._loop.run_in_executor(self._thread, int)
+        self._thread.shutdown(wait=False)
+
+    def append(self, function_name: str, batch: LogBatch) -> None:
+        """Keep lines and tell those who follow."""
+        waiting = self._waiting.get(function_name)
+        if waiting is None:
+            waiting = self._waiting[function_name] = _Batches()
+            if self._timer is None:
+                self._timer = self._loop.call_later(FLUSH_S, self._flush)
+        share = self._share_bytes
+        if len(self._waiting) > FULL_SHARES:
+            share = min(share, max(LEAST_SHARE_BYTES, share * FULL_SHARES // len(self._waiting)))
+        waiting.add(batch, share, 1 << 62)
         if self._followers:
             for follower in self._followers.get(function_name, ()):
-                if not follower.request_id or follower.request_id == line.request_id:
-                    follower.lines.append(line)
-                    follower.news.set()
+                follower.tell(batch)
 
-    def tail(self, function_name: str, *, request_id: str = "", limit: int = 0) -> list[LogLine]:
-        """The lines kept, oldest first: all, or those of one invocation; the newest `limit` of them (0: all)."""
-        log = self._logs.get(function_name)
-        if log is None:
-            return []
-        lines = [line for line in log.lines if not request_id or line.request_id == request_id]
-        return lines[-limit:] if limit > 0 else lines
-
-    async def follow(self, function_name: str, *, request_id: str = "", limit: int = 0) -> AsyncIterator[LogLine]:
-        """What `tail` gives, then each later line, until the iterator is closed or its reader's task is cancelled."""
-        follower = _Follower(request_id, self._follow_lines)
-        kept = self.tail(function_name, request_id=request_id, limit=limit)
-        self._followers.setdefault(function_name, set()).add(follower)
+    async def read(self, function_name: str, query: LogQuery = ALL, *, follow: bool = False) -> AsyncIterator[LogLine]:
+        """The lines that are kept and wanted, oldest first; with `follow` then each later one, until the iterator is
+        closed or its reader's task is cancelled."""
+        follower = _Follower(query)
+        if follow:
+            self._followers.setdefault(function_name, set()).add(follower)
         try:
-            for line in kept:
-                yield line
-            while True:
-                while follower.lines:
-                    yield follower.lines.popleft()
+            pieces = await self._snapshot(function_name)
+            oldest_us = self._wall_us() - self._age_us
+            kept = read(pieces, query if query.since_us > oldest_us else replace_since(query, oldest_us))
+            while lines := await self._loop.run_in_executor(None, next, kept, None):
+                for line in lines:
+                    yield line
+            while follow:
+                while (batch := follower.waiting.take("the reader is too slow")) is not None:
+                    for line in query.lines(batch):
+                        yield line
                 follower.news.clear()
                 await follower.news.wait()
         finally:
-            followers = self._followers[function_name]
+            followers = self._followers.get(function_name, set())
             followers.discard(follower)
             if not followers:
-                del self._followers[function_name]
+                self._followers.pop(function_name, None)
 
     def forget(self, function_name: str) -> None:
         """Drop the lines kept. Those who follow stay: a function of that name may come again."""
-        self._logs.pop(function_name, None)
+        self._waiting.pop(function_name, None)
+        if not self._closed:
+            self._thread.submit(self._store.forget, function_name)
+
+    async def _snapshot(self, function_name: str) -> tuple[Piece, ...]:
+        """What is kept when this is called, in files."""
+        self._write()
+        return await self._loop.run_in_executor(self._thread, self._store.snapshot, function_name)
+
+    def _flush(self) -> None:
+        self._timer = None
+        if self._writing is None:
+            self._write()
+
+    def _write(self) -> None:
+        """Have the thread write what waits."""
+        if not self._waiting or self._closed:
+            return
+        waiting, self._waiting = self._waiting, {}
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._writing = self._loop.run_in_executor(self._thread, partial(_write, self._store, waiting))
+        self._writing.add_done_callback(self._written)
+
+    def _written(self, writing: asyncio.Future[int]) -> None:
+        if self._writing is writing:
+            self._writing = None
+        lost = 0
+        if not writing.cancelled():
+            error = writing.exception()
+            if error is not None:
+                self._log.error("function_logs_failed", exc_info=error)
+            else:
+                lost = writing.result()
+        if lost and not self._lost:
+            self._log.warning("function_logs_lost", lines=lost, reason="the disk does not take them")
+        self._lost = lost
+        if self._waiting and self._timer is None and self._writing is None:
+            self._timer = self._loop.call_later(FLUSH_S, self._flush)
+
+    def _sweep_later(self) -> None:
+        self._sweeper = self._loop.call_later(SWEEP_EVERY_S, self._sweep)
+
+    def _sweep(self) -> None:
+        self._thread.submit(self._store.remove_old)
+        self._sweep_later()
+
+
+def missing(before: LogBatch, lines: int, why: str) -> LogBatch:
+    """What stands where lines are missing before a batch."""
+    text = f"[{lines} log lines dropped here: {why}]".encode()
+    return LogBatch(before.time_us, before.request_id, before.stream, (text,))
+
+
+def replace_since(query: LogQuery, since_us: int) -> LogQuery:
+    """The same, from `since_us` on."""
+    return LogQuery(query.request_id, since_us, query.until_us, query.contains, query.limit)
+
+
+def _write(store: LogStore, waiting: Mapping[str, _Batches]) -> int:
+    lost = 0
+    for name, batches in waiting.items():
+        some = []
+        while (batch := batches.take("the function wrote faster than they can be kept")) is not None:
+            some.append(batch)
+        lost += store.write(name, some)
+    return lost

@@ -8,6 +8,7 @@ from typing import Protocol
 from engine.errors import InvalidArgument
 from engine.model.invocation import LogLine
 from engine.model.names import parse_resource_name
+from engine.observe.log_query import NO_END, LogQuery
 from engine.registry.api import Registry
 from engine.rpc.calls import Calls, Method, Write
 from engine.rpc.convert import log_line_to_proto
@@ -19,11 +20,8 @@ SERVICE = pb.DESCRIPTOR.services_by_name["LogService"]
 class Logs(Protocol):
     """What this front asks of engine.observe.function_logs.FunctionLogs."""
 
-    def tail(self, function_name: str, *, request_id: str = "", limit: int = 0) -> list[LogLine]:
-        """The lines kept, oldest first; at most the `limit` newest, 0 meaning all."""
-
-    def follow(self, function_name: str, *, request_id: str = "", limit: int = 0) -> AsyncIterator[LogLine]:
-        """The lines kept and then each later one, until closed."""
+    def read(self, function_name: str, query: LogQuery, *, follow: bool = False) -> AsyncIterator[LogLine]:
+        """The lines that are kept and wanted, oldest first; with `follow` then each later one, until closed."""
 
 
 class LogService:
@@ -45,11 +43,14 @@ class LogService:
                 f"{request.limit} lines cannot be sent", fix="use 0 for all", fields={"limit": "must not be negative"}
             )
         name = self._registry.get(parse_resource_name(request.name)).name
-        if not request.follow:
-            for line in self._logs.tail(name, request_id=request.request_id, limit=request.limit):
-                await write(pb.TailLogsResponse(line=log_line_to_proto(line)))
-            return
-        lines = self._logs.follow(name, request_id=request.request_id, limit=request.limit)
+        query = LogQuery(
+            request_id=request.request_id,
+            since_us=request.since.ToMicroseconds(),
+            until_us=request.until.ToMicroseconds() if request.HasField("until") else NO_END,
+            contains=request.contains,
+            limit=request.limit,
+        )
+        lines = self._logs.read(name, query, follow=request.follow)
         try:
             async with self._calls.until_drain():
                 async for line in lines:

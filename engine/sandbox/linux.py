@@ -77,6 +77,7 @@ class LinuxSandbox:
         self._hello_ns = timeline.add("assigned") if kind is StartKind.PARKED else 0
         self._served = self._initialized = self._init_told = False
         self._sink: RunSink | None = None
+        self._output: Callable[[bytes], None] | None = None  # of the last run too: a thread of it may write yet
         self._run: asyncio.Future[Ending] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._event: Event | None = None
@@ -135,7 +136,7 @@ class LinuxSandbox:
             raise SandboxFault("run", 0, "the sandbox has ended" if self._run is None else "the sandbox is busy")
         head, payload = event_frame(event)
         self._run = self._loop.create_future()
-        self._event, self._sink = event, sink
+        self._event, self._sink, self._output = event, sink, sink.output
         self._flow.begin(event, sink)
         self._began_ns = time.monotonic_ns()
         if self._served:
@@ -342,14 +343,14 @@ class LinuxSandbox:
             self._loop.remove_reader(self._parts.log)
             return False
         size = len(data)
-        if self._sink is not None:
-            if not self._init_told:
+        if self._output is not None:
+            if not self._init_told and self._sink is not None:
                 before, mark, rest = data.partition(wire.INIT_END)  # written, and so read, in one piece
                 if mark:
-                    self._sink.output(before)
+                    self._output(before)
                     self._tell_initialized()
                     data = rest
-            self._sink.output(data)
+            self._output(data)
         return size == _LOG_READ_BYTES
 
     # How it ends

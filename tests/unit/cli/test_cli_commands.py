@@ -108,6 +108,27 @@ def test_logs_are_printed_as_they_are_kept(cleave: Cleave, engine: StubEngine) -
     assert (request.limit, request.request_id, request.follow) == (5, "r", False)
 
 
+def test_logs_are_asked_for_by_time_and_by_text(cleave: Cleave, engine: StubEngine) -> None:
+    engine.add("hello")
+    before = time.time()
+    cleave("logs", "hello", "--since", "90m", "--until", "2030-01-31T13:00:00+01:00", "--filter", "wörd", "--tail")
+    (request,) = engine.tailed
+    assert before - 5_400 <= request.since.ToMicroseconds() / 1e6 + 0.001 <= time.time() - 5_399
+    assert request.until.ToJsonString() == "2030-01-31T12:00:00Z"
+    assert request.contains.decode() == "wörd"
+    assert request.follow
+    cleave("logs", "hello")
+    assert not engine.tailed[1].HasField("since")
+    assert not engine.tailed[1].HasField("until")
+
+
+@pytest.mark.parametrize("when", ["yesterday", "10", "5w", "99999999999d", "2026-13-01"])
+def test_a_time_that_is_none_is_named(cleave: Cleave, engine: StubEngine, when: str) -> None:
+    ran = cleave("logs", "hello", "--since", when)
+    assert ran.code == 2
+    assert f"--since {when} is not a time" in ran.err
+
+
 def test_logs_in_json_are_one_document_or_one_a_line_when_followed(cleave: Cleave, engine: StubEngine) -> None:
     engine.add("hello")
     engine.log_lines = [b"one", b"two"]

@@ -121,6 +121,10 @@ def test_every_setting_is_taken_from_file_environment_and_flag(tmp_path: Path) -
         "accept_weaker": ('["cpu=none", "tmp=tmpfs"]', ("cpu=none", "tmp=tmpfs")),
         "log_level": ('"debug"', "debug"),
         "log_format": ('"text"', "text"),
+        "function_log_days": ("2.5", 2.5),
+        "function_log_mb": ("5", 5),
+        "function_logs_mb": ("50", 50),
+        "function_log_mb_per_s": ("7.5", 7.5),
         "interpreters": ('["/a", "/b"]', ("/a", "/b")),
     }
     assert other.keys() == FIELDS.keys()

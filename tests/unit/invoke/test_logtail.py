@@ -18,7 +18,7 @@ from engine.invoke.logtail import (
     LogTail,
     dropped_line,
 )
-from engine.model.invocation import LOG_TAIL_BYTES, LogLine
+from engine.model.invocation import LOG_TAIL_BYTES, LogBatch, LogLine
 
 
 class Kept:
@@ -29,12 +29,13 @@ class Kept:
         self.forwarded: list[LogLine] = []
         self.awaited = 0
         self.there = asyncio.Event()
-        self.log = LogTail("f", "r1", self.keep, self.forwarded.append, lambda: 5_000_000, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self.log = LogTail("f", "r1", "s1", self.keep, self.forwarded.append, lambda: 5_000_000, loop)
 
-    def keep(self, function_name: str, line: LogLine) -> None:
-        assert function_name == "f"
-        self.lines.append(line.text)
-        if len(self.lines) == self.awaited:
+    def keep(self, function_name: str, batch: LogBatch) -> None:
+        assert (function_name, batch.time_us, batch.request_id, batch.stream) == ("f", 5_000, "r1", "s1")
+        self.lines += batch.texts
+        if len(self.lines) >= self.awaited > 0:
             self.there.set()
 
     async def reached(self, lines: int) -> None:
@@ -174,9 +175,21 @@ async def test_a_line_without_end_in_a_flood_is_bounded_too() -> None:
     assert kept.lines[-1].endswith(b"y")
 
 
+async def test_what_comes_when_all_is_over_is_kept_at_once_and_forwarded_to_nobody() -> None:
+    kept, late = Kept(), list[bytes]()
+    kept.log.output(b"one\n")
+    kept.log.finish_now()
+    kept.log.end(lambda name, batch: late.extend(batch.texts))
+    kept.log.output(b"half a line")
+    kept.log.output(b"\n\ntwo\nthree")
+    assert kept.lines == [b"one"]
+    assert late == [b"half a line", b"", b"", b"two", b"three"]
+    assert [line.text for line in kept.forwarded] == [b"one"]
+
+
 async def test_when_it_is_over_no_timer_is_left() -> None:
     kept = Kept()
-    kept.log.output(b"x\n" * 5_000)
+    kept.log.output(b"x\n" * (2 * SLICE_LINES))
     assert kept.log._timer is not None
     kept.log.finish_now()
     assert kept.log._timer is None

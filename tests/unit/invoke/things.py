@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from engine.errors import NotFound
 from engine.invoke.pipeline import Authorize, Pipeline, allow_all
 from engine.model.function import CodeBlob, Function, FunctionConfig
-from engine.model.invocation import InvokeRequest, LogLine, Report
+from engine.model.invocation import InvokeRequest, LogBatch, LogLine, Report
 from engine.model.names import FunctionRef
 from engine.model.outcome import StartKind
-from engine.observe.function_logs import FunctionLogs
 from engine.registry.api import ChangeListener, ConfigChange
 from engine.sandbox.stub import Script, StubPool, echo
 from engine.scheduler.dispatch import LocalScheduler
@@ -101,6 +100,19 @@ class Front:
         self.seen.append(("chunk", data))
 
 
+class Logs:
+    """What the pipeline writes to, as lists."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, list[LogBatch]] = {}
+
+    def append(self, function_name: str, batch: LogBatch) -> None:
+        self.kept.setdefault(function_name, []).append(batch)
+
+    def forget(self, function_name: str) -> None:
+        self.kept.pop(function_name, None)
+
+
 class House:
     """A pipeline and all below it."""
 
@@ -109,7 +121,7 @@ class House:
         self.code = Code()
         self.pool = StubPool(script)
         self.scheduler = LocalScheduler(self.pool, max_concurrency=max_concurrency, max_sandboxes=10, keep_alive_s=600)
-        self.logs = FunctionLogs()
+        self.logs = Logs()
         self.recorded: list[Report] = []
         self.ids = 0
         self.pipeline = Pipeline(
@@ -132,7 +144,8 @@ class House:
         return f"00000000-0000-4000-8000-{self.ids:012d}"
 
     def lines(self, name: str = "f", request_id: str = "") -> list[str]:
-        return [line.text.decode() for line in self.logs.tail(name, request_id=request_id)]
+        batches = [batch for batch in self.logs.kept.get(name, ()) if request_id in ("", batch.request_id)]
+        return [text.decode() for batch in batches for text in batch.texts]
 
 
 def function(

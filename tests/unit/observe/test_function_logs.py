@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+import contextlib
+import threading
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import cast
 
 import pytest
 
-from engine.model.invocation import LogLine
-from engine.observe.function_logs import LINE_COST_BYTES, FunctionLogs
+from engine.errors import StoreUnusable
+from engine.model.invocation import LogBatch, LogLine
+from engine.observe.function_logs import ALL, FOLLOW_LINES, FULL_SHARES, FunctionLogs
+from engine.observe.log_query import LogQuery
+
+Open = Callable[..., Awaitable[FunctionLogs]]
 
 
-def line(text: str | bytes, request_id: str = "r1") -> LogLine:
-    return LogLine(1, text.encode() if isinstance(text, str) else text, request_id)
+def batch(*texts: str, request_id: str = "r1") -> LogBatch:
+    return LogBatch(time.time_ns() // 1000, request_id, "s", [text.encode() for text in texts])
 
 
-def texts(lines: list[LogLine]) -> list[str]:
-    return [one.text.decode() for one in lines]
+async def kept(logs: FunctionLogs, name: str = "f", query: LogQuery = ALL) -> list[str]:
+    async with asyncio.timeout(30):
+        return [line.text.decode() async for line in logs.read(name, query)]
 
 
 async def take(lines: AsyncIterator[LogLine], count: int) -> list[str]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return [(await anext(lines)).text.decode() for _ in range(count)]
 
 
@@ -29,100 +38,178 @@ async def close(lines: AsyncIterator[LogLine]) -> None:
     await cast("AsyncGenerator[LogLine]", lines).aclose()
 
 
-def test_a_function_that_never_wrote_has_an_empty_log() -> None:
-    assert FunctionLogs().tail("f") == []
+@pytest.fixture
+async def open_logs(tmp_path: Path) -> AsyncIterator[Open]:
+    """Opens the logs of functions f and g, with a rate in MB a second, and closes them at the end."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def opened(mb_per_s: float = 100) -> FunctionLogs:
+            folder = tmp_path / "logs"
+            logs = await FunctionLogs.open(folder, {"f", "g"}, keep_days=1, keep_mb=64, total_mb=64, mb_per_s=mb_per_s)
+            stack.push_async_callback(logs.close)
+            return logs
+
+        yield opened
 
 
-def test_the_tail_is_oldest_first_and_limited_to_the_newest() -> None:
-    logs = FunctionLogs()
-    for text in "abc":
-        logs.append("f", line(text))
-    logs.append("g", line("other"))
-    assert texts(logs.tail("f")) == ["a", "b", "c"]
-    assert texts(logs.tail("f", limit=2)) == ["b", "c"]
-    assert texts(logs.tail("f", limit=9)) == ["a", "b", "c"]
+async def test_lines_are_read_as_soon_as_they_are_written(open_logs: Open) -> None:
+    logs = await open_logs()
+    assert await kept(logs) == []
+    logs.append("f", batch("a", "b"))
+    logs.append("g", batch("other"))
+    logs.append("f", batch("c", request_id="r2"))
+    assert await kept(logs) == ["a", "b", "c"]
+    assert await kept(logs, query=LogQuery(request_id="r1", limit=1)) == ["b"]
 
 
-def test_the_tail_of_one_invocation_has_only_its_lines_and_counts_only_them() -> None:
-    logs = FunctionLogs()
-    for number in range(6):
-        logs.append("f", line(str(number), f"r{number % 2}"))
-    assert texts(logs.tail("f", request_id="r1")) == ["1", "3", "5"]
-    assert texts(logs.tail("f", request_id="r1", limit=2)) == ["3", "5"]
+async def test_lines_get_to_the_disk_by_themselves(open_logs: Open, tmp_path: Path) -> None:
+    logs = await open_logs()
+    logs.append("f", batch("a"))
+    async with asyncio.timeout(30):
+        while not list(tmp_path.rglob("*.log")):
+            await asyncio.sleep(0.01)
 
 
-def test_a_function_keeps_at_most_so_many_lines() -> None:
-    logs = FunctionLogs(max_lines=3)
-    for number in range(10):
-        logs.append("f", line(str(number)))
-    assert texts(logs.tail("f")) == ["7", "8", "9"]
+async def test_what_was_written_is_there_after_a_restart(open_logs: Open) -> None:
+    logs = await open_logs()
+    logs.append("f", batch("a", "b"))
+    await logs.close()
+    await logs.close()
+    logs.append("f", batch("too late"))
+    logs = await open_logs()
+    logs.append("f", batch("c"))
+    assert await kept(logs) == ["a", "b", "c"]
 
 
-def test_a_function_keeps_at_most_so_many_bytes() -> None:
-    logs = FunctionLogs(max_bytes=3 * (LINE_COST_BYTES + 10))
-    for number in range(10):
-        logs.append("f", line(str(number) * 10))
-    assert len(logs.tail("f")) == 3
-    logs.append("f", line("x" * 10_000))
-    assert logs.tail("f") == []  # it alone is over the bound
+async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("a file")
+    with pytest.raises(StoreUnusable, match=f"{tmp_path}/logs cannot be used"):
+        await FunctionLogs.open(tmp_path / "logs", set(), keep_days=1, keep_mb=1, total_mb=1, mb_per_s=1)
 
 
-def test_forgetting_leaves_nothing_and_a_function_of_that_name_starts_anew() -> None:
-    logs = FunctionLogs()
-    logs.append("f", line("old"))
+async def test_forgetting_leaves_nothing_and_a_function_of_that_name_starts_anew(open_logs: Open) -> None:
+    logs = await open_logs()
+    logs.append("f", batch("stored"))
+    assert await kept(logs) == ["stored"]
+    logs.append("f", batch("waiting"))
     logs.forget("f")
     logs.forget("never was")
-    assert logs.tail("f") == []
-    logs.append("f", line("new"))
-    assert texts(logs.tail("f")) == ["new"]
+    assert await kept(logs) == []
+    logs.append("f", batch("new"))
+    assert await kept(logs) == ["new"]
 
 
-async def test_a_follower_gets_what_is_kept_and_then_each_line_once() -> None:
-    logs = FunctionLogs()
-    for text in "abc":
-        logs.append("f", line(text))
-    lines = logs.follow("f", limit=2)
+async def test_a_function_that_writes_too_fast_loses_its_oldest_lines_and_a_line_says_how_many(open_logs: Open) -> None:
+    logs = await open_logs(mb_per_s=1)
+    logs.append("g", batch("quiet"))
+    for number in range(1_000):
+        logs.append("f", batch(f"{number}", "x" * 998))
+    lines = await kept(logs)
+    missing = int(lines[0].split()[0][1:])
+    assert "log lines dropped here: the function wrote faster than they can be kept]" in lines[0]
+    assert len(lines) - 1 + missing == 2_000
+    assert lines[-2:] == ["999", "x" * 998]
+    assert sum(map(len, lines)) < 2**20
+    assert await kept(logs, "g") == ["quiet"]
+
+
+async def test_many_functions_that_write_too_fast_share_what_may_wait(open_logs: Open) -> None:
+    logs = await open_logs(mb_per_s=20)
+    for number in range(20 * FULL_SHARES):
+        for _ in range(5):
+            logs.append(f"f{number}", batch("x" * 200_000))
+    waiting = sum(batches.bytes for batches in logs._waiting.values())
+    assert waiting < 2.5 * FULL_SHARES * logs._share_bytes
+
+
+async def test_a_disk_that_is_slow_holds_nobody_up(open_logs: Open) -> None:
+    logs = await open_logs()
+    stuck = threading.Event()
+    logs._thread.submit(stuck.wait, 60)
+    try:
+        for number in range(10):
+            logs.append("f", batch(str(number)))
+            await asyncio.sleep(0)
+        reader = asyncio.create_task(kept(logs))
+        follower = logs.read("f", LogQuery(contains=b"live"), follow=True)
+        following = asyncio.create_task(take(follower, 1))
+        await asyncio.sleep(0)
+        logs.append("f", batch("live"))
+    finally:
+        stuck.set()
+    assert await reader == [str(number) for number in range(10)]
+    assert await following == ["live"]
+    await close(follower)
+
+
+async def test_a_follower_gets_what_is_kept_and_then_each_line_once(open_logs: Open) -> None:
+    logs = await open_logs()
+    logs.append("f", batch("a", "b", "c"))
+    lines = logs.read("f", LogQuery(limit=2), follow=True)
     assert await take(lines, 1) == ["b"]
-    logs.append("f", line("d"))
+    logs.append("f", batch("d"))
+    assert await kept(logs) == ["a", "b", "c", "d"]
     assert await take(lines, 2) == ["c", "d"]
     waiting = asyncio.create_task(take(lines, 2))
     await asyncio.sleep(0)
-    logs.append("f", line("e"))
-    logs.append("g", line("other"))
-    logs.append("f", line("f"))
+    logs.append("f", batch("e"))
+    logs.append("g", batch("other"))
+    logs.append("f", batch("f"))
     assert await waiting == ["e", "f"]
     await close(lines)
 
 
-async def test_a_follower_of_one_invocation_gets_only_its_lines() -> None:
-    logs = FunctionLogs()
-    logs.append("f", line("a", "r1"))
-    lines = logs.follow("f", request_id="r2")
+async def test_followers_who_come_while_lines_are_written_miss_none_and_get_none_twice(open_logs: Open) -> None:
+    logs = await open_logs()
+    total = 3_000
+    readers = []
+
+    async def write() -> None:
+        for number in range(total):
+            logs.append("f", batch(str(number)))
+            if number % 300 == 10:
+                readers.append((logs.read("f", follow=True), list[str]()))
+            for lines, seen in readers:
+                seen.append((await anext(lines)).text.decode())
+
+    async with asyncio.timeout(50):
+        await write()
+        for lines, seen in readers:
+            while len(seen) < total:
+                seen.append((await anext(lines)).text.decode())
+            assert seen == [str(number) for number in range(total)]
+            await close(lines)
+
+
+async def test_a_follower_of_one_invocation_gets_only_its_lines(open_logs: Open) -> None:
+    logs = await open_logs()
+    logs.append("f", batch("a", request_id="r1"))
+    lines = logs.read("f", LogQuery(request_id="r2"), follow=True)
     waiting = asyncio.create_task(take(lines, 1))
     await asyncio.sleep(0)
-    logs.append("f", line("b", "r1"))
-    logs.append("f", line("c", "r2"))
+    logs.append("f", batch("b", request_id="r1"))
+    logs.append("f", batch("c", request_id="r2"))
     assert await waiting == ["c"]
     await close(lines)
 
 
-async def test_a_slow_follower_loses_the_oldest_and_nobody_else_does() -> None:
-    logs = FunctionLogs(follow_lines=3)
-    slow, quick = logs.follow("f"), logs.follow("f")
-    logs.append("f", line("0"))
+async def test_a_slow_follower_loses_the_oldest_is_told_and_nobody_else_does(open_logs: Open) -> None:
+    logs = await open_logs()
+    slow, quick = logs.read("f", follow=True), logs.read("f", follow=True)
+    logs.append("f", batch("0"))
     assert await take(slow, 1) == await take(quick, 1) == ["0"]
-    for number in range(1, 7):
-        logs.append("f", line(str(number)))
+    for number in range(1, FOLLOW_LINES + 6):
+        logs.append("f", batch(str(number)))
         assert await take(quick, 1) == [str(number)]
-    assert await take(slow, 3) == ["4", "5", "6"]
-    assert len(logs.tail("f")) == 7
+    assert await take(slow, 2) == ["[5 log lines dropped here: the reader is too slow]", "6"]
+    assert len(await kept(logs)) == FOLLOW_LINES + 6
     await close(slow)
     await close(quick)
 
 
-async def test_a_follower_who_leaves_is_forgotten() -> None:
-    logs = FunctionLogs()
-    lines = logs.follow("f")
+async def test_a_follower_who_leaves_is_forgotten(open_logs: Open) -> None:
+    logs = await open_logs()
+    lines = logs.read("f", follow=True)
     reader = asyncio.create_task(take(lines, 1))
     await asyncio.sleep(0)
     assert logs._followers
@@ -133,12 +220,12 @@ async def test_a_follower_who_leaves_is_forgotten() -> None:
     assert logs._followers == {}
 
 
-async def test_a_follower_outlives_the_function() -> None:
-    logs = FunctionLogs()
-    lines = logs.follow("f")
+async def test_a_follower_outlives_the_function(open_logs: Open) -> None:
+    logs = await open_logs()
+    lines = logs.read("f", follow=True)
     reader = asyncio.create_task(take(lines, 1))
     await asyncio.sleep(0)
     logs.forget("f")
-    logs.append("f", line("again"))
+    logs.append("f", batch("again"))
     assert await reader == ["again"]
     await close(lines)

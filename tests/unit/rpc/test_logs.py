@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 import pytest
 
+from engine.observe.log_query import LogQuery
 from engine.v1.logs_pb2 import TailLogsRequest
 from tests.unit.rpc.things import code, fields, front, line, refusal
 
@@ -14,6 +15,17 @@ async def test_the_lines_kept_are_sent_and_the_stream_ends() -> None:
         it.logs.kept = [line(b"1"), line(b"2", "r-2"), line(b"3"), line(b"4")]
         request = TailLogsRequest(name="functions/thumbs", request_id="r-1", limit=2)
         assert [sent.line.text async for sent in it.tails.TailLogs(request)] == [b"3", b"4"]
+
+
+async def test_what_is_asked_for_gets_to_the_log() -> None:
+    async with front("thumbs") as it:
+        request = TailLogsRequest(name="functions/thumbs", request_id="r-1", limit=2, contains=b"\xffx")
+        request.since.FromMicroseconds(1_700_000_000_123_456)
+        request.until.FromMicroseconds(1_700_000_001_000_000)
+        assert [sent async for sent in it.tails.TailLogs(request)] == []
+        assert [sent async for sent in it.tails.TailLogs(TailLogsRequest(name="functions/thumbs"))] == []
+        whole = LogQuery("r-1", 1_700_000_000_123_456, 1_700_000_001_000_000, b"\xffx", 2)
+        assert it.logs.queries == [whole, LogQuery()]
 
 
 async def test_who_follows_gets_each_later_line_until_he_leaves() -> None:

@@ -21,6 +21,7 @@ from engine.model.host import Check, Distribution, EventCount, HostReport, Resou
 from engine.model.invocation import Completion, InvokeRequest, LogLine, Report, Sink
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
+from engine.observe.log_query import LogQuery
 from engine.registry.api import ChangeListener, ConfigChange
 from engine.rpc.server import RpcServer
 from engine.v1 import functions_pb2_grpc, host_pb2_grpc, invocations_pb2_grpc, logs_pb2_grpc
@@ -163,24 +164,21 @@ async def never(request: InvokeRequest, sink: Sink | None) -> Completion:
 
 
 class StubLogs:
-    """Kept lines, and a queue of later ones."""
+    """Kept lines, a queue of later ones, and what was asked for."""
 
     def __init__(self) -> None:
         self.kept: list[LogLine] = []
         self.later: asyncio.Queue[LogLine] = asyncio.Queue()
         self.closed = asyncio.Event()
+        self.queries: list[LogQuery] = []
 
-    def tail(self, function_name: str, *, request_id: str = "", limit: int = 0) -> list[LogLine]:
-        lines = [line for line in self.kept if request_id in ("", line.request_id)]
-        return lines[-limit:]
-
-    async def follow(
-        self, function_name: str, *, request_id: str = "", limit: int = 0
-    ) -> AsyncGenerator[LogLine, None]:
+    async def read(self, function_name: str, query: LogQuery, *, follow: bool = False) -> AsyncGenerator[LogLine, None]:
+        self.queries.append(query)
         try:
-            for kept in self.tail(function_name, request_id=request_id, limit=limit):
+            lines = [line for line in self.kept if query.request_id in ("", line.request_id)]
+            for kept in lines[-query.limit :]:
                 yield kept
-            while True:
+            while follow:
                 yield await self.later.get()
         finally:
             self.closed.set()

@@ -1,0 +1,55 @@
+"""Reads the lines that a query wants from a snapshot of a stored log, a block at a time.
+
+Runs in any thread. What is held in memory is one segment and one block, whatever the limit: where to begin for the
+newest lines is found first, backwards, and then all is read forwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from engine.model.invocation import LogLine
+from engine.observe.log_blocks import Block, blocks
+from engine.observe.log_query import LogQuery
+from engine.observe.log_store import Piece
+
+
+def read(pieces: Sequence[Piece], query: LogQuery) -> Iterator[list[LogLine]]:
+    """The lines, oldest first, in lists that are not empty."""
+    first, offset, skip = _start(pieces, query) if query.limit > 0 else (0, 0, 0)
+    for piece in pieces[first:]:
+        if piece.last_us < query.since_us:
+            offset = 0
+            continue
+        for block in blocks(piece.read()):
+            if block.offset >= offset and _overlaps(block, query):
+                lines = [line for batch in block.batches() for line in query.lines(batch)]
+                if skip:
+                    lines, skip = lines[skip:], max(0, skip - len(lines))
+                if lines:
+                    yield lines
+        offset = 0
+
+
+def _start(pieces: Sequence[Piece], query: LogQuery) -> tuple[int, int, int]:
+    """The piece and the offset of the block in which the newest lines begin, and how many of its lines are before."""
+    missing = query.limit
+    for number in range(len(pieces) - 1, -1, -1):
+        if pieces[number].last_us < query.since_us:
+            continue
+        for block in reversed(list(blocks(pieces[number].read()))):
+            if _overlaps(block, query):
+                missing -= _count(block, query)
+                if missing <= 0:
+                    return number, block.offset, -missing
+    return 0, 0, 0
+
+
+def _overlaps(block: Block, query: LogQuery) -> bool:
+    return block.last_us >= query.since_us and block.first_us < query.until_us
+
+
+def _count(block: Block, query: LogQuery) -> int:
+    if query.takes_whole_blocks and query.since_us <= block.first_us and block.last_us < query.until_us:
+        return block.lines
+    return sum([len(query.texts(batch)) for batch in block.batches()])
