@@ -38,6 +38,13 @@ def deploy(
     description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
     role: Annotated[str | None, typer.Option(metavar="ARN", help="The role that it acts as.")] = None,
     egress: Annotated[str | None, typer.Option(metavar="none|internet", help="Where it may connect to.")] = None,
+    log_format: Annotated[str | None, typer.Option(metavar="text|json", help="How its log looks.")] = None,
+    log_level: Annotated[
+        str | None, typer.Option(metavar="LEVEL", help="Of a log in JSON: trace, debug, info, warn, error or fatal.")
+    ] = None,
+    system_log_level: Annotated[
+        str | None, typer.Option(metavar="LEVEL", help="Of the engine's lines in it: debug, info or warn.")
+    ] = None,
     address: AddressOption = None,
     output: OutputOption = None,
 ) -> int:
@@ -54,7 +61,8 @@ def deploy(
 
     choices = choose(ctx, address, output)
     ref = function_ref(name if name is not None else _default_name(path))
-    config, paths = _config(handler, runtime, memory, timeout, tmp, env, description, role, egress)
+    logging = (log_format, log_level, system_log_level)
+    config, paths = _config(handler, runtime, memory, timeout, tmp, env, description, role, egress, logging)
     what = f"cannot deploy {ref.name}"
     with open_zip(path) as (archive, names), connected(choices) as engine, failures_of(what, choices):
         existing = existing_function(engine, ref.resource_name())
@@ -113,6 +121,7 @@ def _config(
     description: str | None,
     role: str | None,
     egress: str | None,
+    logging: tuple[str | None, str | None, str | None],
 ) -> tuple[resources_pb2.FunctionConfig, list[str]]:
     """What was given, and the paths of an update mask that name it."""
     from engine.v1 import resources_pb2
@@ -126,7 +135,10 @@ def _config(
         "environment": _environment(env) if env else None,
         "description": description,
         "role": role,
-        "egress": None if egress is None else _egress(egress),
+        "egress": None if egress is None else _named("--egress", egress, "Egress"),
+        "log_format": None if logging[0] is None else _named("--log-format", logging[0], "LogFormat"),
+        "log_level": None if logging[1] is None else _named("--log-level", logging[1], "LogLevel"),
+        "system_log_level": None if logging[2] is None else _named("--system-log-level", logging[2], "LogLevel"),
     }
     given = {field: value for field, value in given.items() if value is not None}
     try:
@@ -143,13 +155,17 @@ def _environment(pairs: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
 
 
-def _egress(text: str) -> int:
+def _named(flag: str, text: str, kind: str) -> int:
+    """The value of an enum of engine.v1 by its name without the prefix."""
+    from engine.cli.render import enum_name
     from engine.v1 import resources_pb2
 
-    known = {"none": resources_pb2.EGRESS_NONE, "internet": resources_pb2.EGRESS_INTERNET}
-    if text not in known:
-        raise usage(f"--egress {text} cannot be used", "it is none or internet", "write --egress none")
-    return known[text]
+    values = resources_pb2.DESCRIPTOR.enum_types_by_name[kind].values
+    known = {enum_name(kind, value.name): value.number for value in values if value.number}
+    if text.lower() not in known:
+        why = f"it is {' or '.join(known)}"
+        raise usage(f"{flag} {text} cannot be used", why, f"write {flag} {next(iter(known))}")
+    return known[text.lower()]
 
 
 def _warnings(names: Sequence[str], handler: str) -> list[str]:

@@ -38,6 +38,7 @@ class LogTail:
     __slots__ = (
         "_behind",
         "_dropped",
+        "_dropped_text",
         "_forward",
         "_function_name",
         "_keep",
@@ -49,6 +50,7 @@ class LogTail:
         "_stream",
         "_tail",
         "_tail_bytes",
+        "_takes",
         "_timer",
         "_wall_ns",
         "_window_end",
@@ -63,7 +65,11 @@ class LogTail:
         forward: Callable[[LogLine], None] | None,
         wall_ns: Callable[[], int],
         loop: asyncio.AbstractEventLoop,
+        *,
+        dropped: Callable[[int, int], str] = lambda lines, wall_ns: dropped_line(lines),
+        takes: Callable[[bytes], bool] | None = None,
     ) -> None:
+        """`dropped` says how many lines are missing; `takes` decides which lines of the function are kept."""
         self._function_name = function_name
         self._request_id = request_id
         self._stream = stream
@@ -71,6 +77,8 @@ class LogTail:
         self._forward = forward
         self._wall_ns = wall_ns
         self._loop = loop
+        self._dropped_text = dropped
+        self._takes = takes
         self._pending = bytearray()  # begins where a line begins: one without its end yet, or a backlog
         self._behind = False  # there are whole lines in it
         self._dropped = 0  # lines missing before it
@@ -100,7 +108,7 @@ class LogTail:
                 if self._pending:
                     lines[0] = bytes(self._pending) + lines[0]
                     self._pending.clear()
-                self._emit(lines)
+                self._take(lines)
             data = rest
         self._pending += data
         self._behind = self._behind or b"\n" in data
@@ -111,15 +119,16 @@ class LogTail:
         elif len(self._pending) > LINE_LIMIT_BYTES:
             self._cut_long_line()
 
-    def say(self, text: str) -> None:
-        """A line of the engine's own, after what was taken on and on a line of its own."""
+    def say(self, texts: Sequence[str]) -> None:
+        """Lines of the engine's own, after what was taken on and on lines of their own."""
         if self._pending and not self._behind:
             self._end_line()
-        self._emit((text.encode(errors="replace"),))
+        self._emit([text.encode(errors="replace") for text in texts])
 
-    def announce(self, text: str) -> None:
-        """A line of the engine's own, said before anything else, that is no part of the tail."""
-        self._pass_on((text.encode(errors="replace"),))
+    def announce(self, texts: Sequence[str]) -> None:
+        """Lines of the engine's own, said before anything else, that are no part of the tail."""
+        if texts:
+            self._pass_on([text.encode(errors="replace") for text in texts])
 
     async def finish(self) -> None:
         """Take on what waits, up to FINISH_LINES of it, and end the last line."""
@@ -161,11 +170,17 @@ class LogTail:
         lines.reverse()
         return b"".join([line + b"\n" for line in lines])
 
+    def _take(self, texts: Sequence[bytes]) -> None:
+        """Lines of the function."""
+        if max(map(len, texts)) > LINE_LIMIT_BYTES:
+            texts = [piece for text in texts for piece in _cut(text)]
+        if self._takes is not None:
+            texts = [text for text in texts if self._takes(text)]
+        self._emit(texts)
+
     def _emit(self, texts: Sequence[bytes]) -> None:
         if not texts:
             return
-        if max(map(len, texts)) > LINE_LIMIT_BYTES:
-            texts = [piece for text in texts for piece in _cut(text)]
         self._pass_on(texts)
         tail = self._tail
         start, size = len(texts), 0
@@ -188,13 +203,13 @@ class LogTail:
     def _end_line(self) -> None:
         text = bytes(self._pending)
         self._pending.clear()
-        self._emit((text,))
+        self._take((text,))
 
     def _cut_long_line(self) -> None:
         whole = len(self._pending) // LINE_LIMIT_BYTES * LINE_LIMIT_BYTES
         text = bytes(self._pending[:whole])
         del self._pending[:whole]
-        self._emit((text,))
+        self._take((text,))
 
     def _fall_behind(self) -> None:
         pending = self._pending
@@ -224,13 +239,14 @@ class LogTail:
     def _next_slice(self) -> None:
         """Take on SLICE_LINES of what waits, after a word about what is missing before it."""
         if self._dropped:
-            self._emit((dropped_line(self._dropped).encode(),))
+            self._emit((self._dropped_text(self._dropped, self._wall_ns()).encode(),))
             self._dropped = 0
         lines = bytes(self._pending).split(b"\n", SLICE_LINES)
         rest = lines.pop()
         del self._pending[: len(self._pending) - len(rest)]
         self._behind = b"\n" in rest
-        self._emit(lines)
+        if lines:
+            self._take(lines)
 
 
 def _cut(text: bytes) -> list[bytes]:

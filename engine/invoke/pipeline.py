@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 
 from engine.errors import NotFound, SandboxFault
 from engine.invoke.checks import check_client_context, check_invocable, check_payload, check_request_id
-from engine.invoke.documents import Facts, error_message, function_error
+from engine.invoke.documents import Facts, function_error
 from engine.invoke.ids import RequestIds
 from engine.invoke.logtail import LogTail
 from engine.invoke.pace import NO_PACE, Pace, PaceLimits
-from engine.invoke.reportline import billed_ms, end_line, init_report_line, report_line, start_line, timeout_line
+from engine.invoke.reportline import billed_ms
 from engine.invoke.retire import Logs, Retirer
 from engine.invoke.specs import NO_VERSIONS, Prepared, Specs
 from engine.model.function import LATEST, Function
@@ -63,17 +63,19 @@ def _discard(data: bytes) -> None:
 
 
 class _Run:
-    """The sink of one run: writes INIT_START, INIT_REPORT and START, passes output to the log, chunks to the front."""
+    """The sink of one run: says where its init phase and its handler begin, passes output to the log, chunks to the
+    front."""
 
     __slots__ = (
         "_begun",
         "_init_failed",
-        "_init_start",
         "_log",
         "_monotonic_ns",
+        "_platform",
         "_request_id",
         "_sink",
         "_version",
+        "_wall_ns",
         "chunk",
         "output",
         "started_ns",
@@ -86,16 +88,18 @@ class _Run:
         log: LogTail,
         sink: Sink | None,
         monotonic_ns: Callable[[], int],
+        wall_ns: Callable[[], int],
         pace: PaceLimits,
     ) -> None:
         self._request_id = request_id
         self._version = prepared.function.version
-        self._init_start = prepared.init_start
+        self._platform = prepared.platform
         self._init_failed = False
         self._begun = False
         self._log = log
         self._sink = sink
         self._monotonic_ns = monotonic_ns
+        self._wall_ns = wall_ns
         self.started_ns = 0  # 0: no sandbox has had the event
         self.output: Callable[[bytes], None] = log.output
         self.chunk: Callable[[bytes], asyncio.Future[None] | None] = _discard if sink is None else sink.chunk
@@ -108,22 +112,24 @@ class _Run:
             if self._sink is not None:
                 self._sink.started(self._request_id, self._version, kind)
             if kind is not StartKind.WARM:
-                self._log.announce(self._init_start)
+                self._log.announce(self._platform.init_start(self._wall_ns()))
         if kind is StartKind.WARM:
             self.begin()
 
     def initialized(self, failure: Ending | None) -> None:
         if failure is None:
+            self._log.say(self._platform.init_done(self._wall_ns()))
             self.begin()
         else:
-            self._log.say(init_report_line(failure, "invoke" if self._init_failed else "init"))
+            phase = "invoke" if self._init_failed else "init"
+            self._log.say(self._platform.init_failed(failure, phase, self._wall_ns()))
             self._init_failed = True
 
     def begin(self) -> None:
         """Write START, once: the handler is called next, or never."""
         if not self._begun:
             self._begun = True
-            self._log.say(start_line(self._request_id, self._version))
+            self._log.say(self._platform.start(self._request_id, self._version, self._wall_ns()))
 
 
 class Pipeline:
@@ -198,8 +204,18 @@ class Pipeline:
 
         forward = None if sink is None else sink.log
         loop = asyncio.get_running_loop()
-        log = LogTail(function.name, request_id, prepared.log_stream, self._logs.append, forward, self._wall_ns, loop)
-        run = _Run(request_id, prepared, log, sink, self._monotonic_ns, self._stream_pace)
+        log = LogTail(
+            function.name,
+            request_id,
+            prepared.log_stream,
+            self._logs.append,
+            forward,
+            self._wall_ns,
+            loop,
+            dropped=prepared.platform.dropped,
+            takes=prepared.platform.takes,
+        )
+        run = _Run(request_id, prepared, log, sink, self._monotonic_ns, self._wall_ns, self._stream_pace)
         checked_ns = self._monotonic_ns()
         try:
             done = await self._scheduler.run(Work(prepared.spec, event), run)
@@ -212,7 +228,7 @@ class Pipeline:
             log.finish_now()
             if run.started_ns:
                 run.begin()
-                log.say(end_line(request_id))
+                log.say(prepared.platform.left(request_id, self._wall_ns()))
             log.end(self._keep_late)
             self._forget_if_gone(prepared)
             raise
@@ -293,14 +309,7 @@ class Pipeline:
         self._record(prepared.function, report)
         log.finish_now()
         error_type = "" if error is None else error.type
-        match report.outcome:
-            case Outcome.TIMEOUT:
-                log.say(timeout_line(facts.request_id, facts.timeout_ms, self._wall_ns()))
-            case Outcome.EXITED | Outcome.OUT_OF_MEMORY as outcome:
-                log.say(error_message(outcome, facts))
-                log.say(error_type)
-        log.say(end_line(facts.request_id))
-        log.say(report_line(report, error_type))
+        log.say(prepared.platform.report(report, facts, error_type, self._wall_ns()))
         log.end(self._keep_late)
         self._forget_if_gone(prepared)
 

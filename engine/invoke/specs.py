@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 
-from engine.invoke.reportline import init_start_line
+from engine.invoke.platformlog import PlatformLog, platform_log
 from engine.model.function import Function
 from engine.model.invocation import RESULT_LIMIT_BYTES
 from engine.model.names import FunctionRef, function_arn
@@ -23,13 +23,13 @@ from engine.sandbox.api import SandboxSpec
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A function ready to be invoked. `arn` is the unqualified one, `init_start` the log line before its init phase,
+    """A function ready to be invoked. `arn` is the unqualified one, `platform` what the engine says in its log,
     `log_stream` the name of its log stream."""
 
     function: Function
     spec: SandboxSpec
     arn: str
-    init_start: str
+    platform: PlatformLog
     log_stream: str
 
 
@@ -99,5 +99,5 @@ class Specs:
         )
         arn = function_arn(self._region, self._account, FunctionRef(function.name))
         version = runtime_version(config.runtime, self._python_versions.get(config.runtime, ""))
-        init_start = init_start_line(version, runtime_version_arn(self._region, version))
-        return Prepared(function, spec, arn, init_start, stream)
+        platform = platform_log(function, version, runtime_version_arn(self._region, version))
+        return Prepared(function, spec, arn, platform, stream)

@@ -30,6 +30,24 @@ class Egress(enum.Enum):
     INTERNET = "internet"  # public addresses, by NAT
 
 
+class LogFormat(enum.Enum):
+    """How a function's log looks. The values are AWS's."""
+
+    TEXT = "Text"
+    JSON = "JSON"
+
+
+class LogLevel(enum.Enum):
+    """How much a line of a log in JSON matters, from least to most. The values are AWS's."""
+
+    TRACE = "TRACE"
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARN = "WARN"
+    ERROR = "ERROR"
+    FATAL = "FATAL"
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionConfig:
     """What a user decides about a function. MB is 2^20 bytes."""
@@ -43,6 +61,9 @@ class FunctionConfig:
     description: str = ""
     role: str = ""
     egress: Egress = Egress.NONE
+    log_format: LogFormat = LogFormat.TEXT
+    log_level: LogLevel = LogLevel.INFO  # the least of the function's own lines that is kept, in JSON
+    system_log_level: LogLevel = LogLevel.INFO  # the least of the engine's lines about it, in JSON
 
 
 @dataclass(frozen=True, slots=True)

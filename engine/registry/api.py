@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from engine.model.function import CodeBlob, Egress, Function
+from engine.model.function import CodeBlob, Egress, Function, LogFormat, LogLevel
 from engine.model.names import FunctionRef
 
 
@@ -24,6 +24,9 @@ class ConfigChange:
     description: str | None = None
     role: str | None = None
     egress: Egress | None = None
+    log_format: LogFormat | None = None
+    log_level: LogLevel | None = None
+    system_log_level: LogLevel | None = None
 
 
 ChangeListener = Callable[[str, Function | None], None]

@@ -9,14 +9,15 @@ from types import MappingProxyType
 import apsw
 import orjson
 
-from engine.model.function import Egress, Function, FunctionConfig, FunctionState
+from engine.model.function import Egress, Function, FunctionConfig, FunctionState, LogFormat, LogLevel
 
 _COLUMNS = (
     "name, runtime, handler, memory_mb, timeout_ms, tmp_mb, environment, description, role, egress,"
-    " code_sha256, code_size_bytes, etag, state, state_reason, create_time_us, update_time_us"
+    " code_sha256, code_size_bytes, etag, state, state_reason, create_time_us, update_time_us,"
+    " log_format, log_level, system_log_level"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM functions ORDER BY name"
-_WRITE = f"INSERT OR REPLACE INTO functions ({_COLUMNS}) VALUES ({', '.join('?' * 17)})"
+_WRITE = f"INSERT OR REPLACE INTO functions ({_COLUMNS}) VALUES ({', '.join('?' * 20)})"
 _DELETE = "DELETE FROM functions WHERE name = ?"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -46,6 +47,9 @@ def write(connection: apsw.Connection, function: Function) -> None:
             function.state_reason,
             (function.create_time - _EPOCH) // _MICROSECOND,
             (function.update_time - _EPOCH) // _MICROSECOND,
+            config.log_format.value,
+            config.log_level.value,
+            config.system_log_level.value,
         ),
     )
 
@@ -75,6 +79,9 @@ def read_all(connection: apsw.Connection) -> Iterator[Function]:
         state_reason,
         create_time_us,
         update_time_us,
+        log_format,
+        log_level,
+        system_log_level,
     ) in connection.execute(_SELECT):
         config = FunctionConfig(
             runtime=runtime,
@@ -86,6 +93,9 @@ def read_all(connection: apsw.Connection) -> Iterator[Function]:
             description=description,
             role=role,
             egress=Egress(egress),
+            log_format=LogFormat(log_format),
+            log_level=LogLevel(log_level),
+            system_log_level=LogLevel(system_log_level),
         )
         yield Function(
             name=name,

@@ -33,4 +33,10 @@ CREATE TABLE functions (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[Migration, ...] = (_V1,)
+_V2 = """
+ALTER TABLE functions ADD COLUMN log_format TEXT NOT NULL DEFAULT 'Text';        -- engine.model.function.LogFormat
+ALTER TABLE functions ADD COLUMN log_level TEXT NOT NULL DEFAULT 'INFO';         -- engine.model.function.LogLevel
+ALTER TABLE functions ADD COLUMN system_log_level TEXT NOT NULL DEFAULT 'INFO';
+"""
+
+MIGRATIONS: tuple[Migration, ...] = (_V1, _V2)

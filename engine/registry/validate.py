@@ -13,7 +13,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from engine.errors import InvalidArgument, NotServed
-from engine.model.function import Egress, FunctionConfig
+from engine.model.function import Egress, FunctionConfig, LogFormat, LogLevel
 from engine.registry.api import ConfigChange
 
 DEFAULT_HANDLER = "app.handler"
@@ -60,10 +60,17 @@ RESERVED_NAMES = frozenset(
 """A list, not the prefix AWS_LAMBDA_: users set AWS_LAMBDA_EXEC_WRAPPER and AWS_LAMBDA_NODEJS_… on Lambda."""
 
 
+SYSTEM_LOG_LEVELS = (LogLevel.DEBUG, LogLevel.INFO, LogLevel.WARN)
+"""Those that AWS's service model has for SystemLogLevel."""
+
+
 def merged(base: FunctionConfig, change: ConfigChange) -> FunctionConfig:
-    """`base` with the fields of `change` that are not None. The result shares nothing that its owner could change."""
+    """`base` with the fields of `change` that are not None. The result shares nothing that its owner could change. A
+    log that becomes text has no levels any more."""
     fields = {name: getattr(change, name) for name in ConfigChange.__slots__}
     given = {name: value for name, value in fields.items() if value is not None}
+    if change.log_format is LogFormat.TEXT:
+        given = {"log_level": LogLevel.INFO, "system_log_level": LogLevel.INFO} | given
     if change.environment is not None:
         given["environment"] = MappingProxyType(dict(change.environment))
     return replace(base, **given)
@@ -84,7 +91,7 @@ def wrong_fields(config: FunctionConfig) -> dict[str, str]:
         wrong["config.description"] = "must be Unicode text without null characters"
     if config.role and (len(config.role) > ROLE_LIMIT_CHARS or not ROLE.fullmatch(config.role)):
         wrong["config.role"] = "must be the ARN of a role, such as arn:aws:iam::000000000000:role/name"
-    return wrong | _wrong_environment(config.environment)
+    return wrong | _wrong_levels(config) | _wrong_environment(config.environment)
 
 
 def wrong_runtime(runtime: str, available: Collection[str]) -> dict[str, str]:
@@ -126,6 +133,18 @@ def only_none(egress: Egress) -> None:
 def refuse_unserved(config: FunctionConfig, refuse_egress: RefuseEgress = only_none) -> None:
     """Raise for settings that are right and that this host cannot enforce (DESIGN: fail closed)."""
     refuse_egress(config.egress)
+
+
+def _wrong_levels(config: FunctionConfig) -> dict[str, str]:
+    wrong: dict[str, str] = {}
+    if config.system_log_level not in SYSTEM_LOG_LEVELS:
+        known = ", ".join(level.value for level in SYSTEM_LOG_LEVELS)
+        wrong["config.system_log_level"] = f"{config.system_log_level.value} is not one of {known}"
+    if config.log_format is LogFormat.TEXT:
+        for name in ("log_level", "system_log_level"):
+            if getattr(config, name) is not LogLevel.INFO:
+                wrong[f"config.{name}"] = "is for logs in JSON: set log_format to JSON too"
+    return wrong
 
 
 def _wrong_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine.errors import InvalidArgument
-from engine.model.function import Function, FunctionState
+from engine.model.function import Function, FunctionState, LogFormat, LogLevel
 from engine.model.names import FunctionRef, function_arn
 from engine.registry.api import ConfigChange
 from engine.registry.validate import RANGES
@@ -34,7 +34,7 @@ NOT_HONOURED: Mapping[str, str] = {
     "ImageConfig": "container images are not served",
     "PackageType": "container images are not served",
     "SnapStart": "SnapStart is not served",
-    "LoggingConfig": "log formats, levels and groups cannot be chosen",
+    "LoggingConfig.LogGroup": "a function's log group cannot be chosen",
     "TenancyConfig": "tenant isolation is not served",
     "CapacityProviderConfig": "capacity providers are not served",
     "DurableConfig": "durable executions are not served",
@@ -68,6 +68,9 @@ MEMBERS: Mapping[str, str] = {
     "environment": "Environment.Variables",
     "description": "Description",
     "role": "Role",
+    "log_format": "LoggingConfig.LogFormat",
+    "log_level": "LoggingConfig.ApplicationLogLevel",
+    "system_log_level": "LoggingConfig.SystemLogLevel",
 }
 """The members that the registry's fields are to AWS's clients."""
 _VERBS = ("must ", "has ", "is ")
@@ -109,7 +112,7 @@ class Documents:
             "Architectures": [self.architecture],
             "EphemeralStorage": {"Size": config.tmp_mb},
             "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
-            "LoggingConfig": {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{function.name}"},
+            "LoggingConfig": _logging(function),
             "RuntimeVersionConfig": {"RuntimeVersionArn": f"arn:aws:lambda:{self.region}::runtime:{config.runtime}"},
             **_state(function),
         }
@@ -124,7 +127,6 @@ class Documents:
             "PackageType": "Zip",
             "TracingConfig.Mode": "PassThrough",
             "SnapStart.ApplyOn": "None",
-            "LoggingConfig.LogFormat": "Text",
             "LoggingConfig.LogGroup": f"/aws/lambda/{name.rpartition(':')[2]}",
             "Architectures": [self.architecture],
         }
@@ -141,6 +143,10 @@ def change_of(params: Params) -> ConfigChange:
     """The settings that a CreateFunction or an UpdateFunctionConfiguration names."""
     environment = params.get("Environment")
     timeout_s = params.get("Timeout")
+    logging = params.get("LoggingConfig", {})
+    log_format, level, system_level = (
+        logging.get(name) for name in ("LogFormat", "ApplicationLogLevel", "SystemLogLevel")
+    )
     return ConfigChange(
         runtime=params.get("Runtime"),
         handler=params.get("Handler"),
@@ -150,7 +156,24 @@ def change_of(params: Params) -> ConfigChange:
         environment=None if environment is None else environment.get("Variables", {}),
         description=params.get("Description"),
         role=params.get("Role"),
+        log_format=None if log_format is None else LogFormat(log_format),
+        log_level=None if level is None else LogLevel(level),
+        system_log_level=None if system_level is None else LogLevel(system_level),
     )
+
+
+def check_levels(params: Params, function: Function | None) -> None:
+    """Raise InvalidArgument, with AWS's text, where levels are given for a log that is text."""
+    logging = params.get("LoggingConfig", {})
+    current = LogFormat.TEXT if function is None else function.config.log_format
+    if LogFormat(logging.get("LogFormat", current)) is LogFormat.TEXT:
+        levels = [name for name in ("ApplicationLogLevel", "SystemLogLevel") if name in logging]
+        if levels:
+            raise InvalidArgument(
+                'LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request or '
+                'change the LogFormat to "JSON" and try again.',
+                fields={f"LoggingConfig.{name}": "is for logs in JSON" for name in levels},
+            )
 
 
 def in_aws_words(error: InvalidArgument, params: Params) -> InvalidArgument:
@@ -213,6 +236,14 @@ def _state(function: Function) -> dict[str, str]:
     if function.state_reason:
         state["StateReason"] = function.state_reason
     return state
+
+
+def _logging(function: Function) -> dict[str, str]:
+    config = function.config
+    logging = {"LogFormat": config.log_format.value, "LogGroup": f"/aws/lambda/{function.name}"}
+    if config.log_format is LogFormat.JSON:
+        logging |= {"ApplicationLogLevel": config.log_level.value, "SystemLogLevel": config.system_log_level.value}
+    return logging
 
 
 def _timestamp(moment: datetime) -> str:

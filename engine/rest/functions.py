@@ -15,7 +15,7 @@ from engine.errors import AlreadyExists, InvalidArgument, NotFound, StaleEtag
 from engine.model.function import LATEST, CodeBlob, Function
 from engine.model.names import FUNCTION_NAME, FunctionRef, parse_aws_name
 from engine.registry.api import CodeStore, Registry
-from engine.rest.configuration import Documents, change_of, in_aws_words
+from engine.rest.configuration import Documents, change_of, check_levels, in_aws_words
 from engine.rest.messages import Request
 from engine.rest.shapes import Params
 
@@ -45,6 +45,7 @@ class Functions:
         zip_file = params["Code"].get("ZipFile")
         if zip_file is None:
             raise InvalidArgument("Please provide a source for function code.", fields={"Code.ZipFile": "is missing"})
+        check_levels(params, None)
         if self._find(name) is not None:
             raise AlreadyExists(f"Function already exist: {name}")
         blob = await self._store(zip_file)
@@ -105,6 +106,7 @@ class Functions:
         """UpdateFunctionConfiguration."""
         name = self._unqualified(params)
         self._documents.check_honoured(params)
+        check_levels(params, self._find(name))
         return await self._update(name, params)
 
     async def delete(self, params: Params, request: Request) -> dict[str, Any]:

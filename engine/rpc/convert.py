@@ -4,20 +4,25 @@ without. The enum tables name every member of both sides (tests/unit/rpc/test_co
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import TypeVar
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 from msgspec.structs import asdict
 
 from engine.errors import InvalidArgument, NotServed
-from engine.model.function import LATEST, Egress, Function, FunctionConfig, FunctionState
+from engine.model.function import LATEST, Egress, Function, FunctionConfig, FunctionState, LogFormat, LogLevel
 from engine.model.host import Distribution, HostReport, StartStats
 from engine.model.invocation import FunctionError, LogLine, Report
 from engine.model.names import FunctionRef, function_arn
 from engine.model.outcome import OUTCOMES, Outcome, StartKind
 from engine.registry.api import ConfigChange
 from engine.v1 import host_pb2, invocations_pb2, reports_pb2, resources_pb2
+
+P = TypeVar("P", bound=int)
+E = TypeVar("E")
 
 OUTCOME: dict[Outcome, reports_pb2.Outcome.ValueType] = {
     outcome: reports_pb2.Outcome.Value(row.proto) for outcome, row in OUTCOMES.items()
@@ -44,6 +49,27 @@ EGRESS_FROM: dict[resources_pb2.Egress.ValueType, Egress] = {
     **{proto: egress for egress, proto in EGRESS.items()},
 }
 
+LOG_FORMAT: dict[LogFormat, resources_pb2.LogFormat.ValueType] = {
+    LogFormat.TEXT: resources_pb2.LOG_FORMAT_TEXT,
+    LogFormat.JSON: resources_pb2.LOG_FORMAT_JSON,
+}
+LOG_FORMAT_FROM: dict[resources_pb2.LogFormat.ValueType, LogFormat] = {
+    resources_pb2.LOG_FORMAT_UNSPECIFIED: LogFormat.TEXT,
+    **{proto: log_format for log_format, proto in LOG_FORMAT.items()},
+}
+LOG_LEVEL: dict[LogLevel, resources_pb2.LogLevel.ValueType] = {
+    LogLevel.TRACE: resources_pb2.LOG_LEVEL_TRACE,
+    LogLevel.DEBUG: resources_pb2.LOG_LEVEL_DEBUG,
+    LogLevel.INFO: resources_pb2.LOG_LEVEL_INFO,
+    LogLevel.WARN: resources_pb2.LOG_LEVEL_WARN,
+    LogLevel.ERROR: resources_pb2.LOG_LEVEL_ERROR,
+    LogLevel.FATAL: resources_pb2.LOG_LEVEL_FATAL,
+}
+LOG_LEVEL_FROM: dict[resources_pb2.LogLevel.ValueType, LogLevel] = {
+    resources_pb2.LOG_LEVEL_UNSPECIFIED: LogLevel.INFO,
+    **{proto: level for level, proto in LOG_LEVEL.items()},
+}
+
 BLOB_PREFIX = "blobs/"
 _DEFAULTS = FunctionConfig(runtime="", handler="")
 _UNSERVED = ("layers", "preload")
@@ -68,6 +94,9 @@ def function_to_proto(function: Function, *, region: str, account: str) -> resou
             description=config.description,
             role=config.role,
             egress=EGRESS[config.egress],
+            log_format=LOG_FORMAT[config.log_format],
+            log_level=LOG_LEVEL[config.log_level],
+            system_log_level=LOG_LEVEL[config.system_log_level],
         ),
         code_blob=BLOB_PREFIX + function.code_sha256,
         code_size_bytes=function.code_size_bytes,
@@ -80,7 +109,7 @@ def function_to_proto(function: Function, *, region: str, account: str) -> resou
 
 def config_change(config: resources_pb2.FunctionConfig, chosen: Collection[str]) -> ConfigChange:
     """The chosen fields of a config as a change; a chosen number that is 0 takes its default. Raises NotServed for
-    fields that this release does not serve, InvalidArgument for an egress that does not exist."""
+    fields that this release does not serve, InvalidArgument for an egress, a format or a level that does not exist."""
     unserved = [f"config.{name}" for name in _UNSERVED if name in chosen and getattr(config, name)]
     if unserved:
         raise NotServed(
@@ -88,13 +117,10 @@ def config_change(config: resources_pb2.FunctionConfig, chosen: Collection[str])
             fix="leave them empty",
             metadata={"field": unserved[0]},
         )
-    egress = EGRESS_FROM.get(config.egress)
-    if egress is None:
-        raise InvalidArgument(
-            f"{config.egress} is not an egress",
-            fix=f"use {' or '.join(resources_pb2.Egress.Name(value) for value in EGRESS.values())}",
-            fields={"config.egress": "must be an Egress"},
-        )
+    egress = _known("egress", config.egress, EGRESS_FROM, resources_pb2.Egress.DESCRIPTOR)
+    log_format = _known("log_format", config.log_format, LOG_FORMAT_FROM, resources_pb2.LogFormat.DESCRIPTOR)
+    log_level = _known("log_level", config.log_level, LOG_LEVEL_FROM, resources_pb2.LogLevel.DESCRIPTOR)
+    system = _known("system_log_level", config.system_log_level, LOG_LEVEL_FROM, resources_pb2.LogLevel.DESCRIPTOR)
     return ConfigChange(
         runtime=config.runtime if "runtime" in chosen else None,
         handler=config.handler if "handler" in chosen else None,
@@ -105,7 +131,23 @@ def config_change(config: resources_pb2.FunctionConfig, chosen: Collection[str])
         description=config.description if "description" in chosen else None,
         role=config.role if "role" in chosen else None,
         egress=egress if "egress" in chosen else None,
+        log_format=log_format if "log_format" in chosen else None,
+        log_level=log_level if "log_level" in chosen else None,
+        system_log_level=system if "system_log_level" in chosen else None,
     )
+
+
+def _known(field: str, value: P, known: Mapping[P, E], kind: EnumDescriptor) -> E:
+    """The engine's own of an enum's value. Raises InvalidArgument for one of a later API."""
+    found = known.get(value)
+    if found is None:
+        article = "an" if kind.name[0] in "AEIOU" else "a"
+        raise InvalidArgument(
+            f"{value} is not {article} {kind.name}",
+            fix=f"use {' or '.join(one.name for one in kind.values if one.number)}",
+            fields={f"config.{field}": f"must be {article} {kind.name}"},
+        )
+    return found
 
 
 def blob_sha256(code_blob: str) -> str:

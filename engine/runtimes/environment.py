@@ -9,7 +9,7 @@ and what was recorded on AWS for the Python runtimes.
 
 from __future__ import annotations
 
-from engine.model.function import Function
+from engine.model.function import Function, LogFormat
 
 RESERVED = frozenset(
     {
@@ -93,5 +93,8 @@ def function_environment(
     }
     if not config.runtime.startswith("provided"):  # AWS sets it for its own runtimes alone
         fixed["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{config.runtime}"
+    if config.log_format is LogFormat.JSON:
+        fixed["AWS_LAMBDA_LOG_FORMAT"] = config.log_format.value
+        fixed["AWS_LAMBDA_LOG_LEVEL"] = config.log_level.value
     chosen = {name: value for name, value in config.environment.items() if name not in RESERVED}
     return {**defaults, **chosen, **fixed}

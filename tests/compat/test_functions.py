@@ -73,6 +73,26 @@ def test_a_created_function_is_described_in_full(create: Create) -> None:
     }
 
 
+def test_a_log_has_a_format_and_in_json_levels(client: LambdaClient, create: Create) -> None:
+    group = {"LogGroup": "/aws/lambda/thumbs"}
+    created = create(LoggingConfig={"LogFormat": "JSON", "SystemLogLevel": "WARN"})
+    whole = {"LogFormat": "JSON", "ApplicationLogLevel": "INFO", "SystemLogLevel": "WARN", **group}
+    assert created["LoggingConfig"] == whole
+    changed = client.update_function_configuration(
+        FunctionName="thumbs", LoggingConfig={"ApplicationLogLevel": "FATAL"}
+    )
+    assert changed["LoggingConfig"] == {**whole, "ApplicationLogLevel": "FATAL"}
+    text = client.update_function_configuration(FunctionName="thumbs", LoggingConfig={"LogFormat": "Text"})
+    assert text["LoggingConfig"] == {"LogFormat": "Text", **group}
+    for wrong in ({"ApplicationLogLevel": "INFO"}, {"LogFormat": "Text", "SystemLogLevel": "INFO"}):
+        error = error_of(client.update_function_configuration, FunctionName="thumbs", LoggingConfig=wrong)
+        assert error["Code"] == "InvalidParameterValueException"
+        assert error["Message"] == (
+            'LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request or change '
+            'the LogFormat to "JSON" and try again.'
+        )
+
+
 def test_what_is_left_out_gets_lambdas_defaults(create: Create) -> None:
     created = create()
     assert (created["MemorySize"], created["Timeout"], created["EphemeralStorage"]) == (128, 3, {"Size": 512})

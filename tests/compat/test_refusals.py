@@ -168,7 +168,6 @@ NOT_HONOURED: list[tuple[dict[str, Any], str]] = [
         "codeSigningConfigArn",
     ),
     ({"SnapStart": {"ApplyOn": "PublishedVersions"}}, "snapStart.applyOn"),
-    ({"LoggingConfig": {"LogFormat": "JSON"}}, "loggingConfig.logFormat"),
     ({"LoggingConfig": {"LogGroup": "/other"}}, "loggingConfig.logGroup"),
     ({"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}}, "tenancyConfig.tenantIsolationMode"),
     ({"DurableConfig": {"ExecutionTimeout": 1}}, "durableConfig.executionTimeout"),

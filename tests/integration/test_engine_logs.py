@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from engine.v1 import invocations_pb2, logs_pb2, logs_pb2_grpc
+from engine.v1 import invocations_pb2, logs_pb2, logs_pb2_grpc, resources_pb2
 from tests.doors import zip_of
 from tests.engines import Engine, engine, served
 
@@ -54,6 +55,25 @@ CODE = """
         for _ in range(event["thousands"]):
             sys.stdout.write(block)
         print("end")
+"""
+
+
+JSON_CODE = """
+    import json, logging, os, sys, warnings
+
+    logging.getLogger().info("in the init phase")
+
+    def handler(event, context):
+        log = logging.getLogger("mine")
+        log.debug("fine")
+        log.warning("careful %s", "now", extra={"more": [1]})
+        print("plain")
+        print(json.dumps({"level": "debug", "by": "print"}))
+        print(json.dumps({"level": "error", "by": "print"}))
+        if event.get("fail"):
+            raise ValueError("no")
+        if event.get("exit"):
+            os._exit(3)
 """
 
 
@@ -140,6 +160,41 @@ async def test_a_range_of_time_and_a_text_are_asked_for(running: Engine) -> None
     (start,) = [one async for one in lines_of(running, "ends", request_id=answer.request_id, contains=b"START")]
     assert await texts(running, "ends", since=start.line.time, contains=b"START") == [start.line.text.decode()]
     assert start.line.text.decode() not in await texts(running, "ends", until=start.line.time)
+
+
+async def test_a_log_in_json_is_records_and_lines_of_its_level(running: Engine) -> None:
+    log: dict[str, Any] = {"log_format": resources_pb2.LOG_FORMAT_JSON, "log_level": resources_pb2.LOG_LEVEL_WARN}
+    await running.grpc.create("json", zip_of(JSON_CODE), **log)
+    answer = await running.grpc.invoke("json")
+    lines = [json.loads(line) for line in await texts(running, "json", request_id=answer.request_id)]
+    kinds = [line.get("type") or line["level"] for line in lines]
+    assert kinds == ["platform.initStart", "platform.start", "WARNING", "error", "platform.report"]
+    warning = lines[2]
+    assert (warning["message"], warning["logger"], warning["more"]) == ("careful now", "mine", [1])
+    assert warning["requestId"] == answer.request_id == lines[1]["record"]["requestId"]
+    assert lines[-1]["record"]["status"] == "success"
+    assert answer.log.decode().splitlines() == [
+        line for line in await texts(running, "json", request_id=answer.request_id) if "initStart" not in line
+    ]
+
+    answer = await running.grpc.invoke("json", b'{"fail": true}')
+    lines = [json.loads(line) for line in await texts(running, "json", request_id=answer.request_id)]
+    assert [line.get("type") for line in lines[-3:]] == [None, "platform.runtimeDone", "platform.report"]
+    assert (lines[-3]["log_level"], lines[-3]["errorType"]) == ("ERROR", "ValueError")
+    answer = await running.grpc.invoke("json", b'{"exit": true}')
+    *_, done, report = [json.loads(line) for line in await texts(running, "json", request_id=answer.request_id)]
+    assert done["record"]["errorType"] == report["record"]["errorType"] == "Runtime.ExitError"
+
+    log = {"log_level": resources_pb2.LOG_LEVEL_TRACE, "system_log_level": resources_pb2.LOG_LEVEL_DEBUG}
+    await running.grpc.update("json", **log)
+    answer = await running.grpc.invoke("json")
+    lines = await texts(running, "json", request_id=answer.request_id)
+    assert "plain" in lines
+    levels = [json.loads(line) for line in lines if line != "plain"]
+    assert [line.get("type", "").removeprefix("platform.") or line["level"] for line in levels] == [
+        *("initStart", "INFO", "initRuntimeDone", "start", "DEBUG", "WARNING", "debug", "error"),
+        *("runtimeDone", "report"),
+    ]
 
 
 async def test_the_log_of_a_function_that_was_deleted_is_gone(running: Engine, tmp_path: Path) -> None:

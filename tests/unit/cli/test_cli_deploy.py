@@ -94,12 +94,21 @@ def test_a_handler_whose_module_is_not_there_is_warned_of(cleave: Cleave, folder
     assert cleave("deploy", str(folder), "--handler", "lib/a.handler").err == ""
 
 
+def test_a_logs_format_and_levels_are_given_by_name(cleave: Cleave, engine: StubEngine, folder: Path) -> None:
+    given = ["--log-format", "JSON", "--log-level", "warn", "--system-log-level", "debug"]
+    config = cleave("deploy", str(folder), *given, "-o", "json").document["function"]["config"]
+    assert (config["log_format"], config["log_level"], config["system_log_level"]) == ("json", "warn", "debug")
+
+
 @pytest.mark.parametrize(
     ("arguments", "fix"),
     [
         (["nowhere"], "cleave init"),
         (["hello", "--env", "SECRET"], "--env NAME=value"),
         (["hello", "--egress", "all"], "--egress none"),
+        (["hello", "--log-format", "xml"], "--log-format text"),
+        (["hello", "--log-level", "loud"], "--log-level trace"),
+        (["hello", "--system-log-level", "unspecified"], "--system-log-level trace"),
         (["hello", "--name", "no way"], "cleave list"),
         (["hello", "--memory", "99999999999"], "cleave deploy --help"),
         (["hello", "--memory", "much"], "cleave deploy --help"),

@@ -65,7 +65,7 @@ async def test_bytes_that_are_no_text_stay_as_they_are() -> None:
 async def test_a_line_of_the_engine_stands_on_a_line_of_its_own() -> None:
     kept = Kept()
     kept.log.output(b"half")
-    kept.log.say("END")
+    kept.log.say(["END"])
     assert kept.lines == [b"half", b"END"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import AsyncIterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from engine.errors import NotFound
 from engine.invoke.pipeline import Authorize, Pipeline, allow_all
@@ -154,9 +155,10 @@ def function(
     *,
     timeout_ms: int = 60_000,
     environment: Mapping[str, str] | None = None,
+    **log: Any,
 ) -> Function:
     config = FunctionConfig(
-        "python3.11", "app.handler", memory_mb=128, timeout_ms=timeout_ms, environment=environment or {}
+        "python3.11", "app.handler", memory_mb=128, timeout_ms=timeout_ms, environment=environment or {}, **log
     )
     return Function(name, config, "a" * 64, 1, etag, WHEN, WHEN)
 

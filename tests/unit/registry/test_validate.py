@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from engine.errors import InvalidArgument, NotServed
-from engine.model.function import Egress, FunctionConfig
+from engine.model.function import Egress, FunctionConfig, LogFormat, LogLevel
 from engine.registry.api import ConfigChange
 from engine.registry.validate import merged, refuse_if, refuse_unserved, wrong_fields, wrong_runtime
 
@@ -23,6 +23,23 @@ def test_numbers_are_taken_up_to_lambdas_limits_and_not_beyond(field: str, least
         assert wrong_fields(replace(GOOD, **{field: value})) == {}  # type: ignore[arg-type]
     for value in (least - 1, most + 1, 0, -1):
         assert list(wrong_fields(replace(GOOD, **{field: value}))) == [f"config.{field}"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("level", list(LogLevel))
+def test_a_log_in_json_has_any_level_and_the_engines_lines_three(level: LogLevel) -> None:
+    assert wrong_fields(replace(GOOD, log_format=LogFormat.JSON, log_level=level)) == {}
+    found = wrong_fields(replace(GOOD, log_format=LogFormat.JSON, system_log_level=level))
+    assert list(found) == ([] if level.value in ("DEBUG", "INFO", "WARN") else ["config.system_log_level"])
+
+
+def test_a_log_in_text_has_no_levels_and_one_that_becomes_text_loses_them() -> None:
+    assert list(wrong_fields(replace(GOOD, log_level=LogLevel.DEBUG))) == ["config.log_level"]
+    assert list(wrong_fields(replace(GOOD, system_log_level=LogLevel.WARN))) == ["config.system_log_level"]
+    json = replace(GOOD, log_format=LogFormat.JSON, log_level=LogLevel.ERROR, system_log_level=LogLevel.WARN)
+    assert merged(json, ConfigChange(memory_mb=256)) == replace(json, memory_mb=256)
+    assert merged(json, ConfigChange(log_format=LogFormat.TEXT)) == GOOD
+    explicit = merged(json, ConfigChange(log_format=LogFormat.TEXT, log_level=LogLevel.DEBUG))
+    assert list(wrong_fields(explicit)) == ["config.log_level"]
 
 
 @pytest.mark.parametrize("handler", ["app.handler", "src/deep/app.handler", "nodot", "a" * 128, "été.handler"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from engine.errors import InvalidArgument, NotServed
-from engine.model.function import Egress, FunctionConfig, FunctionState
+from engine.model.function import Egress, FunctionConfig, FunctionState, LogFormat, LogLevel
 from engine.model.invocation import Cost, FunctionError
 from engine.model.outcome import Outcome, StartKind
 from engine.registry.api import ConfigChange
@@ -32,11 +34,23 @@ def test_each_member_of_an_enum_has_one_on_the_other_side(table: dict, own: type
         assert proto.Name(value).endswith(member.name)  # type: ignore[attr-defined]
 
 
-def test_each_egress_of_the_api_means_one_of_the_engine() -> None:
-    assert set(convert.EGRESS_FROM) == set(resources_pb2.Egress.values())
-    assert convert.EGRESS_FROM[resources_pb2.EGRESS_UNSPECIFIED] is FunctionConfig("", "").egress
-    for egress, value in convert.EGRESS.items():
-        assert convert.EGRESS_FROM[value] is egress
+@pytest.mark.parametrize(
+    ("there", "back", "proto", "field"),
+    [
+        (convert.EGRESS, convert.EGRESS_FROM, resources_pb2.Egress, "egress"),
+        (convert.LOG_FORMAT, convert.LOG_FORMAT_FROM, resources_pb2.LogFormat, "log_format"),
+        (convert.LOG_LEVEL, convert.LOG_LEVEL_FROM, resources_pb2.LogLevel, "log_level"),
+        (convert.LOG_LEVEL, convert.LOG_LEVEL_FROM, resources_pb2.LogLevel, "system_log_level"),
+    ],
+)
+def test_each_value_of_the_apis_enums_means_one_of_the_engine(
+    there: dict[Any, int], back: dict[int, Any], proto: Any, field: str
+) -> None:
+    assert set(back) == set(proto.values())
+    assert back[0] is getattr(FunctionConfig("", ""), field)
+    for own, value in there.items():
+        assert back[value] is own
+        assert proto.Name(value).endswith(own.name)
 
 
 def test_a_function_keeps_everything() -> None:
@@ -49,6 +63,9 @@ def test_a_function_keeps_everything() -> None:
             description="d",
             role="r",
             egress=Egress.INTERNET,
+            log_format=LogFormat.JSON,
+            log_level=LogLevel.TRACE,
+            system_log_level=LogLevel.WARN,
         ),
         region=REGION,
         account=ACCOUNT,
@@ -63,7 +80,9 @@ def test_a_function_keeps_everything() -> None:
     assert made.create_time.ToJsonString() == made.update_time.ToJsonString() == "2026-01-02T03:04:05.006Z"
     # Every field of a config but the two that are not served, there and back.
     change = convert.config_change(made.config, masks.populated(made.config))
-    assert change == ConfigChange("python3.11", "app.handler", 256, 4_000, 600, {"A": "b"}, "d", "r", Egress.INTERNET)
+    log = (LogFormat.JSON, LogLevel.TRACE, LogLevel.WARN)
+    plain = ("python3.11", "app.handler", 256, 4_000, 600, {"A": "b"}, "d", "r")
+    assert change == ConfigChange(*plain, Egress.INTERNET, *log)
     assert masks.CONFIG_FIELDS - masks.populated(made.config) == {"layers", "preload"}
 
 
@@ -71,7 +90,7 @@ def test_what_is_not_chosen_does_not_change_and_what_is_chosen_and_zero_takes_it
     config = resources_pb2.FunctionConfig(memory_mb=256)
     assert convert.config_change(config, frozenset()) == ConfigChange()
     assert convert.config_change(resources_pb2.FunctionConfig(), masks.CONFIG_FIELDS) == ConfigChange(
-        "", "", 128, 3_000, 512, {}, "", "", Egress.NONE
+        "", "", 128, 3_000, 512, {}, "", "", Egress.NONE, LogFormat.TEXT, LogLevel.INFO, LogLevel.INFO
     )
 
 
@@ -82,11 +101,13 @@ def test_a_setting_that_is_not_served_is_refused_by_its_name(name: str) -> None:
         convert.config_change(config, masks.populated(config))
 
 
-def test_an_egress_of_a_later_api_is_refused() -> None:
-    config = resources_pb2.FunctionConfig(egress=99)  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", ["egress", "log_format", "log_level", "system_log_level"])
+def test_an_enums_value_of_a_later_api_is_refused(name: str) -> None:
+    config = resources_pb2.FunctionConfig(**{name: 99})  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument) as refused:
         convert.config_change(config, masks.populated(config))
-    assert list(refused.value.fields) == ["config.egress"]
+    assert list(refused.value.fields) == [f"config.{name}"]
+    assert "UNSPECIFIED" not in refused.value.fix
 
 
 @pytest.mark.parametrize("text", ["x", SHA256, "blobs/", f"blobs/{SHA256}0", f"blobs/{SHA256.upper()}"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from engine.model.function import Egress
+from engine.model.function import Egress, LogFormat, LogLevel
 from engine.registry.api import ConfigChange
 from engine.v1 import functions_pb2 as pb
 from engine.v1.resources_pb2 import EGRESS_INTERNET, Function, FunctionConfig
@@ -128,7 +128,8 @@ async def test_a_star_sets_what_is_not_given_back_to_its_default() -> None:
         await it.functions.UpdateFunction(
             pb.UpdateFunctionRequest(function=function, update_mask=FieldMask(paths=["*"]))
         )
-        change = ConfigChange("python3.11", "a.b", 128, 3_000, 512, {}, "", "", Egress.NONE)
+        log = (LogFormat.TEXT, LogLevel.INFO, LogLevel.INFO)
+        change = ConfigChange("python3.11", "a.b", 128, 3_000, 512, {}, "", "", Egress.NONE, *log)
         assert it.registry.updated == [("thumbs", change, SHA256, None)]
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from engine.model.function import Function, FunctionConfig
+from engine.model.function import Function, FunctionConfig, LogFormat, LogLevel
 from engine.runtimes.environment import RESERVED, function_environment
 
 # The environment recorded on AWS, without the credentials, which this release has none of, and without
@@ -42,9 +43,9 @@ NAMES = [
 
 
 def environment(
-    variables: Mapping[str, str] | None = None, runtime: str = "python3.11", lib: str = ""
+    variables: Mapping[str, str] | None = None, runtime: str = "python3.11", lib: str = "", **log: Any
 ) -> dict[str, str]:
-    config = FunctionConfig(runtime, "app.handler", memory_mb=256, environment=variables or {})
+    config = FunctionConfig(runtime, "app.handler", memory_mb=256, environment=variables or {}, **log)
     when = datetime(2026, 1, 1, tzinfo=UTC)
     function = Function("thumbs", config, "0" * 64, 1, "etag", when, when)
     return function_environment(
@@ -54,6 +55,14 @@ def environment(
 
 def test_every_variable_of_lambda_is_there_and_no_other() -> None:
     assert sorted(environment()) == sorted(NAMES)
+
+
+def test_a_log_in_json_adds_its_format_and_its_level() -> None:
+    mine = {"AWS_LAMBDA_LOG_FORMAT": "Text", "AWS_LAMBDA_LOG_LEVEL": "TRACE"}
+    found = environment(mine, log_format=LogFormat.JSON, log_level=LogLevel.ERROR)
+    assert found["AWS_LAMBDA_LOG_FORMAT"] == "JSON"
+    assert found["AWS_LAMBDA_LOG_LEVEL"] == "ERROR"
+    assert sorted(found) == sorted([*NAMES, *mine])
 
 
 def test_the_variables_say_what_the_function_is() -> None:
