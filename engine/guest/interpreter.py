@@ -79,6 +79,9 @@ def enter(root: str) -> None:
     sys.path[:] = _search_path(root)
     for path in (root, *_LAYER_PATHS):
         sys.path_importer_cache.pop(path, None)  # looked at before the code was there
+    given = os.environ.get("PYTHONPATH", "")
+    if given != COMMON["PYTHONPATH"]:
+        _search_too(given, root)
 
 
 def _look_started() -> object:
@@ -129,6 +132,16 @@ def _search_path(root: str) -> list[str]:
     layers = [path for path in _LAYER_PATHS if os.path.isdir(path)] if os.access(_LAYER_PATHS[-1], os.F_OK) else []
     library = [path for path in sys.path if path not in ("", root, _GUEST_HOME, *_LAYER_PATHS)]
     return [root, *layers, *library]
+
+
+def _search_too(given: str, root: str) -> None:
+    """After the code and the layers, what PYTHONPATH names and is there. In AWS's default for it nothing is here."""
+    ahead = [path for path in sys.path if path in (root, *_LAYER_PATHS)]
+    found = [os.path.abspath(path) for path in given.split(os.pathsep) if path and path != COMMON["PYTHONPATH"]]
+    named = [path for path in dict.fromkeys(found) if path not in ahead and os.path.exists(path)]
+    sys.path[:] = [*ahead, *named, *(path for path in sys.path if path not in (*ahead, *named))]
+    for path in named:
+        sys.path_importer_cache.pop(path, None)
 
 
 def _new_main() -> object:
