@@ -16,9 +16,10 @@ from engine.cli.problems import Problem, usage
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from engine.v1 import invocations_pb2, logs_pb2
+    from engine.v1 import invocations_pb2
 
 
+_BATCH_LINES = 500
 _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -57,7 +58,12 @@ def logs(
     choices = choose(ctx, address, output)
     ref = function_ref(name)
     request = logs_pb2.TailLogsRequest(
-        name=ref.resource_name(), request_id=request_id, limit=lines, follow=follow, contains=contains.encode()
+        name=ref.resource_name(),
+        request_id=request_id,
+        limit=lines,
+        follow=follow,
+        contains=contains.encode(),
+        batch_lines=_BATCH_LINES,
     )
     if since:
         request.since.FromDatetime(_moment("--since", since))
@@ -68,7 +74,7 @@ def logs(
         try:
             with failures_of(what, choices):
                 answers = engine.logs.TailLogs(request, timeout=None if follow else UPLOAD_TIMEOUT_S)
-                _show(answers, follow, choices)
+                _show((line for answer in answers for line in answer.lines), follow, choices)
         except Problem as problem:
             raise not_found(engine, what, ref.name, choices, problem) from None
     return 0
@@ -87,19 +93,19 @@ def _moment(flag: str, text: str) -> datetime:
         ) from None
 
 
-def _show(answers: Iterable[logs_pb2.TailLogsResponse], follow: bool, choices: Choices) -> None:
+def _show(lines: Iterable[invocations_pb2.LogLine], follow: bool, choices: Choices) -> None:
     from engine.cli.render import plain, print_json, visible, write
 
     if choices.json and not follow:
-        print_json({"lines": [plain(answer.line) for answer in answers]})
+        print_json({"lines": [plain(line) for line in lines]})
         return
     terminal = sys.stdout.isatty()
-    for answer in answers:
+    for line in lines:
         if choices.json:
-            print_json(plain(answer.line))
+            print_json(plain(line))
         else:
-            text = visible(answer.line.text) if terminal else answer.line.text
-            write(_time(answer.line).encode() + b" " + text + b"\n")
+            text = visible(line.text) if terminal else line.text
+            write(_time(line).encode() + b" " + text + b"\n")
 
 
 def _time(line: invocations_pb2.LogLine) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Self
 from engine.errors import StoreUnusable
 from engine.model.invocation import LogBatch, LogLine
 from engine.observe import oplog
-from engine.observe.log_query import LogQuery
+from engine.observe.log_query import LogQuery, lines_of
 from engine.observe.log_reader import read
 from engine.observe.log_store import Limits, LogStore, Piece
 
@@ -92,8 +92,11 @@ class _Follower:
         self.news = asyncio.Event()
 
     def tell(self, batch: LogBatch) -> None:
-        self.waiting.add(batch, FOLLOW_BYTES, FOLLOW_LINES)
-        self.news.set()
+        texts = self.query.texts(batch)
+        if texts:
+            wanted = LogBatch(batch.time_us, batch.request_id, batch.stream, texts)
+            self.waiting.add(wanted, FOLLOW_BYTES, FOLLOW_LINES)
+            self.news.set()
 
 
 class FunctionLogs:
@@ -169,9 +172,11 @@ class FunctionLogs:
             for follower in self._followers.get(function_name, ()):
                 follower.tell(batch)
 
-    async def read(self, function_name: str, query: LogQuery = ALL, *, follow: bool = False) -> AsyncIterator[LogLine]:
-        """The lines that are kept and wanted, oldest first; with `follow` then each later one, until the iterator is
-        closed or its reader's task is cancelled."""
+    async def read(
+        self, function_name: str, query: LogQuery = ALL, *, follow: bool = False
+    ) -> AsyncIterator[Sequence[LogLine]]:
+        """The lines that are kept and wanted, oldest first, as many at a time as there are; with `follow` then each
+        later one, until the iterator is closed or its reader's task is cancelled."""
         follower = _Follower(query)
         if follow:
             self._followers.setdefault(function_name, set()).add(follower)
@@ -180,12 +185,10 @@ class FunctionLogs:
             oldest_us = self._wall_us() - self._age_us
             kept = read(pieces, query if query.since_us > oldest_us else replace_since(query, oldest_us))
             while lines := await self._loop.run_in_executor(None, next, kept, None):
-                for line in lines:
-                    yield line
+                yield lines
             while follow:
                 while (batch := follower.waiting.take("the reader is too slow")) is not None:
-                    for line in query.lines(batch):
-                        yield line
+                    yield lines_of(batch)
                 follower.news.clear()
                 await follower.news.wait()
         finally:

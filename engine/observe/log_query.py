@@ -35,6 +35,7 @@ class LogQuery(msgspec.Struct, frozen=True):
             return [text for text in batch.texts if self.contains in text]
         return batch.texts
 
-    def lines(self, batch: LogBatch) -> list[LogLine]:
-        """The same as lines."""
-        return [LogLine(batch.time_us, text, batch.request_id) for text in self.texts(batch)]
+
+def lines_of(batch: LogBatch, texts: Sequence[bytes] | None = None) -> list[LogLine]:
+    """A batch, or some texts of it, as lines."""
+    return [LogLine(batch.time_us, text, batch.request_id) for text in (batch.texts if texts is None else texts)]

@@ -6,12 +6,16 @@ newest lines is found first, backwards, and then all is read forwards.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 from engine.model.invocation import LogLine
 from engine.observe.log_blocks import Block, blocks
-from engine.observe.log_query import LogQuery
+from engine.observe.log_query import LogQuery, lines_of
 from engine.observe.log_store import Piece
+
+REST_S = 0.0005
+"""After each block, so that a search through a large log leaves the interpreter to the event loop most of the time."""
 
 
 def read(pieces: Sequence[Piece], query: LogQuery) -> Iterator[list[LogLine]]:
@@ -23,7 +27,8 @@ def read(pieces: Sequence[Piece], query: LogQuery) -> Iterator[list[LogLine]]:
             continue
         for block in blocks(piece.read()):
             if block.offset >= offset and _overlaps(block, query):
-                lines = [line for batch in block.batches() for line in query.lines(batch)]
+                lines = [line for batch in block.batches() for line in lines_of(batch, query.texts(batch))]
+                time.sleep(REST_S)
                 if skip:
                     lines, skip = lines[skip:], max(0, skip - len(lines))
                 if lines:
@@ -52,4 +57,5 @@ def _overlaps(block: Block, query: LogQuery) -> bool:
 def _count(block: Block, query: LogQuery) -> int:
     if query.takes_whole_blocks and query.since_us <= block.first_us and block.last_us < query.until_us:
         return block.lines
+    time.sleep(REST_S)
     return sum([len(query.texts(batch)) for batch in block.batches()])

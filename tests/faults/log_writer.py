@@ -34,7 +34,7 @@ async def main(folder: Path, first: int) -> None:
         for name in ("f", "g"):
             logs.append(name, LogBatch(time.time_ns() // 1000, "r", "s", [b"%d" % number, noise]))
         if number % 100 == 0:
-            line, _ = [line async for line in logs.read("f", LogQuery(limit=2))]
+            line, _ = [line async for some in logs.read("f", LogQuery(limit=2)) for line in some]
             print(line.text.decode(), flush=True)
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 async def numbers(folder: Path, name: str) -> list[int]:
     """Of the lines of a log; each is followed by one as long as its number says."""
     logs = await open_logs(folder)
-    lines = [line.text async for line in logs.read(name)]
+    lines = [line.text async for some in logs.read(name) for line in some]
     await logs.close()
     if lines and not lines[0].isdigit():  # the other half of a pair went with the oldest segment
         del lines[0]

@@ -168,8 +168,9 @@ class StubEngine(
     def TailLogs(self, request: Any, context: grpc.ServicerContext) -> Any:
         self._found(request.name, context)
         self.tailed.append(request)
+        assert request.batch_lines > 1
         for text in self.log_lines:
-            yield logs_pb2.TailLogsResponse(line=invocations_pb2.LogLine(text=text, request_id="r"))
+            yield logs_pb2.TailLogsResponse(lines=[invocations_pb2.LogLine(text=text, request_id="r")])
 
     def GetHost(self, request: Any, context: grpc.ServicerContext) -> Any:
         return host_pb2.GetHostResponse(

@@ -26,16 +26,25 @@ def batch(*texts: str, request_id: str = "r1") -> LogBatch:
 
 async def kept(logs: FunctionLogs, name: str = "f", query: LogQuery = ALL) -> list[str]:
     async with asyncio.timeout(30):
-        return [line.text.decode() async for line in logs.read(name, query)]
+        return [line.text.decode() async for some in logs.read(name, query) for line in some]
 
 
-async def take(lines: AsyncIterator[LogLine], count: int) -> list[str]:
-    async with asyncio.timeout(30):
-        return [(await anext(lines)).text.decode() for _ in range(count)]
+class Following:
+    """A follower's lines, one by one."""
 
+    def __init__(self, logs: FunctionLogs, query: LogQuery = ALL) -> None:
+        self._some = cast("AsyncGenerator[list[LogLine]]", logs.read("f", query, follow=True))
+        self._lines: list[str] = []
 
-async def close(lines: AsyncIterator[LogLine]) -> None:
-    await cast("AsyncGenerator[LogLine]", lines).aclose()
+    async def take(self, count: int) -> list[str]:
+        async with asyncio.timeout(30):
+            while len(self._lines) < count:
+                self._lines += [line.text.decode() for line in await anext(self._some)]
+        taken, self._lines = self._lines[:count], self._lines[count:]
+        return taken
+
+    async def close(self) -> None:
+        await self._some.aclose()
 
 
 @pytest.fixture
@@ -131,32 +140,32 @@ async def test_a_disk_that_is_slow_holds_nobody_up(open_logs: Open) -> None:
             logs.append("f", batch(str(number)))
             await asyncio.sleep(0)
         reader = asyncio.create_task(kept(logs))
-        follower = logs.read("f", LogQuery(contains=b"live"), follow=True)
-        following = asyncio.create_task(take(follower, 1))
+        follower = Following(logs, LogQuery(contains=b"live"))
+        following = asyncio.create_task(follower.take(1))
         await asyncio.sleep(0)
         logs.append("f", batch("live"))
     finally:
         stuck.set()
     assert await reader == [str(number) for number in range(10)]
     assert await following == ["live"]
-    await close(follower)
+    await follower.close()
 
 
 async def test_a_follower_gets_what_is_kept_and_then_each_line_once(open_logs: Open) -> None:
     logs = await open_logs()
     logs.append("f", batch("a", "b", "c"))
-    lines = logs.read("f", LogQuery(limit=2), follow=True)
-    assert await take(lines, 1) == ["b"]
+    lines = Following(logs, LogQuery(limit=2))
+    assert await lines.take(1) == ["b"]
     logs.append("f", batch("d"))
     assert await kept(logs) == ["a", "b", "c", "d"]
-    assert await take(lines, 2) == ["c", "d"]
-    waiting = asyncio.create_task(take(lines, 2))
+    assert await lines.take(2) == ["c", "d"]
+    waiting = asyncio.create_task(lines.take(2))
     await asyncio.sleep(0)
     logs.append("f", batch("e"))
     logs.append("g", batch("other"))
     logs.append("f", batch("f"))
     assert await waiting == ["e", "f"]
-    await close(lines)
+    await lines.close()
 
 
 async def test_followers_who_come_while_lines_are_written_miss_none_and_get_none_twice(open_logs: Open) -> None:
@@ -168,64 +177,64 @@ async def test_followers_who_come_while_lines_are_written_miss_none_and_get_none
         for number in range(total):
             logs.append("f", batch(str(number)))
             if number % 300 == 10:
-                readers.append((logs.read("f", follow=True), list[str]()))
+                readers.append((Following(logs), list[str]()))
             for lines, seen in readers:
-                seen.append((await anext(lines)).text.decode())
+                seen += await lines.take(1)
 
     async with asyncio.timeout(50):
         await write()
         for lines, seen in readers:
             while len(seen) < total:
-                seen.append((await anext(lines)).text.decode())
+                seen += await lines.take(1)
             assert seen == [str(number) for number in range(total)]
-            await close(lines)
+            await lines.close()
 
 
 async def test_a_follower_of_one_invocation_gets_only_its_lines(open_logs: Open) -> None:
     logs = await open_logs()
     logs.append("f", batch("a", request_id="r1"))
-    lines = logs.read("f", LogQuery(request_id="r2"), follow=True)
-    waiting = asyncio.create_task(take(lines, 1))
+    lines = Following(logs, LogQuery(request_id="r2"))
+    waiting = asyncio.create_task(lines.take(1))
     await asyncio.sleep(0)
     logs.append("f", batch("b", request_id="r1"))
     logs.append("f", batch("c", request_id="r2"))
     assert await waiting == ["c"]
-    await close(lines)
+    await lines.close()
 
 
 async def test_a_slow_follower_loses_the_oldest_is_told_and_nobody_else_does(open_logs: Open) -> None:
     logs = await open_logs()
-    slow, quick = logs.read("f", follow=True), logs.read("f", follow=True)
+    slow, quick = Following(logs), Following(logs)
     logs.append("f", batch("0"))
-    assert await take(slow, 1) == await take(quick, 1) == ["0"]
+    assert await slow.take(1) == await quick.take(1) == ["0"]
     for number in range(1, FOLLOW_LINES + 6):
         logs.append("f", batch(str(number)))
-        assert await take(quick, 1) == [str(number)]
-    assert await take(slow, 2) == ["[5 log lines dropped here: the reader is too slow]", "6"]
+        assert await quick.take(1) == [str(number)]
+    assert await slow.take(2) == ["[5 log lines dropped here: the reader is too slow]", "6"]
     assert len(await kept(logs)) == FOLLOW_LINES + 6
-    await close(slow)
-    await close(quick)
+    await slow.close()
+    await quick.close()
 
 
 async def test_a_follower_who_leaves_is_forgotten(open_logs: Open) -> None:
     logs = await open_logs()
-    lines = logs.read("f", follow=True)
-    reader = asyncio.create_task(take(lines, 1))
+    lines = Following(logs)
+    reader = asyncio.create_task(lines.take(1))
     await asyncio.sleep(0)
     assert logs._followers
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reader
-    await close(lines)
+    await lines.close()
     assert logs._followers == {}
 
 
 async def test_a_follower_outlives_the_function(open_logs: Open) -> None:
     logs = await open_logs()
-    lines = logs.read("f", follow=True)
-    reader = asyncio.create_task(take(lines, 1))
+    lines = Following(logs)
+    reader = asyncio.create_task(lines.take(1))
     await asyncio.sleep(0)
     logs.forget("f")
     logs.append("f", batch("again"))
     assert await reader == ["again"]
-    await close(lines)
+    await lines.close()

@@ -28,6 +28,23 @@ async def test_what_is_asked_for_gets_to_the_log() -> None:
         assert it.logs.queries == [whole, LogQuery()]
 
 
+async def test_lines_come_together_where_that_is_asked_for_and_within_bounds() -> None:
+    async with front("thumbs") as it:
+        it.logs.kept = [line(b"%d" % number) for number in range(5)]
+        request = TailLogsRequest(name="functions/thumbs", batch_lines=2)
+        answers = [answer async for answer in it.tails.TailLogs(request)]
+        assert [[one.text for one in answer.lines] for answer in answers] == [[b"0", b"1"], [b"2", b"3"], [b"4"]]
+        assert not any(answer.HasField("line") for answer in answers)
+        it.logs.kept = [line(b"x" * size) for size in (700_000, 300_000, 300_000, 2_000_000, 1)]
+        request.batch_lines = 1_000
+        answers = [answer async for answer in it.tails.TailLogs(request)]
+        sizes = [[len(one.text) for one in answer.lines] for answer in answers]
+        assert sizes == [[700_000, 300_000], [300_000], [2_000_000], [1]]
+        for wrong in (-1, 1_001):
+            request.batch_lines = wrong
+            assert list(fields(await refusal(it.tails.TailLogs(request)))) == ["batch_lines"]
+
+
 async def test_who_follows_gets_each_later_line_until_he_leaves() -> None:
     async with front("thumbs") as it:
         it.logs.kept = [line(b"1")]

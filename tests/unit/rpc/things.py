@@ -172,14 +172,16 @@ class StubLogs:
         self.closed = asyncio.Event()
         self.queries: list[LogQuery] = []
 
-    async def read(self, function_name: str, query: LogQuery, *, follow: bool = False) -> AsyncGenerator[LogLine, None]:
+    async def read(
+        self, function_name: str, query: LogQuery, *, follow: bool = False
+    ) -> AsyncGenerator[list[LogLine], None]:
         self.queries.append(query)
         try:
             lines = [line for line in self.kept if query.request_id in ("", line.request_id)]
-            for kept in lines[-query.limit :]:
-                yield kept
+            if lines:
+                yield lines[-query.limit :]
             while follow:
-                yield await self.later.get()
+                yield [await self.later.get()]
         finally:
             self.closed.set()
 
