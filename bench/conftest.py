@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from bench import density, limits, rivals, weights
+from bench import density, limits, log_flood, rivals, weights
 from bench import isolation as isolation_bench
 from bench.figures import markdown
 from engine.cli.benching import loads, show
@@ -33,6 +33,7 @@ TABLES: list[Table] = [
     (show.PARTS_HEAD, show.parts),
     (loads.HEAD, loads.table),
     (rivals.HEAD, rivals.table),
+    (log_flood.HEAD, lambda result: log_flood.table(result["rows"])),
     (show.ENDS_HEAD, show.ends),
     (isolation_bench.HEAD, lambda result: isolation_bench.table(result["isolation"])),
     (density.HEAD, lambda result: density.table(result["rows"])),
@@ -61,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def beds() -> Iterator[Beds]:
     """Engines, each started when a scenario first asks for it, and an echo server."""
     try:
-        with test_beds(weights.CODES) as beds:
+        with test_beds({**weights.CODES, log_flood.CODE: log_flood.code}) as beds:
             yield beds
     except Problem as problem:
         pytest.fail(problem.text(), pytrace=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bench import log_flood
 from bench.ends import CLINGERS
 from bench.limits import KINDS, Limit, Verdict, judge, load, table
 from bench.streams import LONG_STREAMS
@@ -72,14 +73,16 @@ def test_the_projects_limits_name_scenarios_that_exist_and_figures_that_a_row_ha
         {"name": name, "cost_us": above([[2.0]], [[1.0]])} for name in ("isolation-1769", "isolation-parked-1769")
     ]
     rivals = {"name": "rivals-1769", "times": {"bubblewrap": {"start": 100.0}}}
+    flood = {"name": log_flood.NAME, "flood_times": {"p50": 1.0}}
     streams = [stream.name for stream in LONG_STREAMS]
     calls = [scenario.name for scenario in (*SCENARIOS, PAYLOAD)]
     density = ("idle-parked", "idle-fork", "churn", "crowd-1000")
-    others = {*ends, *density, *streams, *(start["name"] for start in starts), rivals["name"]}
+    others = {*ends, *density, *streams, *(start["name"] for start in starts), rivals["name"], flood["name"]}
     assert {limit.scenario for limit in limits} <= {*calls, *others}
     rows: list[dict[str, Any]] = [
         *starts,
         rivals,
+        flood,
         *({"name": name, "late_us": summary([1.0])} for name in ends),
     ]
     rows += [row(name, p50=1.0, p50_of_blocks=1.0, p90=1.0, p99=1.0) for name in calls]
@@ -102,6 +105,7 @@ def test_the_projects_limits_are_those_that_were_promised() -> None:
         ("payload-1mb", "above_echo_us.p50"): (6_000, None, 3_000),
         ("out-1769", "ratio"): (0.6, None, 0.9),
         ("pipe-1769", "ratio"): (0.6, None, None),
+        ("log-flood-1769", "flood_times.p50"): (1.3, 1.3, 1.1),
     }
     held = {(limit.scenario, limit.figure): limit for limit in load()}
     for figure, (bound, asked, aim) in promised.items():
