@@ -41,6 +41,7 @@ class LogTail:
         "_dropped_text",
         "_forward",
         "_function_name",
+        "_json",
         "_keep",
         "_left",
         "_loop",
@@ -68,8 +69,10 @@ class LogTail:
         *,
         dropped: Callable[[int, int], str] = lambda lines, wall_ns: dropped_line(lines),
         takes: Callable[[bytes], bool] | None = None,
+        json: bool = False,
     ) -> None:
-        """`dropped` says how many lines are missing; `takes` decides which lines of the function are kept."""
+        """`dropped` says how many lines are missing; `takes` decides which lines of the function are kept; `json` says
+        that they are in JSON."""
         self._function_name = function_name
         self._request_id = request_id
         self._stream = stream
@@ -79,6 +82,7 @@ class LogTail:
         self._loop = loop
         self._dropped_text = dropped
         self._takes = takes
+        self._json = json
         self._pending = bytearray()  # begins where a line begins: one without its end yet, or a backlog
         self._behind = False  # there are whole lines in it
         self._dropped = 0  # lines missing before it
@@ -194,7 +198,7 @@ class LogTail:
 
     def _pass_on(self, texts: Sequence[bytes]) -> None:
         time_us = self._wall_ns() // 1000
-        self._keep(self._function_name, LogBatch(time_us, self._request_id, self._stream, texts))
+        self._keep(self._function_name, LogBatch(time_us, self._request_id, self._stream, texts, self._json))
         forward = self._forward
         if forward is not None:
             for text in texts:

@@ -21,7 +21,7 @@ from engine.invoke.pace import NO_PACE, Pace, PaceLimits
 from engine.invoke.reportline import billed_ms
 from engine.invoke.retire import Logs, Retirer
 from engine.invoke.specs import NO_VERSIONS, Prepared, Specs
-from engine.model.function import LATEST, Function
+from engine.model.function import LATEST, Function, LogFormat
 from engine.model.invocation import (
     EVENT_LIMIT_BYTES,
     RESULT_LIMIT_BYTES,
@@ -214,6 +214,7 @@ class Pipeline:
             loop,
             dropped=prepared.platform.dropped,
             takes=prepared.platform.takes,
+            json=function.config.log_format is LogFormat.JSON,
         )
         run = _Run(request_id, prepared, log, sink, self._monotonic_ns, self._wall_ns, self._stream_pace)
         checked_ns = self._monotonic_ns()

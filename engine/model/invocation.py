@@ -62,6 +62,7 @@ class LogBatch(msgspec.Struct, frozen=True, array_like=True):
     request_id: str
     stream: str  # the log stream's name
     texts: Sequence[bytes]
+    json: bool = False  # the function's log is in JSON
 
 
 class Cost(msgspec.Struct, frozen=True):

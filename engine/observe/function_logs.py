@@ -19,9 +19,12 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Self
+
+import orjson
 
 from engine.errors import StoreUnusable
 from engine.model.invocation import LogBatch, LogLine
@@ -94,7 +97,7 @@ class _Follower:
     def tell(self, batch: LogBatch) -> None:
         texts = self.query.texts(batch)
         if texts:
-            wanted = LogBatch(batch.time_us, batch.request_id, batch.stream, texts)
+            wanted = LogBatch(batch.time_us, batch.request_id, batch.stream, texts, batch.json)
             self.waiting.add(wanted, FOLLOW_BYTES, FOLLOW_LINES)
             self.news.set()
 
@@ -249,9 +252,14 @@ class FunctionLogs:
 
 
 def missing(before: LogBatch, lines: int, why: str) -> LogBatch:
-    """What stands where lines are missing before a batch."""
+    """What stands where lines are missing before a batch: a line, or AWS's record in a log in JSON."""
     text = f"[{lines} log lines dropped here: {why}]".encode()
-    return LogBatch(before.time_us, before.request_id, before.stream, (text,))
+    if before.json:
+        moment = datetime.fromtimestamp(before.time_us // 1_000 / 1_000, UTC).isoformat(timespec="milliseconds")
+        record = {"droppedRecords": lines, "reason": why}
+        document = {"time": moment.replace("+00:00", "Z"), "type": "platform.logsDropped", "record": record}
+        text = orjson.dumps(document)
+    return LogBatch(before.time_us, before.request_id, before.stream, (text,), before.json)
 
 
 def replace_since(query: LogQuery, since_us: int) -> LogQuery:

@@ -2,7 +2,7 @@
 
     block   = header · zlib(msgpack([batch, …]))
     header  = "CLB1" · bytes of what follows · crc32 of all but itself · lines · first time · last time
-    batch   = [time, request id, stream, [line, …]]
+    batch   = [time, request id, stream, [line, …], whether the log is in JSON]
 
 The headers alone are an index by time: a reader skips the blocks it does not need unread. Leaves to others: files, and
 which lines are wanted. Guarantees: of a file cut off or damaged anywhere, `blocks` gives those before that place, and

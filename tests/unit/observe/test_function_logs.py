@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import cast
 
@@ -120,6 +122,16 @@ async def test_a_function_that_writes_too_fast_loses_its_oldest_lines_and_a_line
     assert lines[-2:] == ["999", "x" * 998]
     assert sum(map(len, lines)) < 2**20
     assert await kept(logs, "g") == ["quiet"]
+
+
+async def test_in_a_log_in_json_missing_lines_are_a_record(open_logs: Open) -> None:
+    logs = await open_logs(mb_per_s=1)
+    for _ in range(1_000):
+        logs.append("f", LogBatch(time.time_ns() // 1000, "r1", "s", [b'"%s"' % (b"x" * 998)], json=True))
+    first, *rest = [json.loads(line) for line in await kept(logs)]
+    assert first["type"] == "platform.logsDropped"
+    assert first["record"]["droppedRecords"] + len(rest) == 1_000
+    assert datetime.fromisoformat(first["time"]).timestamp() == pytest.approx(time.time(), abs=3_600)
 
 
 async def test_many_functions_that_write_too_fast_share_what_may_wait(open_logs: Open) -> None:
