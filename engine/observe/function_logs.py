@@ -2,7 +2,7 @@
 
 Theory of operation: `append` puts a batch of lines into memory and returns; FLUSH_S later a thread of this room's own
 takes all that has come since and writes it (engine.observe.log_store). A reader has what waits written first, then
-reads a snapshot of the files in a thread of the loop's pool; one who follows is on the list of followers before that,
+reads a snapshot of the files in one of a few threads; one who follows is on the list of followers before that,
 so that each line comes to him once: from the files, or as it is appended.
 
 Leaves to others: taking output apart into lines (engine.invoke.logtail), sending lines to clients (the fronts).
@@ -15,6 +15,7 @@ FLUSH_S, and while the disk was slower than that. One event loop.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -41,6 +42,8 @@ LINE_COST_BYTES = 40
 FULL_SHARES = 16
 """While no more functions than these write, each may have what its rate gives waiting; more share it."""
 LEAST_SHARE_BYTES = 65_536
+READERS = 4
+"""Logs that are searched at a time; more wait."""
 FOLLOW_LINES = 10_000
 FOLLOW_BYTES = 4_194_304
 """How far a follower may be behind."""
@@ -113,6 +116,7 @@ class FunctionLogs:
         self._log = oplog.logger()
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="function-logs")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="log-readers")
         self._waiting: dict[str, _Batches] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[int] | None = None
@@ -159,6 +163,7 @@ class FunctionLogs:
         self._closed = True
         await self._loop.run_in_executor(self._thread, int)
         self._thread.shutdown(wait=False)
+        self._readers.shutdown(wait=False)
 
     def append(self, function_name: str, batch: LogBatch) -> None:
         """Keep lines and tell those who follow."""
@@ -180,14 +185,14 @@ class FunctionLogs:
     ) -> AsyncIterator[Sequence[LogLine]]:
         """The lines that are kept and wanted, oldest first, as many at a time as there are; with `follow` then each
         later one, until the iterator is closed or its reader's task is cancelled."""
-        follower = _Follower(query)
+        follower, left = _Follower(query), threading.Event()
         if follow:
             self._followers.setdefault(function_name, set()).add(follower)
         try:
             pieces = await self._snapshot(function_name)
             oldest_us = self._wall_us() - self._age_us
-            kept = read(pieces, query if query.since_us > oldest_us else replace_since(query, oldest_us))
-            while lines := await self._loop.run_in_executor(None, next, kept, None):
+            kept = read(pieces, query if query.since_us > oldest_us else replace_since(query, oldest_us), left)
+            while lines := await self._loop.run_in_executor(self._readers, next, kept, None):
                 yield lines
             while follow:
                 while (batch := follower.waiting.take("the reader is too slow")) is not None:
@@ -195,6 +200,7 @@ class FunctionLogs:
                 follower.news.clear()
                 await follower.news.wait()
         finally:
+            left.set()
             followers = self._followers.get(function_name, set())
             followers.discard(follower)
             if not followers:

@@ -155,9 +155,9 @@ class LogStore:
 
     def _write_block(self, name: str, batches: Sequence[LogBatch], lines: int) -> int:
         block = pack(batches)
-        self._make_room(name, len(block))
         if len(block) > min(self._limits.function_bytes, self._limits.total_bytes):
             return lines
+        self._make_room(name, len(block))
         try:
             segment = self._segment(name, len(block))
             _append(self._path(name, segment.number), segment.size, block)
@@ -183,7 +183,8 @@ class LogStore:
             if last.born_us and young and (not last.size or last.size + size <= self._segment_bytes):
                 return last
         segment = _Segment(log.next_number, 0, now_us, 0)
-        os.close(os.open(self._path(name, segment.number), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, PRIVATE_FILE))
+        flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC
+        os.close(os.open(self._path(name, segment.number), flags, PRIVATE_FILE))
         log.next_number += 1
         log.segments.append(segment)
         return segment

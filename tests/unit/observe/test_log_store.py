@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from engine.observe.log_query import LogQuery
 from engine.observe.log_reader import read
 from engine.observe.log_store import Limits, LogStore
 
+NEVER = threading.Event()
 LARGE = Limits(1 << 30, 1 << 30, 1 << 50)
 NOW_US = time.time_ns() // 1000
 
@@ -43,7 +45,7 @@ def batch(*texts: str | bytes, request_id: str = "r1", time_us: int = NOW_US) ->
 
 
 def texts(store: LogStore, name: str = "f", query: LogQuery | None = None) -> list[str]:
-    return [line.text.decode() for lines in read(store.snapshot(name), query or LogQuery()) for line in lines]
+    return [line.text.decode() for lines in read(store.snapshot(name), query or LogQuery(), NEVER) for line in lines]
 
 
 def noise(size: int) -> bytes:
@@ -124,9 +126,10 @@ def test_a_bound_that_was_lowered_holds_when_the_engine_starts(tmp_path: Path) -
 
 def test_a_block_that_is_larger_than_the_bound_is_lost_and_counted(tmp_path: Path) -> None:
     store = opened(tmp_path, Limits(10_000, 1 << 30, 1 << 50))
+    assert store.write("f", [batch("before")]) == 0
     assert store.write("f", [batch(noise(20_000), b"x")]) == 2
     assert store.write("f", [batch("small")]) == 0
-    assert texts(store) == ["small"]
+    assert texts(store) == ["before", "small"]
 
 
 def test_lines_that_are_too_old_are_removed(tmp_path: Path) -> None:
@@ -163,7 +166,7 @@ def test_a_snapshot_has_nothing_that_comes_later(tmp_path: Path) -> None:
     store.write("f", [batch("1")])
     pieces = store.snapshot("f")
     store.write("f", [batch("2")])
-    assert [line.text for lines in read(pieces, LogQuery()) for line in lines] == [b"1"]
+    assert [line.text for lines in read(pieces, LogQuery(), NEVER) for line in lines] == [b"1"]
 
 
 def test_a_snapshot_whose_oldest_lines_were_removed_since_has_the_rest(tmp_path: Path) -> None:
@@ -172,7 +175,7 @@ def test_a_snapshot_whose_oldest_lines_were_removed_since_has_the_rest(tmp_path:
         store.write("f", [batch(str(number)), batch(noise(3_000).hex())])
     pieces = store.snapshot("f")
     os.unlink(pieces[0].path)
-    assert list(read(pieces, LogQuery()))
+    assert list(read(pieces, LogQuery(), NEVER))
 
 
 @pytest.fixture
@@ -217,3 +220,18 @@ def test_a_log_of_damaged_segments_gives_what_is_whole(store: LogStore) -> None:
     after = texts(store)
     assert before[-200:] == after[-200:]
     assert len(after) == len(before) - 2
+
+
+@pytest.mark.parametrize("query", [LogQuery(contains=b"nowhere"), LogQuery(contains=b"nowhere", limit=1)])
+def test_a_search_that_nobody_waits_for_ends(store: LogStore, query: LogQuery) -> None:
+    class Stop(threading.Event):
+        asked = 0
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.asked += 1
+            self.set()
+            return True
+
+    stop = Stop()
+    assert list(read(store.snapshot("f"), query, stop)) == []
+    assert stop.asked <= 2
