@@ -47,12 +47,13 @@ class Clinger:
     body: str
     children: int = 0
     busy: bool = False  # beside a process on each CPU that counts
+    share: float = 0.25  # of the rounds that other scenarios get
 
 
 _TREE = Clinger(
     "end-tree-100",
     1_769,
-    1_000,
+    600,
     """
     until = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - 0.1
     for _ in range(100):
@@ -65,7 +66,7 @@ _TREE = Clinger(
 )
 CLINGERS = (
     _TREE,
-    replace(_TREE, name="end-tree-100-busy", busy=True),
+    replace(_TREE, name="end-tree-100-busy", busy=True, timeout_ms=1_000, share=0.125),
     Clinger("end-stopped", 1_769, 200, "os.kill(os.getpid(), signal.SIGSTOP)"),
     Clinger("end-throttled-128", 128, 400, "while True: pass"),
 )

@@ -12,4 +12,4 @@ from bench.ends import CLINGERS, Clinger, measure
 
 @pytest.mark.parametrize("clinger", CLINGERS, ids=lambda clinger: clinger.name)
 def test_ends(clinger: Clinger, rounds: int, rows: list[dict[str, Any]]) -> None:
-    rows.append(asyncio.run(measure(clinger, max(2, rounds // 2))))
+    rows.append(asyncio.run(measure(clinger, max(2, round(rounds * clinger.share)))))

@@ -79,13 +79,13 @@ class Scenario:
 
 _CONFIG_FIELDS = FunctionConfig.DESCRIPTOR.fields_by_name
 _PARKED = Scenario("parked-1769", "parked", 1769, "sync", calls=4, echoes=4, functions=4, share=0.5)
-_RESTED = replace(_PARKED, name="parked-1769-rested", calls=1, echoes=5, functions=1, share=1.0)
+_RESTED = replace(_PARKED, name="parked-1769-rested", calls=1, echoes=5, functions=1, share=0.5)
 _FORK = replace(_RESTED, name="fork-1769", start="fork", engine="unparked")
-_EXEC = replace(_FORK, name="exec-1769", start="exec", own_layout=True, share=0.25)
+_EXEC = replace(_FORK, name="exec-1769", start="exec", own_layout=True, share=0.15)
 SCENARIOS = (
     Scenario("warm-1769", "warm", 1769, "sync", calls=25, echoes=25),
-    Scenario("warm-1769-aio", "warm", 1769, "aio", calls=25, echoes=25),
-    Scenario("warm-128", "warm", 128, "sync", calls=25, echoes=25),
+    Scenario("warm-1769-aio", "warm", 1769, "aio", calls=25, echoes=25, share=0.5),
+    Scenario("warm-128", "warm", 128, "sync", calls=25, echoes=25, share=0.5),
     _PARKED,
     replace(_PARKED, name="parked-128", memory_mb=128),
     _RESTED,
@@ -93,8 +93,8 @@ SCENARIOS = (
     replace(_FORK, name="fork-128", memory_mb=128),
     # Only an engine that gives sandboxes a layout of their own starts any from nothing.
     *((_EXEC, replace(_EXEC, name="exec-128", memory_mb=128)) if "own_layout" in _CONFIG_FIELDS else ()),
-    Scenario("stream-1769", "warm", 1769, "first-chunk", calls=25, echoes=25, handler="stream"),
-    Scenario("talk-1769", "warm", 1769, "talk", calls=25, echoes=25, handler="talk"),
+    Scenario("stream-1769", "warm", 1769, "first-chunk", calls=25, echoes=25, handler="stream", share=0.5),
+    Scenario("talk-1769", "warm", 1769, "talk", calls=25, echoes=25, handler="talk", share=0.5),
 )
 OF_A_RUNNING_ENGINE = tuple(
     replace(scenario, name=scenario.name.replace("parked", "cold"), start="cold")
