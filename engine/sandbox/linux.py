@@ -10,11 +10,7 @@ guest says changes a limit.
 
 from __future__ import annotations
 
-import array
 import asyncio
-import fcntl
-import os
-import termios
 import time
 from collections.abc import Callable
 from functools import partial
@@ -32,13 +28,12 @@ from engine.sandbox.flow import Flow
 from engine.sandbox.janitor import Janitor, tell
 from engine.sandbox.lifecycle import Lifecycle, MoveListener, SandboxState
 from engine.sandbox.link import GuestLink, ProtocolError
+from engine.sandbox.log_pipe import LogPipe
 from engine.sandbox.messages import event_frame, function_error, guest_limits, too_large
 from engine.sandbox.meter import Meter
 from engine.sandbox.parts import Parts, exit_status, read_report
 from engine.sandbox.timeline import Timeline, weighed
 
-_LOG_READ_BYTES = 65_536  # a pipe holds no more
-_LOG_READS_A_TURN = 16
 _DEAD_WITHIN_S = 5.0  # a process that the kernel cannot kill by then is left to the janitor; its caller gets an answer
 _EXIT_WITHIN_S = 0.25
 _DISK_FULL = b"cleave: the disk under /tmp is full: what was stored there may be lost\n"
@@ -75,9 +70,8 @@ class LinuxSandbox:
         self._timeline = timeline
         # The guest of one that was parked is there already.
         self._hello_ns = timeline.add("assigned") if kind is StartKind.PARKED else 0
-        self._served = self._initialized = self._init_told = False
+        self._served = self._initialized = False
         self._sink: RunSink | None = None
-        self._output: Callable[[bytes], None] | None = None  # of the last run too: a thread of it may write yet
         self._run: asyncio.Future[Ending] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._event: Event | None = None
@@ -86,7 +80,6 @@ class LinuxSandbox:
         self.kind, self._unsent = kind, unsent
         self._killed_as: Outcome | None = None
         self._meter = Meter(parts, spec.memory_mb << 20, cpu_us)
-        self._waiting = array.array("i", [0])
         self.gone = asyncio.Event()  # its processes have ended
         self._closing: asyncio.Task[None] | None = None
         limits = guest_limits(spec.result_limit_bytes)
@@ -94,7 +87,7 @@ class LinuxSandbox:
         self._flow = Flow(self._link, spec.result_limit_bytes)
         self._farewell = Farewell(self._link, self.gone, counts)
         try:
-            self._loop.add_reader(parts.log, self._on_log)
+            self._log = LogPipe(self._loop, parts.log, self._fail)
             self._loop.add_reader(parts.pidfd, self._on_exit)
         except BaseException:
             self._loop.remove_reader(parts.log)
@@ -136,7 +129,8 @@ class LinuxSandbox:
             raise SandboxFault("run", 0, "the sandbox has ended" if self._run is None else "the sandbox is busy")
         head, payload = event_frame(event)
         self._run = self._loop.create_future()
-        self._event, self._sink, self._output = event, sink, sink.output
+        self._event, self._sink = event, sink
+        self._log.begin(sink)
         self._flow.begin(event, sink)
         self._began_ns = time.monotonic_ns()
         if self._served:
@@ -174,6 +168,7 @@ class LinuxSandbox:
         finally:
             self._run = self._sink = self._event = None
             self._flow.end()
+            self._log.end()
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
@@ -216,7 +211,7 @@ class LinuxSandbox:
     async def _take_away(self, grace_ms: int) -> None:
         await self._farewell.over(grace_ms, self.kill, lambda: self._killed_as is not None)
         self._link.close()
-        self._loop.remove_reader(self._parts.log)
+        self._log.close()
         removed = self._loop.create_future()
         self._janitor.take_away(self._parts.removal(), partial(tell, self._loop, removed))
         await removed
@@ -247,16 +242,16 @@ class LinuxSandbox:
             if kind == wire.INIT_ERROR:
                 return self._on_error(Outcome.INIT_ERROR, body)
         elif kind == wire.CHUNK:
-            self._drain_log()
+            self._log.drain()
             return self._flow.chunk(body)
         elif kind == wire.RESULT:
-            self._drain_log()
+            self._log.drain()
             self._life.move(SandboxState.IDLE)
             return self._finish(Outcome.OK, payload=bytes(body))
         elif kind == wire.ERROR:
             return self._on_error(Outcome.HANDLER_ERROR, body)
         elif kind == wire.TOO_LARGE:
-            self._drain_log()
+            self._log.drain()
             self._life.move(SandboxState.IDLE)
             return self._finish(Outcome.HANDLER_ERROR, error=too_large(self._flow.limit_bytes))
         if kind != wire.FAREWELL:
@@ -264,7 +259,7 @@ class LinuxSandbox:
         self._farewell.wanted = True
 
     def _on_error(self, outcome: Outcome, body: bytes | bytearray) -> None:
-        self._drain_log()
+        self._log.drain()
         error = function_error(body)
         if self._meter.is_out_of_memory(error):
             self._killed_as = Outcome.OUT_OF_MEMORY  # the limit refused what a cgroup would have killed for
@@ -276,7 +271,7 @@ class LinuxSandbox:
     def _on_ready(self) -> None:
         assert self._event is not None
         now = self._timeline.add("initialized")
-        self._drain_log()  # the end of the init phase is marked in it
+        self._log.drain()  # the end of the init phase is marked in it
         self._end_of_init_cpu()
         self._life.move(SandboxState.RUNNING)
         self._flow.handler_called()
@@ -285,12 +280,7 @@ class LinuxSandbox:
             self._init_us = (now - self._began_ns) // 1000
             self._began_ns = now
             self._set_clock(self._event.timeout_ms)
-        self._tell_initialized()
-
-    def _tell_initialized(self) -> None:
-        if not self._init_told and self._sink is not None:
-            self._init_told = True
-            self._sink.initialized(None)
+        self._log.initialized()
 
     def _init_timeout_ms(self, event: Event) -> int:
         return event.timeout_ms if event.covers_init else self._spec.init_timeout_ms
@@ -317,42 +307,6 @@ class LinuxSandbox:
         else:
             self._fail(error)
 
-    # What it wrote
-
-    def _on_log(self) -> None:
-        try:
-            for _ in range(_LOG_READS_A_TURN):
-                if not self._read_log():
-                    return
-        except Exception as error:
-            self._fail(error)
-
-    def _drain_log(self) -> None:
-        """What was written before an answer is in the pipe when the answer is here: at most a pipe full of it."""
-        waiting = self._waiting
-        fcntl.ioctl(self._parts.log, termios.FIONREAD, waiting)  # cheaper than a read of an empty pipe, which raises
-        if waiting[0]:
-            self._read_log()
-
-    def _read_log(self) -> bool:
-        try:
-            data = os.read(self._parts.log, _LOG_READ_BYTES)
-        except BlockingIOError:
-            return False
-        if not data:
-            self._loop.remove_reader(self._parts.log)
-            return False
-        size = len(data)
-        if self._output is not None:
-            if not self._init_told and self._sink is not None:
-                before, mark, rest = data.partition(wire.INIT_END)  # written, and so read, in one piece
-                if mark:
-                    self._output(before)
-                    self._tell_initialized()
-                    data = rest
-            self._output(data)
-        return size == _LOG_READ_BYTES
-
     # How it ends
 
     def _on_timeout(self) -> None:
@@ -368,8 +322,7 @@ class LinuxSandbox:
         try:
             self._link.read_to_end()
             self._link.close()
-            while self._read_log():
-                pass
+            self._log.drain_to_end()
             guest_status, fault = read_report(self._parts.report)
             if self._run is not None and not self._run.done():
                 self._finish_exited(status if guest_status is None else guest_status, fault)
