@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import py_compile
 import resource
 import subprocess
 import sys
@@ -96,6 +97,8 @@ def _code(folder: Path) -> Path:
     code = folder / "code"
     code.mkdir()
     (code / "app.py").write_text(HANDLER)
+    # As a code store does when code arrives.
+    py_compile.compile(str(code / "app.py"), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     return code
 
 

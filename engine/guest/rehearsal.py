@@ -41,6 +41,8 @@ _VARIABLES = (
 )
 """As a function has them, AWS's and some of its own: where the C library keeps them depends on their names."""
 _TEXT = "characters \u00e4\u20ac and a line\n" * 8
+_packed: dict[bytes, bytes] = {}
+"""Its bytecode, compiled once: a fork that rehearses again has no memory of its own for that."""
 
 
 def rehearse(times: int, stdio: Stdio, *, whole: bool = True) -> None:
@@ -94,9 +96,11 @@ def _load() -> None:
     """The handler's module, by each step of the loader's, though no file of it is there."""
     path = f"/var/task/{_MODULE}.py"
     loader.read_file(_SOME_FILE)
-    code = compile(_SOURCE, path, "exec", dont_inherit=True)
-    code = loader.unpack(loader.UNCHECKED + bytes(8) + dumps(code), path) or code
-    loader.run_code(_MODULE, path, path, code)
+    packed = _packed.get(_SOURCE)
+    if packed is None:
+        packed = _packed[_SOURCE] = dumps(compile(_SOURCE, path, "exec", dont_inherit=True))
+    code = loader.unpack(loader.UNCHECKED + bytes(8) + packed, path)
+    loader.run_code(_MODULE, path, path, code or compile(_SOURCE, path, "exec", dont_inherit=True))
 
 
 def _spec() -> dict[str, Any]:

@@ -55,8 +55,8 @@ BOOT_LIMIT_BYTES = 256
 
 MOMENTS = struct.Struct("<11Q")
 """Where a guest's time went: the moments (CLOCK_MONOTONIC, in nanoseconds; 0: never came) at which it had read the
-event, prepared its interpreter, imported the handler, was ready to call it, and had its answer; then how many minor and
-major page faults its process had had at the first, the fourth and the fifth of them."""
+event, entered the code's folder, imported the handler, was ready to call it, and had its answer; then how many minor
+and major page faults its process had had at the first, the fourth and the fifth of them."""
 
 ERROR_LIMIT_BYTES = 262_144
 """An error document may not be larger; the guest shortens its message and its trace to fit."""

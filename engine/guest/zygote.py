@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 gc.disable()
 _PARKS = 2  # what the fork server says in a sandbox that waits for its function
-_PARKED_REHEARSALS = 2
 
 
 def _load_fork_module(path: str) -> ModuleType:
@@ -78,7 +77,8 @@ def main(argv: list[str]) -> None:
     # A sandbox, from here on.
     if serves == _PARKS:
         # The pages that a guest writes are its own before it is needed, and no collection will copy others.
-        runtime.rehearse(guest, _PARKED_REHEARSALS, whole=False)
+        runtime.rehearse(guest, 1, whole=False)
+        gc.collect(1)  # what that left is room for the function; the youngest alone, for no other page is written to
         gc.freeze()
         boot = b""  # long ago by the time it has a function
     os.write(wire.ANSWERS_FD, wire.frame(wire.HELLO, boot))
