@@ -6,9 +6,11 @@ limit, an unknown kind or a torn frame is a ProtocolError, and no byte of it is 
 
 from __future__ import annotations
 
+import array
 import asyncio
 import fcntl
 import os
+import termios
 from collections.abc import Callable, Mapping
 
 from engine.guest import wire
@@ -91,15 +93,17 @@ class GuestLink:
         self._ending = False
         self._until: asyncio.Future[None] | None = None  # what it waits for before it takes more
         self._open = True
+        self._sent_bytes = 0  # the last that was sent
+        self.untouched = False  # once it is closed: nothing of that had been read
         loop.add_reader(ends.answers, self.read)
 
     def send(self, head: bytes, body: bytes = b"") -> bool:
         """Send, or as much as the pipe takes and the rest when it takes more. False if nobody is there to read. A large
         body is not copied, and is kept until it is sent."""
+        size = self._sent_bytes = len(head) + len(body)
         if self._unsent:
             self._unsent = memoryview(b"".join((self._unsent, head, body)))
             return True
-        size = len(head) + len(body)
         parts = (head + body,) if size <= _READ_BYTES else (head, body)
         if size > _READ_BYTES:
             _widen(self._ends.events)
@@ -250,6 +254,9 @@ class GuestLink:
         """Read and send nothing more. Safe to call again."""
         if self._open:
             self._open = False
+            unread = array.array("i", [0])
+            fcntl.ioctl(self._ends.events, termios.FIONREAD, unread)
+            self.untouched = 0 < self._sent_bytes <= unread[0] + len(self._unsent)
             self._loop.remove_reader(self._ends.answers)
             self._loop.remove_writer(self._ends.events)
             self._ends.close()

@@ -345,10 +345,10 @@ class LinuxSandbox:
             self._finish(self._killed_as)
         elif self._meter.ran_out_of_memory(status):
             self._finish(Outcome.OUT_OF_MEMORY, exit_text="signal: killed")
-        elif not self._hello_ns:
+        elif not self._hello_ns or (self._link.untouched and not self._initialized):
             # No code of the function has run: whatever ended it, the function did not.
             how = exit_status(status) or "exit status 0"
-            raise SandboxFault("guest", 0, f"the sandbox ended before its guest was there: {how}", fix="try again")
+            raise SandboxFault("guest", 0, f"the sandbox ended before its guest had the event: {how}", fix="try again")
         else:
             self._finish(Outcome.EXITED, exit_text=exit_status(status))
 

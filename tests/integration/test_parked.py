@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -312,3 +313,27 @@ def sandbox_cpu_us(sandbox: LinuxSandbox) -> int:
     """All that its cgroup counts."""
     parts: Parts = sandbox._parts
     return parts.leaf.usage()[1]
+
+
+async def test_one_that_dies_before_it_has_read_its_event_is_no_failure_of_its_function(
+    pool: LinuxPool, tmp_path: Path
+) -> None:
+    sandbox = await pool.start(spec(write_code(tmp_path / "code", HELLO)))
+    assert sandbox.kind is StartKind.PARKED
+    (guest,) = psutil.Process(sandbox.pid).children()
+    guest.suspend()
+    await until(lambda: guest.status() == psutil.STATUS_STOPPED, what="its guest stands still")
+    running = asyncio.ensure_future(run(sandbox))
+    await asyncio.sleep(0)
+    os.kill(sandbox.pid, signal.SIGKILL)
+    with pytest.raises(SandboxFault, match="before its guest had the event"):
+        await running
+    await sandbox.close()
+
+
+async def test_one_that_dies_in_its_init_phase_has_exited(pool: LinuxPool, tmp_path: Path) -> None:
+    source = "import os\nprint('begun', flush=True)\nos.kill(os.getpid(), 9)\n"
+    sandbox = await pool.start(spec(write_code(tmp_path / "code", source)))
+    ending, seen = await run(sandbox)
+    assert (ending.outcome, seen.kind) == (Outcome.EXITED, StartKind.PARKED)
+    await sandbox.close()
