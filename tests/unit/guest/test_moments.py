@@ -10,9 +10,12 @@ from tests.unit.guest.driver import Guest
 
 ECHO = "def handler(event, context):\n    return event\n"
 TOUCHES = """
+import mmap
 def handler(event, context):
-    kept = bytearray(8 << 20)
-    kept[::4096] = b"x" * len(kept[::4096])
+    kept = mmap.mmap(-1, 8 << 20)
+    kept.madvise(mmap.MADV_NOHUGEPAGE)
+    for at in range(0, len(kept), 4096):
+        kept[at] = 1
     return len(kept)
 """
 
