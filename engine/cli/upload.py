@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from engine.cli.client import CONTROL_TIMEOUT_S, UPLOAD_TIMEOUT_S, Engine
-from engine.cli.packing import names_in, pack
 from engine.cli.problems import Problem, usage
+from engine.client.packing import Unpackable, names_in, pack
 from engine.v1 import functions_pb2, resources_pb2
 
 CHUNK_BYTES = 256 * 1024
@@ -36,6 +36,8 @@ def open_zip(path: Path) -> Iterator[tuple[IO[bytes], list[str]]]:
                 archive = stack.enter_context(path.open("rb"))
             else:
                 raise usage(f"cannot deploy {path}", "there is no such folder or zip", "cleave init hello")
+        except Unpackable as error:
+            raise usage(error.what, error.why, error.fix) from None
         except OSError as error:
             where = error.filename or path
             raise Problem(f"cannot read {where}", error.strerror or str(error), f"ls -l {where}") from None

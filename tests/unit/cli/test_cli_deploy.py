@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.cli.packing import pack
-from engine.cli.problems import Problem
+from engine.client.packing import Unpackable, pack
 
 from .conftest import Cleave, StubEngine
 
@@ -178,14 +177,14 @@ def test_links_are_followed_and_loops_refused(folder: Path, tmp_path: Path) -> N
     (folder / "alias.py").symlink_to("app.py")
     assert names(folder) == ["alias.py", "app.py", "lib/a.py", "lib/b.py", "linked/c.py"]
     (folder / "lib" / "loop").symlink_to(folder)
-    with pytest.raises(Problem, match="leads back"):
+    with pytest.raises(Unpackable, match="leads back"):
         packed(folder)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/nowhere/at/all", path)])
 def test_what_cannot_be_packed_is_named_and_can_be_ignored(folder: Path, make: Callable[[str], None]) -> None:
     make(str(folder / "odd"))
-    with pytest.raises(Problem, match="odd"):
+    with pytest.raises(Unpackable, match="odd"):
         packed(folder)
     (folder / ".cleaveignore").write_text("odd\n")
     assert "odd" not in names(folder)

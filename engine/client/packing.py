@@ -15,11 +15,20 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
 
-from engine.cli.problems import Problem, usage
+from engine.errors import InvalidArgument
 
 IGNORE_FILE = ".cleaveignore"
 ALWAYS_SKIPPED = frozenset({".git", "__pycache__", ".venv", "node_modules", IGNORE_FILE})
 _DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold
+
+
+class Unpackable(InvalidArgument):
+    """What cannot be packed: `what` failed, for the reason `why`."""
+
+    def __init__(self, what: str, why: str, fix: str) -> None:
+        super().__init__(f"{what}: {why}", fix=fix)
+        self.what = what
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +41,10 @@ class Entry:
 
 
 def pack(folder: Path, target: IO[bytes]) -> list[str]:
-    """Write the zip of `folder` to `target` and return the names in it, sorted. Raises Problem."""
+    """Write the zip of `folder` to `target` and return the names in it, sorted. Raises Unpackable."""
     entries = sorted(_walk(folder, "", _ignored(folder), ()), key=lambda entry: entry.name)
     if not entries:
-        raise usage(f"cannot pack {folder}", "there is no file in it to deploy", f"cleave init {folder}")
+        raise Unpackable(f"cannot pack {folder}", "there is no file in it to deploy", f"cleave init {folder}")
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for entry in entries:
             info = zipfile.ZipInfo(entry.name, _DATE)
@@ -50,12 +59,12 @@ def pack(folder: Path, target: IO[bytes]) -> list[str]:
 
 
 def names_in(zip_path: Path) -> list[str]:
-    """The names in a zip that exists. Raises Problem if it is none."""
+    """The names in a zip that exists. Raises Unpackable if it is none."""
     try:
         with zipfile.ZipFile(zip_path) as archive:
             return archive.namelist()
     except zipfile.BadZipFile as error:
-        raise usage(f"cannot deploy {zip_path}", str(error), "give a folder or a zip: cleave deploy FOLDER") from None
+        raise Unpackable(f"cannot deploy {zip_path}", str(error), "give a folder or a zip: cleave deploy FOLDER") from None
 
 
 def _ignored(folder: Path) -> list[str]:
@@ -67,7 +76,7 @@ def _ignored(folder: Path) -> list[str]:
     for pattern in patterns:
         if pattern.startswith("!"):
             fix = f"name what stays out, without {pattern}"
-            raise usage(f"cannot read {folder / IGNORE_FILE}", f"{pattern!r}: exceptions are not known", fix)
+            raise Unpackable(f"cannot read {folder / IGNORE_FILE}", f"{pattern!r}: exceptions are not known", fix)
     return patterns
 
 
@@ -110,5 +119,5 @@ def _walk(folder: Path, prefix: str, patterns: list[str], above: tuple[tuple[int
             raise _unpackable(Path(item.path), "it is neither a file nor a folder")
 
 
-def _unpackable(path: Path, why: str) -> Problem:
-    return usage(f"cannot pack {path}", why, f"remove it, or name it in {IGNORE_FILE}")
+def _unpackable(path: Path, why: str) -> Unpackable:
+    return Unpackable(f"cannot pack {path}", why, f"remove it, or name it in {IGNORE_FILE}")
