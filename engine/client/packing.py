@@ -64,7 +64,9 @@ def names_in(zip_path: Path) -> list[str]:
         with zipfile.ZipFile(zip_path) as archive:
             return archive.namelist()
     except zipfile.BadZipFile as error:
-        raise Unpackable(f"cannot deploy {zip_path}", str(error), "give a folder or a zip: cleave deploy FOLDER") from None
+        raise Unpackable(
+            f"cannot deploy {zip_path}", str(error), "give a folder or a zip: cleave deploy FOLDER"
+        ) from None
 
 
 def _ignored(folder: Path) -> list[str]:

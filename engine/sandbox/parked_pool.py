@@ -13,12 +13,16 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 
+import structlog
+
 from engine.errors import EngineError
 from engine.sandbox.api import SandboxSpec
 from engine.sandbox.counts import Counts, Happening, Resource
 from engine.sandbox.demand import Demand, ParkSettings
 from engine.sandbox.host_memory import HostMemory
 from engine.sandbox.parking import Parked, Shape
+
+_log = structlog.get_logger(__name__)
 
 _TRIM_EVERY_S = 10.0
 _LONGEST_PAUSE_S = 30.0
@@ -126,14 +130,16 @@ class ParkedPool:
                     await self._pause(_AFTER_A_START_S)
                     continue
                 try:
-                    parked = await self._make(shape, self._demand.memory_mb(shape))
-                except EngineError:
+                    self.add(await self._make(shape, self._demand.memory_mb(shape)))
+                except Exception as error:
+                    # Whatever it is, starts can fork; and an end of this task would be one of the engine's, by `close`.
+                    if not isinstance(error, EngineError):
+                        _log.error("parking_failed", runtime=shape.runtime, exc_info=error)
                     failures += 1
                     self._counts.happened(Happening.PARKED_LOST)
                     await self._pause(min(_LONGEST_PAUSE_S, 0.1 * 2 ** min(failures, 10)))
                     continue
                 failures = 0
-                self.add(parked)
                 await self._pause(1 / self._settings.rate_per_s)
             if self._memory.short:
                 self._surplus()
@@ -143,11 +149,15 @@ class ParkedPool:
             await asyncio.wait_for(self._stop.wait(), seconds)
 
     def add(self, parked: Parked) -> None:
-        """One more waits."""
-        self._demand.measured(parked.parts.leaf.usage()[0])
+        """One more waits. It is buried where that cannot be."""
+        try:
+            self._demand.measured(parked.parts.leaf.usage()[0])
+            self._loop.add_reader(parked.parts.pidfd, self._died, parked)
+        except BaseException:
+            self._bury(parked)
+            raise
         self._counts.made(Resource.PARKED)
         self._waiting.setdefault(parked.shape, deque()).append(parked)
-        self._loop.add_reader(parked.parts.pidfd, self._died, parked)
 
     def _targets(self) -> Mapping[Shape, int]:
         targets = self._demand.targets(self._clock())
