@@ -67,7 +67,8 @@ async def test_an_engine_that_stops_does_not_wait_for_who_follows() -> None:
         await call.read()
         await it.server.stop(30)
         assert it.logs.closed.is_set()
-        assert code(await refusal(call)) == "UNAVAILABLE"
+        # The engine's own words, or gRPC's where a busy client reads the end of the connection first.
+        assert await call.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_the_log_of_no_function_is_not_found() -> None:
