@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine import __version__
 from engine.config import Settings
@@ -34,8 +35,6 @@ from engine.observe.starts import Starts
 from engine.registry.code import LocalCodeStore
 from engine.registry.functions import FunctionRegistry
 from engine.registry.schema import MIGRATIONS, STORE_FILE
-from engine.rest.server import RestServer
-from engine.rpc.server import RpcServer
 from engine.runtimes.live import Added, Runtimes
 from engine.sandbox import uids
 from engine.sandbox.cpu import CpuRules
@@ -45,6 +44,10 @@ from engine.sandbox.pool import LinuxPool
 from engine.sandbox.probe import probe_host as probe
 from engine.scheduler.dispatch import LocalScheduler
 from engine.zygote.host import fork_module_path
+
+if TYPE_CHECKING:
+    from engine.rest.server import RestServer
+    from engine.rpc.server import RpcServer
 
 SWEEP_EVERY_S = 600.0
 """How often code that no function has any more is removed."""
@@ -58,11 +61,22 @@ LAST_ANSWERS_S = 2.0
 """How much longer than what runs the fronts get, so that those whose function was killed at the end are told so."""
 
 
+class Parts(NamedTuple):
+    """What is behind the doors."""
+
+    registry: FunctionRegistry
+    code: LocalCodeStore
+    invoker: Pipeline
+    logs: FunctionLogs
+
+
 class Service:
     """One engine: everything between its data directory and its ports."""
 
-    def __init__(self, settings: Settings, *, own_process: bool = False) -> None:
-        """`own_process`: nothing but this engine runs in the process."""
+    def __init__(self, settings: Settings, *, own_process: bool = False, doors: bool = True) -> None:
+        """`own_process`: nothing but this engine runs in the process. `doors`: open the ports; else it is reached by
+        its parts, and gRPC is not imported."""
+        self._doors = doors
         self._settings = settings
         self._own_process = own_process
         self._log = oplog.logger()
@@ -178,6 +192,13 @@ class Service:
         watching = loop.create_task(self._watch_runtimes())
         undo.callback(watching.cancel)
 
+        self.parts = Parts(registry, code, pipeline, logs)
+        if not self._doors:
+            return
+
+        from engine.rest.server import RestServer
+        from engine.rpc.server import RpcServer
+
         rpc = RpcServer(
             registry,
             code,
@@ -216,6 +237,8 @@ class Service:
             self._fronts = None
             answers = grace + LAST_ANSWERS_S
             await asyncio.gather(self._scheduler.drain(grace), rpc.stop(answers), rest.stop(answers))
+        elif self._scheduler is not None:
+            await self._scheduler.drain(grace)
         await self._undo.aclose()
 
     def reload(self, settings: Settings) -> None:

@@ -6,6 +6,7 @@ Entries are sorted, dated 1980, and keep of their mode only whether they can be 
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import zipfile
@@ -56,6 +57,21 @@ def pack(folder: Path, target: IO[bytes]) -> list[str]:
                 while block := source.read(1 << 20):
                     sink.write(block)
     return [entry.name for entry in entries]
+
+
+def packed(code: str | Path | bytes) -> bytes:
+    """The zip of a folder, of a zip's path, or of a zip's bytes. Raises Unpackable."""
+    if isinstance(code, bytes):
+        return code
+    path = Path(code)
+    try:
+        if not path.is_dir():
+            return path.read_bytes()
+        target = io.BytesIO()
+        pack(path, target)
+        return target.getvalue()
+    except OSError as error:
+        raise Unpackable(f"cannot read {path}", error.strerror or str(error), "give a folder or a zip") from None
 
 
 def names_in(zip_path: Path) -> list[str]:

@@ -37,7 +37,7 @@ def test_the_demo_runs_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_the_blocks_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
     blocks = RUN.findall((ROOT / "README.md").read_text())
-    assert [language for language, _ in blocks] == ["sh", "python", "python"]
+    assert [language for language, _ in blocks] == ["sh", *["python"] * 4]
     with engine(tmp_path, Console(quiet=True)) as ports:
         printed = ""
         for language, body in blocks:
@@ -56,6 +56,15 @@ def test_the_blocks_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
             )
             assert ran.returncode == 0, f"{body}\n{ran.stdout}"
             printed += ran.stdout
-    for told in ("Hello, world!", "Hello, boto3!", "Hello, gRPC!", "REPORT", "warm"):
+    for told in (
+        "Hello, world!",
+        "Hello, boto3!",
+        "Hello, gRPC!",
+        "Hello, Python!",
+        "Hello, a stream!",
+        "Hello, no server!",
+        "REPORT",
+        "warm",
+    ):
         assert told in printed, printed
     assert "parked" in printed or "fork" in printed, printed

@@ -1,0 +1,133 @@
+"""What a call gives back, and how it fails, whichever way it went: over gRPC or to an engine in this process.
+
+What the engine refuses is an error of engine.errors. A function's own failure is FunctionFailed, so that the two never
+mix, as in engine.model.outcome.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
+
+from engine.errors import EngineError, InvalidArgument
+from engine.model.function import Egress
+from engine.model.invocation import Completion, Report
+from engine.model.names import FunctionRef, parse_aws_name, parse_resource_name
+
+
+class FunctionOptions(TypedDict, total=False):
+    """A function's settings; one that is not given keeps its value, on create its default. MB is 2^20 bytes."""
+
+    runtime: str  # such as "python3.11"; default: the engine's own Python
+    handler: str  # "module.function"; default: "app.handler"
+    memory_mb: int  # 128 to 10,240; default: 128
+    timeout_ms: int  # 1,000 to 900,000; default: 3,000
+    tmp_mb: int  # 512 to 10,240; default: 512
+    environment: Mapping[str, str]  # all of it
+    description: str
+    role: str  # an ARN
+    egress: Egress | Literal["none", "internet"]
+
+
+class FunctionFailed(Exception):
+    """The function failed: its code's fault, not the engine's. The traceback inside the function is a note of it."""
+
+    def __init__(self, completion: Completion) -> None:
+        assert completion.error is not None
+        self.type = completion.error.type
+        """AWS's errorType, such as "ValueError" or "Sandbox.Timedout"."""
+        self.document = completion.error.document
+        """AWS's error document: JSON, verbatim."""
+        self.report = completion.report
+        said = _object(self.document)
+        self.message = str(said.get("errorMessage", ""))
+        super().__init__(f"{self.type}: {self.message}" if self.message else self.type)
+        stack = said.get("stackTrace")
+        if isinstance(stack, list) and stack:
+            self.add_note("In the function:\n" + "".join(str(line) for line in stack).rstrip())
+
+
+class TimedOut(EngineError, TimeoutError):
+    """The caller's own time was up before the answer came; what ran is killed."""
+
+    grpc_code = "DEADLINE_EXCEEDED"
+    http_status = 504
+    reason = "TIMED_OUT"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an invocation ended."""
+
+    payload: bytes
+    """What the function returned: JSON, or what its handler yielded."""
+    report: Report
+    log: bytes = b""
+    """The end of its log, at most 4 KB, if asked for."""
+    error: FunctionFailed | None = field(default=None, compare=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the function returned."""
+        return self.error is None
+
+    @property
+    def value(self) -> Any:
+        """The payload's JSON. Raises FunctionFailed if the function failed, ValueError if it is no JSON."""
+        if self.error is not None:
+            raise self.error
+        return json.loads(self.payload)
+
+
+def result_of(completion: Completion, *, check: bool) -> Result:
+    """A completion as its caller gets it. Raises FunctionFailed where it is to be checked."""
+    error = None if completion.error is None else FunctionFailed(completion)
+    if error is not None and check:
+        raise error
+    return Result(completion.payload, completion.report, completion.log_tail, error)
+
+
+def event_bytes(event: object) -> bytes:
+    """An event as JSON text; bytes are JSON text already. Raises TypeError, ValueError for what JSON has not."""
+    if isinstance(event, bytes | bytearray | memoryview):
+        return bytes(event)
+    return b"" if event is None else json.dumps(event).encode()
+
+
+def ref_of(name: str, qualifier: str | None = None) -> FunctionRef:
+    """A function as users name it: its name, name:qualifier, ARN or functions/{function}. Raises InvalidArgument."""
+    return parse_resource_name(name) if name.startswith("functions/") else parse_aws_name(name, qualifier)
+
+
+def checked(options: FunctionOptions) -> dict[str, Any]:
+    """The options as keywords. Raises TypeError for one that does not exist, InvalidArgument for no such egress."""
+    values: dict[str, Any] = dict(options)
+    if unknown := values.keys() - FunctionOptions.__annotations__.keys():
+        known = ", ".join(FunctionOptions.__annotations__)
+        raise TypeError(f"a function has no {', '.join(sorted(unknown))}; it has {known}")
+    if "egress" in values:
+        try:
+            values["egress"] = Egress(values["egress"])
+        except ValueError:
+            raise InvalidArgument(
+                f"{values['egress']!r} is not an egress",
+                fix='use "none" or "internet"',
+                fields={"config.egress": 'must be "none" or "internet"'},
+            ) from None
+    return values
+
+
+def timed_out(timeout_s: float | None) -> TimedOut:
+    """The error of a call that took too long."""
+    took = "in time" if timeout_s is None else f"within {timeout_s:g} s"
+    return TimedOut(f"the call did not end {took}", fix="give it more time with timeout_s")
+
+
+def _object(document: bytes) -> dict[str, Any]:
+    try:
+        said = json.loads(document)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}

@@ -1,0 +1,370 @@
+"""Client: the calls of an engine over gRPC, for callers without an event loop. Threads may share one.
+
+The same calls as engine.client.calls.AsyncCalls, which documents them.
+"""
+
+from __future__ import annotations
+
+import codecs
+import queue
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import grpc
+
+from engine.client import wire
+from engine.client.calls import PAGE
+from engine.client.packing import packed
+from engine.client.results import FunctionFailed, FunctionOptions, Result, event_bytes, ref_of, result_of
+from engine.errors import NotFound, Throttled
+from engine.model.function import Function
+from engine.model.invocation import Completion, InvokeRequest, LogLine, Report
+from engine.v1 import (
+    functions_pb2,
+    functions_pb2_grpc,
+    invocations_pb2,
+    invocations_pb2_grpc,
+    logs_pb2,
+    logs_pb2_grpc,
+    resources_pb2,
+)
+
+T = TypeVar("T")
+OnLog = Callable[[LogLine], None]
+_TOGETHER_S = 0.05
+
+
+class Stream:
+    """Iterate over it for the chunks of an answer; `report` has what it cost once it has ended."""
+
+    def __init__(self, client: Client, begin: Callable[[], Any], on_log: OnLog | None, timeout_s: float | None) -> None:
+        self._client = client
+        self._begin = begin
+        self._on_log = on_log
+        self._timeout_s = timeout_s
+        self._call: Any = None
+        self._closed = False
+        self._completion: Completion | None = None
+
+    @property
+    def report(self) -> Report:
+        """What it did and cost. Raises RuntimeError before the stream has ended."""
+        if self._completion is None:
+            raise RuntimeError("the report comes at the stream's end: read it first")
+        return self._completion.report
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        """The next chunk. Raises FunctionFailed at the end of one that failed, EngineError, TimedOut."""
+        while self._completion is None:
+            if self._closed:
+                raise RuntimeError("the stream was closed")
+            if self._call is None:
+                frame = self._client._answer(self._first, self._timeout_s)
+            else:
+                frame = self._client._answer(lambda: next(self._call), self._timeout_s, 0)
+            self._begun()
+            item = wire.item_from_frame(frame)
+            if isinstance(item, bytes):
+                return item
+            if isinstance(item, LogLine) and self._on_log is not None:
+                self._on_log(item)
+            if isinstance(item, Completion):
+                self._completion = item
+                self.close()
+                if item.error is not None:
+                    raise FunctionFailed(item)
+        raise StopIteration
+
+    def read(self) -> bytes:
+        """All that is left of the answer."""
+        return b"".join(self)
+
+    def text(self) -> Iterator[str]:
+        """The chunks as text of UTF-8, characters never taken apart."""
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        for chunk in self:
+            if text := decode(chunk):
+                yield text
+        if text := decode(b"", True):
+            yield text
+
+    def close(self) -> None:
+        """Stop the function if it still runs. Closing twice is fine."""
+        self._closed = True
+        # Not kept: gRPC's own __del__ may wait for ever for a lock when it runs as late as the interpreter's end.
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _first(self) -> Any:
+        call = self._begin()
+        frame = next(call)
+        self._call = call
+        return frame
+
+    def _begun(self) -> None:
+        """A frame has come."""
+
+
+class Conversation(Stream):
+    """A stream whose input is written meanwhile: see AsyncConversation."""
+
+    def __init__(
+        self,
+        client: Client,
+        begin: Callable[[Iterator[bytes]], Any],
+        on_log: OnLog | None,
+        timeout_s: float | None,
+    ) -> None:
+        super().__init__(client, lambda: begin(self._input()), on_log, timeout_s)
+        self._waiting: queue.Queue[bytes | None] = queue.Queue(1)
+        self._has_begun = False
+        self._over = False
+
+    def send(self, chunk: bytes | str) -> None:
+        """The next chunk of the input. Raises BrokenPipeError when the function has ended."""
+        self._put(chunk.encode() if isinstance(chunk, str) else chunk)
+
+    def end(self) -> None:
+        """The input is over."""
+        self._put(None)
+
+    def close(self) -> None:
+        """See Stream.close."""
+        self._over = True
+        super().close()
+
+    def _begun(self) -> None:
+        self._has_begun = True
+
+    def _put(self, item: bytes | None) -> None:
+        while not self._over:
+            try:
+                return self._waiting.put(item, timeout=_TOGETHER_S)
+            except queue.Full:
+                continue
+        raise BrokenPipeError("the function has ended, or the conversation was closed")
+
+    def _input(self) -> Iterator[bytes]:
+        while not self._over:
+            if not self._has_begun:  # what is taken from the queue could not be sent again
+                time.sleep(0.001)
+                continue
+            try:
+                chunk = self._waiting.get(timeout=_TOGETHER_S)
+            except queue.Empty:
+                continue
+            if chunk is None:
+                return
+            yield chunk
+
+
+class Client:
+    """`with Client() as client`. See AsyncClient for what it takes and AsyncCalls for what the calls do."""
+
+    def __init__(self, address: str | None = None, *, timeout_s: float = 30.0, retries: int = 3) -> None:
+        self._address = wire.address_of(address)
+        self._timeout_s = timeout_s
+        self._retries = retries
+        self._channel = grpc.insecure_channel(self._address, options=wire.CHANNEL_OPTIONS)
+        self._functions = functions_pb2_grpc.FunctionServiceStub(self._channel)
+        self._invocations = invocations_pb2_grpc.InvocationServiceStub(self._channel)
+        self._tails = logs_pb2_grpc.LogServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Close the connection; calls under way are cancelled. Closing twice is fine."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def deploy(self, code: str | Path | bytes, name: str, **options: Unpack[FunctionOptions]) -> Function:
+        """Create a function, or change the code and what is given of one that exists."""
+        try:
+            existing = self.get_function(name)
+        except NotFound:
+            return self.create_function(name, code, **options)
+        return self.update_function(name, code=code, etag=existing.etag, **options)
+
+    def create_function(self, name: str, code: str | Path | bytes, **options: Unpack[FunctionOptions]) -> Function:
+        """See AsyncCalls.create_function."""
+        config, _ = wire.config_to_proto(options)
+        function = resources_pb2.Function(config=config, code_blob=f"blobs/{self._upload(code)}")
+        request = functions_pb2.CreateFunctionRequest(function_id=name, function=function)
+        answer = self._answer(lambda: self._functions.CreateFunction(request, timeout=self._timeout_s))
+        return wire.function_from_proto(answer.function)
+
+    def update_function(
+        self,
+        name: str,
+        *,
+        code: str | Path | bytes | None = None,
+        etag: str = "",
+        **options: Unpack[FunctionOptions],
+    ) -> Function:
+        """See AsyncCalls.update_function."""
+        sha256 = None if code is None else self._upload(code)
+        request = wire.update_request(ref_of(name).name, sha256, etag, options)
+        answer = self._answer(lambda: self._functions.UpdateFunction(request, timeout=self._timeout_s))
+        return wire.function_from_proto(answer.function)
+
+    def get_function(self, name: str) -> Function:
+        """Raises NotFound."""
+        request = functions_pb2.GetFunctionRequest(name=ref_of(name).resource_name())
+        answer = self._answer(lambda: self._functions.GetFunction(request, timeout=self._timeout_s))
+        return wire.function_from_proto(answer.function)
+
+    def list_functions(self) -> list[Function]:
+        """All of them, by name."""
+        functions: list[Function] = []
+        request = functions_pb2.ListFunctionsRequest(page_size=PAGE)
+        while True:
+            page = self._answer(lambda: self._functions.ListFunctions(request, timeout=self._timeout_s))
+            functions += [wire.function_from_proto(function) for function in page.functions]
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return functions
+
+    def delete_function(self, name: str, *, etag: str = "") -> None:
+        """Raises NotFound, StaleEtag."""
+        request = functions_pb2.DeleteFunctionRequest(name=f"functions/{ref_of(name).name}", etag=etag)
+        self._answer(lambda: self._functions.DeleteFunction(request, timeout=self._timeout_s))
+
+    def invoke(
+        self,
+        name: str,
+        event: object = None,
+        *,
+        qualifier: str | None = None,
+        request_id: str = "",
+        client_context: object = None,
+        log_tail: bool = False,
+        timeline: bool = False,
+        timeout_s: float | None = None,
+        check: bool = True,
+    ) -> Result:
+        """See AsyncCalls.invoke."""
+        fields = wire.invoke_fields(
+            InvokeRequest(
+                ref_of(name, qualifier),
+                event_bytes(event),
+                request_id,
+                event_bytes(client_context),
+                timeline,
+                log_tail,
+            )
+        )
+        message, left_s = invocations_pb2.InvokeRequest(**fields), _countdown(timeout_s)
+        answer = self._answer(lambda: self._invocations.Invoke(message, timeout=left_s()), timeout_s)
+        return result_of(wire.completion_from_proto(answer), check=check)
+
+    def invoke_stream(
+        self,
+        name: str,
+        event: object = None,
+        *,
+        qualifier: str | None = None,
+        request_id: str = "",
+        client_context: object = None,
+        on_log: OnLog | None = None,
+        timeline: bool = False,
+        timeout_s: float | None = None,
+    ) -> Stream:
+        """See AsyncCalls.invoke_stream. `on_log` is called in the thread that reads."""
+        fields = _stream_fields(name, qualifier, event, request_id, client_context, timeline, on_log)
+        message, left_s = invocations_pb2.InvokeStreamRequest(**fields), _countdown(timeout_s)
+        return Stream(self, lambda: self._invocations.InvokeStream(message, timeout=left_s()), on_log, timeout_s)
+
+    def converse(
+        self,
+        name: str,
+        event: object = None,
+        *,
+        qualifier: str | None = None,
+        request_id: str = "",
+        client_context: object = None,
+        on_log: OnLog | None = None,
+        timeline: bool = False,
+        timeout_s: float | None = None,
+    ) -> Conversation:
+        """See AsyncCalls.converse."""
+        fields = _stream_fields(name, qualifier, event, request_id, client_context, timeline, on_log)
+        left_s = _countdown(timeout_s)
+
+        def begin(chunks: Iterable[bytes]) -> Any:
+            def frames() -> Iterator[invocations_pb2.ConverseRequest]:
+                yield invocations_pb2.ConverseRequest(start=invocations_pb2.ConverseStart(**fields))
+                for chunk in chunks:
+                    yield invocations_pb2.ConverseRequest(chunk=chunk)
+
+            return self._invocations.Converse(frames(), timeout=left_s())
+
+        return Conversation(self, begin, on_log, timeout_s)
+
+    def logs(self, name: str, *, follow: bool = False, request_id: str = "", limit: int = 0) -> Iterator[LogLine]:
+        """See AsyncCalls.logs."""
+        request = logs_pb2.TailLogsRequest(
+            name=ref_of(name).resource_name(), request_id=request_id, limit=limit, follow=follow
+        )
+        call: Any = self._tails.TailLogs(request, timeout=None if follow else self._timeout_s)
+        try:
+            while (answer := self._answer(lambda: next(call, None))) is not None:
+                yield wire.line_from_proto(answer.line)
+        finally:
+            call.cancel()
+
+    def _upload(self, code: str | Path | bytes) -> str:
+        zipped, timeout_s = packed(code), 5 * self._timeout_s
+        answer = self._answer(lambda: self._functions.UploadCode(wire.upload_frames(zipped), timeout=timeout_s))
+        return answer.code_blob.removeprefix("blobs/")
+
+    def _answer(self, call: Callable[[], T], timeout_s: float | None = None, retries: int | None = None) -> T:
+        left = self._retries if retries is None else retries
+        while True:
+            try:
+                return call()
+            except grpc.RpcError as failed:
+                error = wire.error_from_rpc(failed, self._address, timeout_s or self._timeout_s)
+                if not isinstance(error, Throttled) or left <= 0:
+                    raise error from None
+            left -= 1
+            time.sleep(error.retry_after_ms / 1000)
+
+
+def _stream_fields(
+    name: str,
+    qualifier: str | None,
+    event: object,
+    request_id: str,
+    client_context: object,
+    timeline: bool,
+    on_log: OnLog | None,
+) -> dict[str, Any]:
+    ref, context = ref_of(name, qualifier), event_bytes(client_context)
+    request = InvokeRequest(ref, event_bytes(event), request_id, context, timeline, on_log is not None)
+    return wire.invoke_fields(request)
+
+
+def _countdown(timeout_s: float | None) -> Callable[[], float | None]:
+    """How much is left of a time from now on, at each moment."""
+    until = None if timeout_s is None else time.monotonic() + timeout_s
+    return lambda: None if until is None else max(until - time.monotonic(), 0.0)
