@@ -40,7 +40,7 @@ from engine.sandbox.parking import Parked, Shape, wait_parked
 from engine.sandbox.parts import Parts, close_all
 from engine.sandbox.pool import LinuxPool
 from engine.sandbox.timeline import Timeline
-from engine.zygote.host import Zygote
+from engine.zygote.host import Zygote, ZygoteKey
 
 UID_BASE = 1_880_000_000
 SETTLE_S = 0.010
@@ -141,7 +141,7 @@ class BarePool(LinuxPool):
     async def _build(self, spec: SandboxSpec, uid: int, builders: ThreadPoolExecutor, timeline: Timeline) -> Parts:
         if spec.key != _BARE:
             return await super()._build(spec, uid, builders, timeline)
-        zygote = await self._zygote(spec.runtime)
+        zygote = await self._zygotes.get(ZygoteKey(spec.runtime))
         request = BARE_REQUEST if spec.code_path else _BARE_THAT_PARKS
         return await asyncio.get_running_loop().run_in_executor(builders, self._fork_bare, zygote, request)
 

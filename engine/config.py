@@ -129,6 +129,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     parked_rate: Annotated[
         float, setting("Waiting sandboxes that are made in a second at most.", ge=0.1, le=10_000)
     ] = 100.0
+    zygote_max_age_s: Annotated[
+        float,
+        setting(
+            "Seconds after which an interpreter that sandboxes are forked from is replaced: all forks of one share an"
+            " address-space layout.",
+            ge=1,
+            le=31_536_000,
+        ),
+    ] = 3_600
+    zygote_max_forks: Annotated[
+        int, setting("Forks after which such an interpreter is replaced.", ge=1, le=1_000_000_000)
+    ] = 10_000
+    zygote_limit: Annotated[
+        int,
+        setting(
+            "Such interpreters at most: one for each runtime and set of modules imported ahead; the one that was asked"
+            " for longest ago makes room.",
+            ge=2,
+            le=1_024,
+        ),
+    ] = 32
     tmp_pool_size: Annotated[
         int, setting("Images for /tmp that are kept ready, of each size in use; 0 makes each anew.", ge=0, le=1_024)
     ] = 8

@@ -44,6 +44,7 @@ from engine.sandbox.pool import LinuxPool
 from engine.sandbox.probe import probe_host as probe
 from engine.scheduler.dispatch import LocalScheduler
 from engine.zygote.host import fork_module_path
+from engine.zygote.keeper import ZygoteSettings
 
 if TYPE_CHECKING:
     from engine.rest.server import RestServer
@@ -81,6 +82,7 @@ class Service:
         self._own_process = own_process
         self._log = oplog.logger()
         self._undo = contextlib.AsyncExitStack()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._pool: LinuxPool | None = None
         self._scheduler: LocalScheduler | None = None
         self._runtimes = runtimes_of(settings)
@@ -106,7 +108,8 @@ class Service:
             self._undo = undo.pop_all()
 
     async def _start(self, undo: contextlib.AsyncExitStack) -> None:
-        settings, loop = self._settings, asyncio.get_running_loop()
+        settings = self._settings
+        loop = self._loop = asyncio.get_running_loop()
         _raise_open_files()
         _keep_memory()
         data = DataDir.open(settings.data_dir)
@@ -134,6 +137,12 @@ class Service:
             cpu=CpuRules(settings.init_cpu, settings.cpu_burst),
             network=_network(settings),
             own_process=self._own_process,
+            zygotes=ZygoteSettings(
+                max_age_s=settings.zygote_max_age_s,
+                max_forks=settings.zygote_max_forks,
+                limit=settings.zygote_limit,
+                preload_timeout_s=settings.init_timeout_ms / 1_000,
+            ),
             park=ParkSettings(
                 floor=settings.parked_floor,
                 ceiling=settings.parked_ceiling,
@@ -148,6 +157,8 @@ class Service:
             runtimes=runtimes,
             default_runtime=default_runtime,
             refuse_egress=pool.refuse,
+            prepare=pool.prepare,
+            trouble=pool.trouble,
         )
         undo.push_async_callback(registry.close)
         logs = await _open_logs(settings, data, registry)
@@ -155,6 +166,7 @@ class Service:
 
         undo.push_async_callback(pool.close)
         self._pool = pool
+        runtimes.on_change = self._runtimes_changed
         left = await pool.open(default_runtime or None)
         if left:
             self._log.warning("removed_leftovers", sandboxes=left)
@@ -209,6 +221,7 @@ class Service:
             region=region,
             account=account,
             event_limit_bytes=settings.event_limit_bytes,
+            preload_bytes=pool.preload_bytes,
         )
         undo.push_async_callback(rpc.stop, 0)
         rest = RestServer(
@@ -260,6 +273,7 @@ class Service:
             engine_version=report.engine_version,
             runtimes=report.runtimes,
             interpreters=report.interpreters,
+            zygotes=self._pool.zygote_reports(),
             sandboxes=counts.sandboxes,
             idle_sandboxes=counts.idle,
             concurrency=counts.concurrency,
@@ -267,6 +281,12 @@ class Service:
             events=self._pool.counts.events(),
             starts=self._starts.stats(),
         )
+
+    def _runtimes_changed(self, changed: frozenset[str]) -> None:
+        """Called on another thread."""
+        self._log.warning("runtimes_changed", runtimes=sorted(changed), there=sorted(self._runtimes))
+        if self._loop is not None and self._pool is not None:
+            self._loop.call_soon_threadsafe(self._pool.interpreters_changed, changed)
 
     async def _watch_runtimes(self) -> None:
         while True:

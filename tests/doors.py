@@ -148,6 +148,12 @@ class GrpcDoor:
         )
         return [function.name.removeprefix("functions/") for function in listed.functions]
 
+    async def function(self, name: str) -> resources_pb2.Function:
+        """All about one."""
+        request = functions_pb2.GetFunctionRequest(name=f"functions/{name}")
+        found: functions_pb2.GetFunctionResponse = await self._unless_refused(self.functions.GetFunction(request))
+        return found.function
+
     async def counts(self) -> host_pb2.GetHostResponse:
         """How many sandboxes there are."""
         return await self.hosts.GetHost(host_pb2.GetHostRequest())

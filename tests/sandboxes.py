@@ -25,6 +25,7 @@ from engine.sandbox.network import NetworkSettings
 from engine.sandbox.pool import LinuxPool
 from engine.sandbox.scratch_choice import TmpBackend
 from engine.sandbox.uids import base_of
+from engine.zygote.keeper import ZygoteSettings
 
 RUNTIME = f"python3.{sys.version_info.minor}"
 SLOWER = int(os.environ.get("CLEAVE_TEST_SLOWER", "1"))
@@ -87,12 +88,15 @@ async def real_pool(
     park: ParkSettings | None = None,
     own_process: bool = False,
     cpu: CpuRules = AS_LAMBDA,
+    zygotes: ZygoteSettings | None = None,
+    runtimes: Mapping[str, Interpreter] | None = None,
 ) -> AsyncIterator[LinuxPool]:
     instance_id = instance_id or new_instance_id()
     pool = LinuxPool(
         instance_id=instance_id,
         scratch_dir=folder / "scratch",
-        interpreters=interpreters(folder),
+        interpreters=interpreters(folder) if runtimes is None else runtimes,
+        zygotes=zygotes,
         uid_base=base_of(instance_id, uid_count),
         uid_count=uid_count,
         tmp_pool_size=tmp_pool_size,

@@ -45,6 +45,14 @@ def deploy(
     system_log_level: Annotated[
         str | None, typer.Option(metavar="LEVEL", help="Of the engine's lines in it: debug, info or warn.")
     ] = None,
+    preload: Annotated[
+        str | None,
+        typer.Option(metavar="MODULES", help="Import ahead, with commas between: of the interpreter, not of the code."),
+    ] = None,
+    own_layout: Annotated[
+        bool | None,
+        typer.Option("--own-layout/--no-own-layout", help="An address-space layout of its own for each sandbox."),
+    ] = None,
     address: AddressOption = None,
     output: OutputOption = None,
 ) -> int:
@@ -62,7 +70,9 @@ def deploy(
     choices = choose(ctx, address, output)
     ref = function_ref(name if name is not None else _default_name(path))
     logging = (log_format, log_level, system_log_level)
-    config, paths = _config(handler, runtime, memory, timeout, tmp, env, description, role, egress, logging)
+    config, paths = _config(
+        handler, runtime, memory, timeout, tmp, env, description, role, egress, logging, preload, own_layout
+    )
     what = f"cannot deploy {ref.name}"
     with open_zip(path) as (archive, names), connected(choices) as engine, failures_of(what, choices):
         existing = existing_function(engine, ref.resource_name())
@@ -97,6 +107,9 @@ def _tell(action: str, function: resources_pb2.Function, blob: functions_pb2.Upl
         f"{action.capitalize()} {function.name}: {config.runtime}, {config.handler}, {config.memory_mb} MB,", nl=False
     )
     typer.echo(f" {config.timeout_ms / 1000:g} s, {size(blob.size_bytes)} of code. Invoke it with:\n\n  {invoke}")
+    if config.preload:
+        taken = size(function.preload_memory_bytes)
+        typer.echo(f"\nImported ahead: {', '.join(config.preload)}, {taken} once for all functions with the same.")
 
 
 def _default_name(path: Path) -> str:
@@ -122,6 +135,8 @@ def _config(
     role: str | None,
     egress: str | None,
     logging: tuple[str | None, str | None, str | None],
+    preload: str | None,
+    own_layout: bool | None,
 ) -> tuple[resources_pb2.FunctionConfig, list[str]]:
     """What was given, and the paths of an update mask that name it."""
     from engine.v1 import resources_pb2
@@ -139,6 +154,8 @@ def _config(
         "log_format": None if logging[0] is None else _named("--log-format", logging[0], "LogFormat"),
         "log_level": None if logging[1] is None else _named("--log-level", logging[1], "LogLevel"),
         "system_log_level": None if logging[2] is None else _named("--system-log-level", logging[2], "LogLevel"),
+        "own_layout": own_layout,
+        "preload": None if preload is None else [name.strip() for name in preload.split(",") if name.strip()],
     }
     given = {field: value for field, value in given.items() if value is not None}
     try:

@@ -179,7 +179,23 @@ def _enforced(check: dict[str, Any]) -> str:
 
 def _print_counts(document: dict[str, Any]) -> None:
     """What the running engine made and removed; nothing where none runs."""
-    from engine.cli.render import print_table
+    from engine.cli.render import print_table, size
+
+    zygotes = document.get("zygotes", ())
+    if zygotes:
+        typer.echo("")
+        shown = [
+            (
+                one["runtime"],
+                ", ".join(one["preload"]) or "-",
+                size(int(one["preload_memory_bytes"])) if one["preload"] and not one["trouble"] else "-",
+                str(one["forks"]),
+                one["trouble"] or f"{int(one['age_ms']) / 1000:.0f} s old",
+            )
+            for one in zygotes
+        ]
+        styles = ["bold red" if one["trouble"] else "" for one in zygotes]
+        print_table(("FORKED FROM", "IMPORTED AHEAD", "MEMORY", "FORKS", "STATE"), shown, styles=styles)
 
     made = [count for count in document.get("resources", ()) if int(count["made"])]
     if made:

@@ -1,9 +1,11 @@
 """The main program of a zygote: import what every sandbox needs, enter the minimal root, freeze, fork on request.
 
-Started by exec as `python -I -S zygote.py SOCK JOURNAL FORK_MODULE GUEST_DIR UID_BASE UID_COUNT USER NAME PREFIX…`,
-never forked from the engine, so nothing of the engine's memory is in it. USER is "own" for a user namespace with one
-id, "mapped" for one whose ids the engine maps, else "host"; NAME is what its root is called. It has one thread and
-stays so. In each fork it hands over to runtime.run and never returns.
+Started by exec as `python -I -S zygote.py SOCK JOURNAL FORK_MODULE GUEST_DIR UID_BASE UID_COUNT USER NAME PRELOAD
+PACKAGES PREFIX…`, never forked from the engine, so nothing of the engine's memory is in it. USER is "own" for a user
+namespace with one id, "mapped" for one whose ids the engine maps, else "host"; NAME is what its root is called. PRELOAD
+are modules to import ahead, with commas between, and PACKAGES the folders of installed packages, with colons. It says
+"import" and a module's name before each of them, and in the end "ready" and how many bytes they took, or "refused",
+the module and why. It has one thread and stays so. In each fork it hands over to runtime.run and never returns.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
+
+    from engine.guest.preload import Watch
 
 gc.disable()
 _PARKS = 2  # what the fork server says in a sandbox that waits for its function
@@ -42,10 +46,41 @@ def _load_guest_package(folder: str) -> None:
     spec.loader.exec_module(package)
 
 
+def _watch() -> Watch:
+    if TYPE_CHECKING:
+        from engine.guest import preload
+    else:
+        from cleave_guest import preload
+
+    return preload.Watch()
+
+
+def _preload(modules: list[str], packages: list[str], watch: Watch, sock: int) -> int:
+    """Import ahead; returns the bytes of memory that it took. Ends the process where it cannot be."""
+    if TYPE_CHECKING:
+        from engine.guest import preload
+    else:
+        from cleave_guest import preload
+
+    def say(module: str) -> None:
+        os.write(sock, b"import " + module.encode())
+
+    try:
+        preload.preload(modules, packages, watch, say)
+    except preload.Refused as refused:
+        os.write(sock, f"refused {refused.module} {refused.why}".encode(errors="replace"))
+        os._exit(1)
+    gc.collect()
+    taken = watch.grown_bytes()
+    watch.close()
+    return taken
+
+
 def main(argv: list[str]) -> None:
     sock, journal, fork_path, guest_dir = int(argv[1]), int(argv[2]), argv[3], argv[4]
     uid_base, uid_count, user = int(argv[5]), int(argv[6]), argv[7]
-    name, prefixes = argv[8], tuple(prefix.encode() for prefix in argv[9:])
+    name, modules, packages = argv[8], argv[9].split(",") if argv[9] else [], argv[10].split(":") if argv[10] else []
+    prefixes = tuple(prefix.encode() for prefix in argv[11:])
     sys.dont_write_bytecode = True
     if os.getpriority(os.PRIO_PROCESS, 0) < 0:
         os.setpriority(os.PRIO_PROCESS, 0, 0)  # the engine's own is above that of what it runs
@@ -61,16 +96,19 @@ def main(argv: list[str]) -> None:
     if user == "mapped":
         os.write(sock, b"map")
         os.read(sock, 16)  # that it was done
-    fork.enter_root(prefixes, uid_base, uid_count, user != "host", name)
-    fork.line_buffer()
-    guest = runtime.anticipate(fork.flush)
-    runtime.rehearse(guest)
     if hasattr(sys, "orig_argv"):  # since 3.10
         sys.orig_argv = sys.orig_argv[:1]  # the rest are paths of the engine
+    sys.argv = [""]
+    watch = _watch() if modules else None
+    fork.enter_root(prefixes, uid_base, uid_count, user != "host", name)
+    fork.line_buffer()
+    taken = _preload(modules, packages, watch, sock) if watch is not None else 0
+    guest = runtime.anticipate(fork.flush)
+    runtime.rehearse(guest)
     gc.collect()
     gc.freeze()
     fork.trim()
-    os.write(sock, b"ready")
+    os.write(sock, b"ready %d" % taken)
     serves, boot = fork.serve(sock, journal)
     if not serves:
         os._exit(0)

@@ -96,6 +96,8 @@ class Specs:
             init_timeout_ms=self._init_timeout_ms,
             egress=config.egress,
             result_limit_bytes=self._result_limit_bytes,
+            preload=tuple(sorted(set(config.preload))),
+            own_layout=config.own_layout,
         )
         arn = function_arn(self._region, self._account, FunctionRef(function.name))
         version = runtime_version(config.runtime, self._python_versions.get(config.runtime, ""))

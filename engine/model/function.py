@@ -64,6 +64,8 @@ class FunctionConfig:
     log_format: LogFormat = LogFormat.TEXT
     log_level: LogLevel = LogLevel.INFO  # the least of the function's own lines that is kept, in JSON
     system_log_level: LogLevel = LogLevel.INFO  # the least of the engine's lines about it, in JSON
+    preload: tuple[str, ...] = ()  # modules of the interpreter that are imported ahead
+    own_layout: bool = False  # each sandbox an interpreter of its own, with its own address-space layout
 
 
 @dataclass(frozen=True, slots=True)

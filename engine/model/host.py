@@ -71,6 +71,19 @@ class StartStats:
 
 
 @dataclass(frozen=True, slots=True)
+class ZygoteFound:
+    """A warm interpreter that sandboxes are forked from, or why there is none."""
+
+    runtime: str
+    preload: tuple[str, ...]  # modules that it has imported ahead
+    pid: int = 0  # 0 where there is none
+    age_ms: int = 0
+    forks: int = 0
+    preload_memory_bytes: int = 0  # what the modules take, once for all sandboxes
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class HostReport:
     """What `cleave doctor` shows."""
 
@@ -84,3 +97,4 @@ class HostReport:
     events: tuple[EventCount, ...] = ()
     interpreters: tuple[RuntimeFound, ...] = ()  # what each of `runtimes` is
     starts: tuple[StartStats, ...] = ()
+    zygotes: tuple[ZygoteFound, ...] = ()

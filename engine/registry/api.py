@@ -27,6 +27,8 @@ class ConfigChange:
     log_format: LogFormat | None = None
     log_level: LogLevel | None = None
     system_log_level: LogLevel | None = None
+    preload: tuple[str, ...] | None = None
+    own_layout: bool | None = None
 
 
 ChangeListener = Callable[[str, Function | None], None]

@@ -15,9 +15,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 
-from engine.errors import AlreadyExists, InvalidArgument, NotFound, StaleEtag, StoreUnusable
+from engine.errors import AlreadyExists, InvalidArgument, NotFound, NotInvocable, StaleEtag, StoreUnusable
 from engine.fabric.sqlite import Sqlite
-from engine.model.function import LATEST, Function, FunctionConfig
+from engine.model.function import LATEST, Function, FunctionConfig, FunctionState
 from engine.model.names import FunctionRef, check_function_name
 from engine.registry import rows, validate
 from engine.registry.api import ChangeListener, CodeStore, ConfigChange
@@ -47,6 +47,8 @@ class FunctionRegistry:
         runtimes: Collection[str],
         default_runtime: str,
         refuse_egress: validate.RefuseEgress,
+        prepare: validate.Prepare,
+        trouble: validate.Trouble,
         now: Callable[[], datetime],
         etag: Callable[[], str],
     ) -> None:
@@ -57,6 +59,8 @@ class FunctionRegistry:
         self._runtimes = runtimes
         self._default_runtime = default_runtime
         self._refuse_egress = refuse_egress
+        self._prepare = prepare
+        self._trouble = trouble
         self._now = now
         self._etag = etag
         self._listeners: list[ChangeListener] = []
@@ -72,11 +76,14 @@ class FunctionRegistry:
         runtimes: Collection[str],
         default_runtime: str = "",
         refuse_egress: validate.RefuseEgress = validate.only_none,
+        prepare: validate.Prepare = validate.nothing_to_prepare,
+        trouble: validate.Trouble = validate.no_trouble,
         now: Callable[[], datetime] = utc_now,
         etag: Callable[[], str] = new_etag,
     ) -> Self:
         """Load every function. `runtimes` are the names that this host can start; `default_runtime` is for a create
-        that names none ("": it has to); `refuse_egress` raises for a kind that this host cannot have. Raises
+        that names none ("": it has to); `refuse_egress` raises for a kind that this host cannot have;
+        `prepare` is asked before a write that changes what sandboxes are forked from, `trouble` at each read. Raises
         StoreUnusable."""
         try:
             functions = await store.run(lambda connection: list(rows.read_all(connection)))
@@ -92,6 +99,8 @@ class FunctionRegistry:
             runtimes=runtimes,
             default_runtime=default_runtime,
             refuse_egress=refuse_egress,
+            prepare=prepare,
+            trouble=trouble,
             now=now,
             etag=etag,
         )
@@ -114,6 +123,7 @@ class FunctionRegistry:
             wrong["code_blob"] = "is required: upload the code first"
         validate.refuse_if(wrong)
         validate.refuse_unserved(config, self._refuse_egress)
+        await self._prepared(config)
 
         async def write() -> Function:
             async with self._turn:
@@ -146,20 +156,23 @@ class FunctionRegistry:
                 f"Function not found: {ref.name}:{ref.qualifier}",
                 fix=f"use {ref.name} without a version or an alias, this release has none",
             )
-        return function
+        return self._as_it_is(function)
 
     def list(self, *, limit: int, after: str = "") -> tuple[list[Function], str]:
         """See engine.registry.api.Registry. A `limit` below 1 counts as 1."""
         start = bisect_right(self._names, after) if after else 0
         page = self._names[start : start + max(limit, 1)]
         more = start + len(page) < len(self._names)
-        return [self._functions[name] for name in page], page[-1] if more else ""
+        return [self._as_it_is(self._functions[name]) for name in page], page[-1] if more else ""
 
     async def update(
         self, name: str, change: ConfigChange, *, code_sha256: str | None = None, etag: str | None = None
     ) -> Function:
         """See engine.registry.api.Registry. A function keeps a runtime and an
         egress that the host no longer has."""
+        wanted = validate.merged(self._function(name).config, change)
+        if (change.preload is not None or change.runtime is not None) and not validate.wrong_fields(wanted):
+            await self._prepared(wanted)
 
         async def write() -> Function:
             async with self._turn:
@@ -205,6 +218,19 @@ class FunctionRegistry:
     def referenced_code(self) -> set[str]:
         """The blobs that functions need, for LocalCodeStore.sweep."""
         return {function.code_sha256 for function in self._functions.values()}
+
+    async def _prepared(self, config: FunctionConfig) -> None:
+        if not config.preload or config.runtime not in self._runtimes:
+            return
+        try:
+            await self._prepare(config)
+        except NotInvocable as error:
+            raise InvalidArgument(error.message, fix=error.fix, fields={"config.preload": error.message}) from error
+
+    def _as_it_is(self, function: Function) -> Function:
+        """What is known against starting it now is no part of what is stored."""
+        why = self._trouble(function.config)
+        return replace(function, state=FunctionState.FAILED, state_reason=why) if why else function
 
     def _function(self, name: str) -> Function:
         function = self._functions.get(name)

@@ -12,12 +12,12 @@ import orjson
 from engine.model.function import Egress, Function, FunctionConfig, FunctionState, LogFormat, LogLevel
 
 _COLUMNS = (
-    "name, runtime, handler, memory_mb, timeout_ms, tmp_mb, environment, description, role, egress,"
-    " code_sha256, code_size_bytes, etag, state, state_reason, create_time_us, update_time_us,"
+    "name, runtime, handler, memory_mb, timeout_ms, tmp_mb, environment, description, role, egress, preload,"
+    " own_layout, code_sha256, code_size_bytes, etag, state, state_reason, create_time_us, update_time_us,"
     " log_format, log_level, system_log_level"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM functions ORDER BY name"
-_WRITE = f"INSERT OR REPLACE INTO functions ({_COLUMNS}) VALUES ({', '.join('?' * 20)})"
+_WRITE = f"INSERT OR REPLACE INTO functions ({_COLUMNS}) VALUES ({', '.join('?' * 22)})"
 _DELETE = "DELETE FROM functions WHERE name = ?"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,6 +40,8 @@ def write(connection: apsw.Connection, function: Function) -> None:
             config.description,
             config.role,
             config.egress.value,
+            orjson.dumps(config.preload).decode(),
+            int(config.own_layout),
             function.code_sha256,
             function.code_size_bytes,
             function.etag,
@@ -72,6 +74,8 @@ def read_all(connection: apsw.Connection) -> Iterator[Function]:
         description,
         role,
         egress,
+        preload,
+        own_layout,
         code_sha256,
         code_size_bytes,
         etag,
@@ -96,6 +100,8 @@ def read_all(connection: apsw.Connection) -> Iterator[Function]:
             log_format=LogFormat(log_format),
             log_level=LogLevel(log_level),
             system_log_level=LogLevel(system_log_level),
+            preload=tuple(orjson.loads(preload)),
+            own_layout=bool(own_layout),
         )
         yield Function(
             name=name,

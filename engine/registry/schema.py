@@ -39,4 +39,9 @@ ALTER TABLE functions ADD COLUMN log_level TEXT NOT NULL DEFAULT 'INFO';        
 ALTER TABLE functions ADD COLUMN system_log_level TEXT NOT NULL DEFAULT 'INFO';
 """
 
-MIGRATIONS: tuple[Migration, ...] = (_V1, _V2)
+_V3 = """
+ALTER TABLE functions ADD COLUMN preload TEXT NOT NULL DEFAULT '[]'; -- a JSON list of module names
+ALTER TABLE functions ADD COLUMN own_layout INTEGER NOT NULL DEFAULT 0; -- 1: an address-space layout of its own
+"""
+
+MIGRATIONS: tuple[Migration, ...] = (_V1, _V2, _V3)

@@ -8,7 +8,7 @@ docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html for the names th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -30,6 +30,10 @@ HANDLER = re.compile(r"\S{1,128}")
 ROLE = re.compile(r"arn:aws[a-zA-Z-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+")
 ROLE_LIMIT_CHARS = 10_000
 DESCRIPTION_LIMIT_CHARS = 256
+
+PRELOAD_LIMIT = 32
+PRELOAD_NAME = re.compile(r"(?=.{1,255}\Z)[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*", re.ASCII)
+"""A module's name as Python writes it. A package's __main__ is a program and no module."""
 
 ENVIRONMENT_LIMIT_BYTES = 4_096
 ENVIRONMENT_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
@@ -91,7 +95,16 @@ def wrong_fields(config: FunctionConfig) -> dict[str, str]:
         wrong["config.description"] = "must be Unicode text without null characters"
     if config.role and (len(config.role) > ROLE_LIMIT_CHARS or not ROLE.fullmatch(config.role)):
         wrong["config.role"] = "must be the ARN of a role, such as arn:aws:iam::000000000000:role/name"
-    return wrong | _wrong_levels(config) | _wrong_environment(config.environment)
+    return wrong | _wrong_levels(config) | _wrong_preload(config.preload) | _wrong_environment(config.environment)
+
+
+def _wrong_preload(modules: Sequence[str]) -> dict[str, str]:
+    if len(modules) > PRELOAD_LIMIT:
+        return {"config.preload": f"names {len(modules)} modules: at most {PRELOAD_LIMIT}"}
+    for name in modules:
+        if not PRELOAD_NAME.fullmatch(name) or "__main__" in name.split("."):
+            return {"config.preload": f"{name!a} is not a module's name, such as json or xml.sax"}
+    return {}
 
 
 def wrong_runtime(runtime: str, available: Collection[str]) -> dict[str, str]:
@@ -114,6 +127,21 @@ def refuse_if(wrong: Mapping[str, str]) -> None:
             fix=f"correct {', '.join(wrong)} and try again",
             fields=wrong,
         )
+
+
+Prepare = Callable[[FunctionConfig], Awaitable[None]]
+"""Makes ready what a function's sandboxes are forked from. Raises an EngineError where that cannot be had."""
+Trouble = Callable[[FunctionConfig], str]
+"""Why a function cannot be started on this host as it is; "" if nothing is known. Called often."""
+
+
+async def nothing_to_prepare(config: FunctionConfig) -> None:
+    """Any function can be started."""
+
+
+def no_trouble(config: FunctionConfig) -> str:
+    """Nothing is known against any function."""
+    return ""
 
 
 RefuseEgress = Callable[[Egress], None]

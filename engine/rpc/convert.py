@@ -72,10 +72,12 @@ LOG_LEVEL_FROM: dict[resources_pb2.LogLevel.ValueType, LogLevel] = {
 
 BLOB_PREFIX = "blobs/"
 _DEFAULTS = FunctionConfig(runtime="", handler="")
-_UNSERVED = ("layers", "preload")
+_UNSERVED = ("layers",)
 
 
-def function_to_proto(function: Function, *, region: str, account: str) -> resources_pb2.Function:
+def function_to_proto(
+    function: Function, *, region: str, account: str, preload_bytes: int = 0
+) -> resources_pb2.Function:
     """The whole resource, output-only fields included."""
     config = function.config
     ref = FunctionRef(function.name, function.version)
@@ -97,6 +99,8 @@ def function_to_proto(function: Function, *, region: str, account: str) -> resou
             log_format=LOG_FORMAT[config.log_format],
             log_level=LOG_LEVEL[config.log_level],
             system_log_level=LOG_LEVEL[config.system_log_level],
+            preload=config.preload,
+            own_layout=config.own_layout,
         ),
         code_blob=BLOB_PREFIX + function.code_sha256,
         code_size_bytes=function.code_size_bytes,
@@ -104,6 +108,7 @@ def function_to_proto(function: Function, *, region: str, account: str) -> resou
         update_time=_timestamp(function.update_time),
         arn=function_arn(region, account, ref),
         version=function.version or LATEST,
+        preload_memory_bytes=preload_bytes,
     )
 
 
@@ -134,6 +139,8 @@ def config_change(config: resources_pb2.FunctionConfig, chosen: Collection[str])
         log_format=log_format if "log_format" in chosen else None,
         log_level=log_level if "log_level" in chosen else None,
         system_log_level=system if "system_log_level" in chosen else None,
+        preload=tuple(dict.fromkeys(config.preload)) if "preload" in chosen else None,
+        own_layout=config.own_layout if "own_layout" in chosen else None,
     )
 
 
@@ -230,6 +237,18 @@ def host_to_proto(host: HostReport) -> host_pb2.GetHostResponse:
             host_pb2.ResourceCount(kind=count.kind, made=count.made, removed=count.removed) for count in host.resources
         ],
         events=[host_pb2.EventCount(kind=count.kind, count=count.count) for count in host.events],
+        zygotes=[
+            host_pb2.Zygote(
+                runtime=one.runtime,
+                preload=one.preload,
+                pid=one.pid,
+                age_ms=one.age_ms,
+                forks=one.forks,
+                preload_memory_bytes=one.preload_memory_bytes,
+                trouble=one.trouble,
+            )
+            for one in host.zygotes
+        ],
         interpreters=[
             host_pb2.Interpreter(runtime=one.runtime, version=one.version, path=one.path) for one in host.interpreters
         ],

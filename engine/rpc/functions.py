@@ -6,10 +6,10 @@ request names and this service does not know is refused by its name.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from engine.errors import InvalidArgument
-from engine.model.function import LATEST, Function
+from engine.model.function import LATEST, Function, FunctionConfig
 from engine.model.names import check_function_name, parse_resource_name
 from engine.registry.api import CodeStore, Registry
 from engine.rpc import masks, pages, uploads
@@ -21,14 +21,21 @@ from engine.v1 import resources_pb2
 SERVICE = pb.DESCRIPTOR.services_by_name["FunctionService"]
 
 
+PreloadBytes = Callable[[FunctionConfig], int]
+"""What the modules of a function's preload take; 0 where that is not known."""
+
+
 class FunctionService:
     """Creates, reads and changes functions."""
 
-    def __init__(self, registry: Registry, code: CodeStore, *, region: str, account: str) -> None:
+    def __init__(
+        self, registry: Registry, code: CodeStore, *, region: str, account: str, preload_bytes: PreloadBytes
+    ) -> None:
         self._registry = registry
         self._code = code
         self._region = region
         self._account = account
+        self._preload_bytes = preload_bytes
 
     def methods(self) -> Mapping[str, Method]:
         """RPC name → method."""
@@ -98,7 +105,8 @@ class FunctionService:
         )
 
     def _proto(self, function: Function) -> resources_pb2.Function:
-        return function_to_proto(function, region=self._region, account=self._account)
+        taken = self._preload_bytes(function.config) if function.config.preload else 0
+        return function_to_proto(function, region=self._region, account=self._account, preload_bytes=taken)
 
 
 def _whole_function(resource_name: str) -> str:

@@ -59,6 +59,7 @@ class RpcServer:
         account: str,
         log: FilteringBoundLogger | None = None,
         event_limit_bytes: int = EVENT_LIMIT_BYTES,
+        preload_bytes: functions.PreloadBytes = lambda _: 0,
     ) -> None:
         self._registry = registry
         self._code = code
@@ -68,6 +69,7 @@ class RpcServer:
         self._region = region
         self._account = account
         self._message_limit_bytes = event_limit_bytes + MESSAGE_ROOM_BYTES
+        self._preload_bytes = preload_bytes
         self._calls = Calls(log or structlog.get_logger("engine.rpc"))
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
@@ -107,7 +109,13 @@ class RpcServer:
     def _register(self, server: grpc.aio.Server) -> list[str]:
         """Add every service; returns the names that health knows."""
         calls = self._calls
-        functions_ = functions.FunctionService(self._registry, self._code, region=self._region, account=self._account)
+        functions_ = functions.FunctionService(
+            self._registry,
+            self._code,
+            region=self._region,
+            account=self._account,
+            preload_bytes=self._preload_bytes,
+        )
         server.add_generic_rpc_handlers(
             [
                 # First, since the handlers are asked in this order and this one has the hot path.

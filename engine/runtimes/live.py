@@ -22,6 +22,7 @@ from engine.runtimes.places import python_folders
 
 ADDED_FILE = "runtimes.json"
 """In the data directory: a JSON list of the paths that were added, the newest last."""
+_HIDDEN = ("/tmp/", "/dev/", "/proc/", "/var/task/")
 _Print = tuple[tuple[int, int, int, int], ...]
 
 
@@ -51,6 +52,11 @@ class Added:
         """Run it, and remember it if it can be a runtime. Raises InvalidArgument, StoreUnusable."""
         path = os.path.abspath(os.path.expanduser(path))
         interpreter = examine(path, self._fork_module)
+        hidden = [prefix for prefix in interpreter.prefixes if prefix.startswith(_HIDDEN)]
+        if hidden:
+            why = f"{hidden[0]} is where each sandbox has a folder of its own"
+            fix = "install it elsewhere, such as below /opt or /usr/local"
+            raise InvalidArgument(f"{path} cannot be a runtime: {why}", fix=fix, fields={"path": why})
         self._write([*(known for known in self.paths()[::-1] if known != path), path])
         return interpreter
 

@@ -40,6 +40,8 @@ class SandboxSpec:
     egress: Egress = Egress.NONE
     forked: bool = False  # leave those that are parked to others, who wait for their start
     result_limit_bytes: int = RESULT_LIMIT_BYTES  # of an answer in one piece
+    preload: tuple[str, ...] = ()  # modules of the interpreter to import ahead, sorted
+    own_layout: bool = False  # an interpreter that was started for it alone
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -34,6 +34,9 @@ class Happening(enum.Enum):
     PARKED_MISSED = "missed_parked"  # starts that forked, since none of their shape was parked
     MEMORY_SHORT = "short_memory"  # times that the host had too little memory left for any to be parked
     ZYGOTE_LOST = "lost_zygotes"  # zygotes that died, or did not answer, and were replaced
+    ZYGOTE_ROTATED = "rotated_zygotes"  # zygotes that were old, or had forked often, and were replaced
+    ROTATION_FAILED = "failed_rotations"  # those for which no other could be made: they go on
+    PRELOAD_REFUSED = "refused_preloads"  # zygotes that were not made, for a module that was to be imported ahead
     FAREWELL = "farewells"  # sandboxes whose function heard of their end, and had ended by itself
     FAREWELL_LATE = "late_farewells"  # those that were killed, since it had not
     REMOVAL_RETRIED = "retried_removals"  # steps of a removal that failed and were tried again

@@ -8,7 +8,7 @@ as were started in its busiest second of the last minute, and half as many again
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -55,6 +55,14 @@ class Demand:
             starts.seconds[-1][1] += 1
         else:
             starts.seconds.append([int(now_s), 1])
+
+    def forget(self, runtimes: Collection[str]) -> None:
+        """Nobody is expected to ask for these; the default shape keeps its floor."""
+        for shape in [shape for shape in self._starts if shape.runtime in runtimes]:
+            if shape == self._default:
+                self._starts[shape] = _Starts()
+            else:
+                del self._starts[shape]
 
     def measured(self, used_bytes: int) -> None:
         """A parked sandbox takes so much memory."""

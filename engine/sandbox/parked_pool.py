@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import structlog
 
@@ -20,7 +20,7 @@ from engine.sandbox.api import SandboxSpec
 from engine.sandbox.counts import Counts, Happening, Resource
 from engine.sandbox.demand import Demand, ParkSettings
 from engine.sandbox.host_memory import HostMemory
-from engine.sandbox.parking import Parked, Shape
+from engine.sandbox.parking import Parked, Shape, shape_of
 
 _log = structlog.get_logger(__name__)
 
@@ -77,7 +77,7 @@ class ParkedPool:
         """One that can become this function's, the youngest, or None. It is the caller's then."""
         if self._task is None:
             return None
-        shape = Shape(spec.runtime, spec.tmp_mb)
+        shape = shape_of(spec)
         self._demand.started(shape, spec.memory_mb, self._clock())
         self._wake.set()
         waiting = self._waiting.get(shape)
@@ -103,6 +103,15 @@ class ParkedPool:
         for waiting in list(self._waiting.values()):
             for parked in list(waiting):
                 self._give_up(parked)
+
+    def forget(self, runtimes: Collection[str]) -> None:
+        """Give up those of these runtimes, and make no more before one is asked for."""
+        self._demand.forget(runtimes)
+        for shape, waiting in self._waiting.items():
+            if shape.runtime in runtimes:
+                for parked in list(waiting):
+                    self._give_up(parked)
+        self._wake.set()
 
     def _leaves(self, parked: Parked) -> None:
         self._loop.remove_reader(parked.parts.pidfd)

@@ -32,6 +32,13 @@ class Shape(NamedTuple):
 
     runtime: str
     tmp_mb: int
+    preload: tuple[str, ...] = ()
+    own_layout: bool = False
+
+
+def shape_of(spec: SandboxSpec) -> Shape:
+    """What one has to have that becomes this function's."""
+    return Shape(spec.runtime, spec.tmp_mb, spec.preload, spec.own_layout)
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +62,8 @@ def unassigned(shape: Shape, memory_mb: int) -> SandboxSpec:
         memory_mb=memory_mb,
         tmp_mb=shape.tmp_mb,
         environment={},
+        preload=shape.preload,
+        own_layout=shape.own_layout,
     )
 
 

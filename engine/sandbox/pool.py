@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from engine.errors import EngineError, InvalidArgument, SandboxFault, Unavailable
-from engine.model.function import Egress
+from engine.errors import EngineError, SandboxFault, Unavailable
+from engine.model.function import Egress, FunctionConfig
+from engine.model.host import ZygoteFound
 from engine.model.outcome import StartKind
 from engine.runtimes.interpreters import Interpreter
 from engine.sandbox import box, parts
@@ -40,11 +41,12 @@ from engine.sandbox.scratch_choice import TmpBackend
 from engine.sandbox.scratch_user import choose_tmp
 from engine.sandbox.strays import end_strays
 from engine.sandbox.timeline import Timeline
-from engine.zygote.host import ZYGOTE_STAGE, Zygote
+from engine.zygote.host import ZYGOTE_STAGE, Zygote, ZygoteKey
+from engine.zygote.keeper import Zygotes, ZygoteSettings
 
 _COMMON_TMP_MB = 512
 _COMMON_MEMORY_MB = 128
-_ZYGOTE_TRIES = 3
+_ZYGOTE_TRIES = 5
 _TAKEN_AWAY_WITHIN_S = 5.0
 
 
@@ -80,6 +82,7 @@ class LinuxPool:
         cpu: CpuRules = AS_LAMBDA,
         network: NetworkSettings | None = None,
         park: ParkSettings | None = None,
+        zygotes: ZygoteSettings | None = None,
         own_process: bool = False,
         fork_module: Path | None = None,
     ) -> None:
@@ -90,16 +93,12 @@ class LinuxPool:
         self._host = box.Host(self._name)
         self._find_means = partial(find_means, self._name, accept_weaker, uid_base=uid_base, uid_count=uid_count)
         self._means: Means | None = None
-        self._interpreters = interpreters
         self._uid_base = uid_base
         self._uid_count = uid_count
         self._free_uids: list[int] = []
         self._next_uid = itertools.count()
         self._cpu = cpu
         self._names = itertools.count(1)  # of leaves, and so of sandboxes
-        self._zygotes: dict[str, Zygote] = {}
-        self._starting: set[Zygote] = set()
-        self._zygote_locks: dict[str, asyncio.Lock] = {}
         # Few threads: building is a chain of short kernel calls, and one zygote forks one at a time anyway.
         self._builders = ThreadPoolExecutor(2, thread_name_prefix="cleave-build")
         # For assigning alone: each of its threads leaves the root that it shares with the others.
@@ -110,6 +109,7 @@ class LinuxPool:
         self._parked: ParkedPool | None = None
         self._refill = ThreadPoolExecutor(1, thread_name_prefix="cleave-refill")
         self._counts = Counts()
+        self._zygotes = Zygotes(interpreters, zygotes or ZygoteSettings(), self._counts)
         self._leaves = LeafPool(self._make_leaf, target=leaf_pool_size, submit=self._refill.submit, counts=self._counts)
         self._janitor = Janitor(self._counts, threads=janitors)
         self._tmp_pool_size = tmp_pool_size
@@ -138,8 +138,20 @@ class LinuxPool:
         size = self._tmp_pool_size
         self._scratch = ScratchPool(backend, target=size, submit=self._refill.submit, counts=self._counts)
         opening = loop.run_in_executor(self._builders, self._network.open)
+        self._zygotes.prepare_to_make(
+            partial(
+                Zygote,
+                uid_base=self._uid_base,
+                uid_count=self._uid_count,
+                counts=self._counts,
+                fork_module=self._fork_module,
+                own_user=self._means.mounter is not None,
+                subids=self._means.subids,
+                name="cleave" if self._host.limits else self._name,
+            )
+        )
         if runtime is not None:
-            await self._zygote(runtime)
+            await self._zygotes.get(ZygoteKey(runtime))
         await opening
         self._refill.submit(self._scratch.fill, _COMMON_TMP_MB, size)
         if runtime is not None and self._means.may_park:
@@ -190,8 +202,30 @@ class LinuxPool:
 
     @property
     def zygote_pids(self) -> Mapping[str, int]:
-        """The process of each zygote, by runtime."""
-        return {runtime: zygote.pid for runtime, zygote in self._zygotes.items()}
+        """The process of each zygote that imports nothing ahead, by runtime."""
+        return self._zygotes.pids()
+
+    async def prepare(self, config: FunctionConfig) -> None:
+        """Have the zygote that the function's sandboxes are forked from. Raises as `start` does."""
+        await self._zygotes.get(_key(config))
+
+    def trouble(self, config: FunctionConfig) -> str:
+        """Why no sandbox of the function can be started, as far as it is known; "" if nothing is."""
+        return self._zygotes.trouble(_key(config))
+
+    def preload_bytes(self, config: FunctionConfig) -> int:
+        """What the function's modules that are imported ahead take, once for all that have the same; 0: not known."""
+        return self._zygotes.preload_bytes(_key(config))
+
+    def zygote_reports(self) -> tuple[ZygoteFound, ...]:
+        """All zygotes, and all that cannot be had."""
+        return self._zygotes.reports()
+
+    def interpreters_changed(self, runtimes: Collection[str]) -> None:
+        """The interpreters of these runtimes are others, or gone: sandboxes that wait are made of what they were."""
+        self._zygotes.interpreters_changed(runtimes)
+        if self._parked is not None:
+            self._parked.forget(runtimes)
 
     async def start(self, spec: SandboxSpec) -> LinuxSandbox:
         """Start one; see the protocol."""
@@ -251,12 +285,10 @@ class LinuxPool:
         for. What the kernel does not let go of within 5 s is left to the next start."""
         self._closed = True
         loop = asyncio.get_running_loop()
-        for starting in self._starting:
-            starting.kill()
+        self._zygotes.stop()
         if self._parked is not None:
             await self._parked.close()
-        for zygote in self._zygotes.values():
-            await loop.run_in_executor(None, zygote.close)
+        await self._zygotes.close()
         while self._starts:
             await asyncio.wait(self._starts)
         for threads in (self._builders, self._parkers, self._assigners):
@@ -302,7 +334,8 @@ class LinuxPool:
                     self._assigners = _assigners()
         if made is None:
             slot, of = await self._fork(spec, timeline=timeline)
-            made = _Made(slot, of, StartKind.FORK, spec_frame(spec))
+            kind = StartKind.EXEC if spec.own_layout else StartKind.FORK
+            made = _Made(slot, of, kind, spec_frame(spec))
         return made
 
     def _assigned(self, parked: Parked, cpu_us: int) -> _Made:
@@ -341,75 +374,31 @@ class LinuxPool:
     ) -> parts.Parts:
         if self._scratch is None or self._means is None:
             raise Unavailable("the sandboxes' host side is not open", fix="wait until the engine has started")
+        key = ZygoteKey(spec.runtime, spec.preload)
         for tries_left in range(_ZYGOTE_TRIES - 1, -1, -1):
-            zygote = None
             try:
-                zygote = await self._zygote(spec.runtime)
-                timeline.add("zygote")
-                make = partial(
-                    parts.build,
-                    spec,
-                    uid,
-                    means=self._means,
-                    leaves=self._leaves,
-                    cpu=self._cpu,
-                    zygote=zygote,
-                    scratch=self._scratch,
-                    network=self._network,
-                    janitor=self._janitor,
-                    mark=timeline.add,
-                )
-                return await asyncio.get_running_loop().run_in_executor(builders, make)
+                async with self._zygotes.lent(key, own=spec.own_layout) as zygote:
+                    timeline.add("zygote")
+                    make = partial(
+                        parts.build,
+                        spec,
+                        uid,
+                        means=self._means,
+                        leaves=self._leaves,
+                        cpu=self._cpu,
+                        zygote=zygote,
+                        scratch=self._scratch,
+                        network=self._network,
+                        janitor=self._janitor,
+                        mark=timeline.add,
+                    )
+                    return await asyncio.get_running_loop().run_in_executor(builders, make)
             except SandboxFault as fault:
                 # A zygote that died is replaced, also one that died before it served: what it was asked for either
                 # never happened or was buried.
                 if fault.stage != ZYGOTE_STAGE or not tries_left:
                     raise
-                if zygote is not None:
-                    await self._drop(spec.runtime, zygote)
         raise AssertionError("unreachable")
-
-    async def _zygote(self, runtime: str) -> Zygote:
-        zygote = self._zygotes.get(runtime)
-        if zygote is not None:
-            return zygote
-        interpreter = self._interpreters.get(runtime)
-        if interpreter is None:
-            raise InvalidArgument(
-                f"there is no {runtime} on this host", fix=f"use one of {', '.join(sorted(self._interpreters))}"
-            )
-        async with self._zygote_locks.setdefault(runtime, asyncio.Lock()):
-            if self._closed:
-                raise _stopping()
-            if runtime not in self._zygotes:
-                zygote = Zygote(
-                    interpreter,
-                    uid_base=self._uid_base,
-                    uid_count=self._uid_count,
-                    counts=self._counts,
-                    fork_module=self._fork_module,
-                    own_user=self._means is not None and self._means.mounter is not None,
-                    subids=self._means.subids if self._means is not None else None,
-                    name="cleave" if self._host.limits else self._name,
-                )
-                # On this thread, which outlives it: see Zygote on the parent-death signal.
-                zygote.spawn()
-                self._starting.add(zygote)
-                try:
-                    await asyncio.get_running_loop().run_in_executor(None, zygote.wait_ready)
-                except asyncio.CancelledError:
-                    zygote.kill()  # the thread that waits for it sees that, and closes it
-                    raise
-                finally:
-                    self._starting.discard(zygote)
-                self._zygotes[runtime] = zygote
-            return self._zygotes[runtime]
-
-    async def _drop(self, runtime: str, zygote: Zygote) -> None:
-        if self._zygotes.get(runtime) is zygote:
-            del self._zygotes[runtime]
-            self._counts.happened(Happening.ZYGOTE_LOST)
-            await asyncio.get_running_loop().run_in_executor(None, zygote.close)
 
     def _gone(self, slot: int) -> None:
         """Nothing of a sandbox is left."""
@@ -435,6 +424,10 @@ class LinuxPool:
         removed = asyncio.get_running_loop().create_future()
         removed.add_done_callback(gone)
         self._janitor.take_away(made.burial(), partial(tell, asyncio.get_running_loop(), removed))
+
+
+def _key(config: FunctionConfig) -> ZygoteKey:
+    return ZygoteKey(config.runtime, tuple(sorted(set(config.preload))))
 
 
 def _assigners() -> ThreadPoolExecutor:

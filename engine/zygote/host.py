@@ -12,15 +12,17 @@ the thread that started its zygote exits (prctl(2), PR_SET_PDEATHSIG).
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from engine.errors import SandboxFault
 from engine.runtimes.interpreters import Interpreter
@@ -29,9 +31,16 @@ from engine.zygote.subids import SubIds
 
 _ENGINE = Path(__file__).resolve().parent.parent
 _READY_WITHIN_S = 30
+_WORD_BYTES = 4_096
 _PID = struct.Struct("=i")
 ZYGOTE_STAGE = "zygote"
 """The stage of a fault that another zygote would not have."""
+PRELOAD_STAGE = "preload"
+"""The stage of a fault that is a module's which was to be imported ahead: every other zygote would have it too."""
+# Symbols are bound here once, and not in each fork, on pages that it would have to copy.
+_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "LC_CTYPE": "C.UTF-8", "LD_BIND_NOW": "1"}
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""Numeric libraries start threads when they are loaded, which no fork has."""
 T = TypeVar("T")
 
 
@@ -42,6 +51,16 @@ def fork_module_path() -> Path:
         if (folder / f"_fork{suffix}").exists():
             return folder / f"_fork{suffix}"
     raise SandboxFault(ZYGOTE_STAGE, 0, f"there is no _fork extension in {folder}", fix="build it: pip install .")
+
+
+class ZygoteKey(NamedTuple):
+    """What sandboxes of one zygote have in common: the runtime, and the modules that are imported ahead, sorted."""
+
+    runtime: str
+    preload: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.runtime} with {', '.join(self.preload)}" if self.preload else self.runtime
 
 
 class Zygote:
@@ -58,11 +77,21 @@ class Zygote:
         own_user: bool = False,
         subids: SubIds | None = None,
         name: str = "cleave",
+        preload: tuple[str, ...] = (),
+        packages: tuple[str, ...] = (),
+        ready_within_s: float = _READY_WITHIN_S,
     ) -> None:
         """`fork_module` is another build of the fork server's extension, for a test or a bench. `own_user`: in a user
         namespace, for an engine that is not root; `subids` are its users there. `name` is what the root is called in
-        which all is that it forks."""
+        which all is that it forks. `preload` are modules to import ahead, from the standard library or
+        the folders `packages`."""
         self.interpreter = interpreter
+        self.preload = preload
+        self.preload_bytes = 0
+        """What the imported modules take, once for all sandboxes; known when it is ready."""
+        self.forks = 0
+        self._packages = packages
+        self._ready_within_s = ready_within_s
         self._fork_module = fork_module
         self.lock = threading.Lock()
         self._uid_base = uid_base
@@ -106,6 +135,8 @@ class Zygote:
                     str(self._uid_count),
                     "host" if not self._own_user else "mapped" if self._subids else "own",
                     self._name,
+                    ",".join(self.preload),
+                    ":".join(self._packages),
                     *self.interpreter.prefixes,
                 ],
                 stdin=subprocess.DEVNULL,
@@ -113,38 +144,78 @@ class Zygote:
                 stderr=self._said,
                 pass_fds=[theirs.fileno(), self._journal],
                 cwd="/",
-                # Symbols are bound here once, and not in each fork, on pages that it would have to copy.
-                env={"MALLOC_ARENA_MAX": "1", "LC_CTYPE": "C.UTF-8", "LD_BIND_NOW": "1"},
+                env={**_ENVIRONMENT, **(_ONE_THREAD if self.preload else {})},
                 start_new_session=True,  # a Ctrl-C in the engine's terminal is the engine's to answer
             )
         self._counts.made(Resource.ZYGOTES)
 
     def wait_ready(self) -> None:
-        """Wait until it serves, some 40 ms. Raises SandboxFault with what it printed."""
+        """Wait until it serves, some 40 ms. Raises SandboxFault with what it printed; of PRELOAD_STAGE where a module
+        cannot be imported ahead."""
         if self._socket is None:
             raise SandboxFault(ZYGOTE_STAGE, 0, "it was not started")
-        self._socket.settimeout(_READY_WITHIN_S)
+        end = time.monotonic() + self._ready_within_s
+        importing, said = "", b""
         try:
-            ready = self._socket.recv(16)
-            if ready == b"map" and self._subids is not None:
-                self._subids.give(self.pid)
-                self._socket.send(b"mapped")
-                ready = self._socket.recv(16)
-        except OSError:
-            ready = b""
+            while not (said := self._hear(end)).startswith(b"ready"):
+                word, _, rest = said.decode(errors="replace").partition(" ")
+                if word == "map" and self._subids is not None:
+                    self._subids.give(self.pid)
+                    self._socket.send(b"mapped")
+                elif word == "import":
+                    importing = rest
+                elif word == "refused":
+                    module, _, why = rest.partition(" ")
+                    raise _refused(module, why)
+                elif importing:
+                    late = time.monotonic() >= end
+                    raise _refused(importing, self._how_it_ended(late))
+                else:
+                    raise self._never_ready()
         except SandboxFault:
+            self._kill_group()
             self.close()
             raise
-        if ready != b"ready":
-            said = os.pread(self._said, 4096, 0).decode(errors="replace").strip()
-            self.close()
-            raise SandboxFault(
-                ZYGOTE_STAGE,
-                0,
-                f"{self.interpreter.path} did not become a zygote: {said[-1000:] or 'it said nothing'}",
-                fix="run `cleave doctor`",
-            )
+        self.preload_bytes = int(said.partition(b" ")[2] or b"0")
         self._socket.settimeout(None)
+
+    def _kill_group(self) -> None:
+        """Kill what a module has started, too. Only before the first fork: sandboxes begin in the same group."""
+        if self._process is not None and self._process.returncode is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _hear(self, end: float) -> bytes:
+        """Its next word; b"" where it is gone or `end` has come."""
+        assert self._socket is not None
+        self._socket.settimeout(max(0.001, end - time.monotonic()))
+        try:
+            return self._socket.recv(_WORD_BYTES)
+        except OSError:
+            return b""
+
+    def _how_it_ended(self, late: bool) -> str:
+        if late:
+            return f"is not there within {self._ready_within_s:g} s"
+        # Not reaped: its number is that of its group, which may have others in it.
+        pidfd = os.pidfd_open(self.pid)
+        try:
+            if not select.select([pidfd], [], [], 1)[0]:
+                return "closes what it did not open"
+            ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
+        finally:
+            os.close(pidfd)
+        assert ended is not None
+        how = f"{'status' if ended.si_code == os.CLD_EXITED else 'signal'} {ended.si_status}"
+        said = self._printed().rpartition("\n")[2]
+        return f"ends the interpreter with {how}{': ' + said if said else ''}"
+
+    def _never_ready(self) -> SandboxFault:
+        said = self._printed() or "it said nothing"
+        text = f"{self.interpreter.path} did not become a zygote: {said}"
+        return SandboxFault(ZYGOTE_STAGE, 0, text, fix="run `cleave doctor`")
+
+    def _printed(self) -> str:
+        return os.pread(self._said, 4096, 0).decode(errors="replace").strip()[-1000:]
 
     @property
     def pid(self) -> int:
@@ -170,6 +241,7 @@ class Zygote:
                 raise SandboxFault(ZYGOTE_STAGE, 0, "it is gone")
             os.pwrite(self._journal, _PID.pack(0), 0)
             try:
+                self.forks += 1
                 return fork(self.fileno())
             except SandboxFault as fault:
                 if fault.stage == ZYGOTE_STAGE:
@@ -212,3 +284,8 @@ class Zygote:
                 if fd >= 0:
                     os.close(fd)
             self._said = self._journal = -1
+
+
+def _refused(module: str, why: str) -> SandboxFault:
+    fix = "leave it out of the function's preload; the function can import it all the same"
+    return SandboxFault(PRELOAD_STAGE, 0, f"{module} {why}", fix=fix)

@@ -320,6 +320,11 @@ int box_fork_send(int sock, const struct box_fork_request *request, const struct
 /* Receive the answer to the oldest request: returns the pidfd and sets *pid. Blocks at most timeout_ms. */
 int box_fork_receive(int sock, int timeout_ms, pid_t *pid, struct box_error *err);
 
+/* In a zygote, once it has its root: it talks to nobody, neither do the modules that it imports ahead, and what is
+ * cloned from it is never in the host's network, not even before its first step. And what is cloned from it has the
+ * hostname that it has, in a namespace of its own. */
+int box_zygote_leave_host(struct box_error *err);
+
 /* What a fork needs of the language it happens in. */
 struct box_fork_hooks {
     void (*before)(void);

@@ -123,9 +123,7 @@ static pid_t *map_journal(int journal, struct box_error *err)
     return page;
 }
 
-/* A zygote talks to nobody: what is cloned from it is never in the host's network, not even before its first step. And
- * what is cloned from it has the hostname that it has, in a namespace of its own. */
-static int leave_host(struct box_error *err)
+int box_zygote_leave_host(struct box_error *err)
 {
     static const char hostname[] = "sandbox";
 
@@ -140,8 +138,6 @@ int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, st
     pid_t *cloned = map_journal(journal, err);
 
     if (cloned == NULL)
-        return -1;
-    if (leave_host(err) < 0)
         return -1;
     box_seccomp_prepare();
     for (;;) {

@@ -15,6 +15,7 @@ from engine.v1 import host_pb2
 from engine.v1 import reports_pb2 as pb
 from tests.doors import zip_of
 from tests.engines import engine, served
+from tests.packages import own_packages
 from tests.pythons import each_python, pythons
 from tests.remains import nothing_left
 
@@ -100,10 +101,14 @@ def cleave(*words: str) -> dict[str, Any]:
 
 async def test_a_python_is_added_to_a_running_engine_and_taken_back(tmp_path: Path) -> None:
     """A virtual environment: the same Python by another path, so that any host has one to add."""
-    venv = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
-    python = str(venv / "bin" / "python")
     runtime = f"python3.{sys.version_info.minor}"
+    with own_packages() as packages:
+        python = str(packages.python)
+        packages.write(ahead="")
+        await _add_and_remove(tmp_path, runtime, python)
+
+
+async def _add_and_remove(tmp_path: Path, runtime: str, python: str) -> None:
     async with served(tmp_path / "data") as running:
         address = f"127.0.0.1:{running.grpc_port}"
         added = cleave("runtimes", "add", python, "--data-dir", str(tmp_path / "data"), "--address", address)
@@ -111,7 +116,7 @@ async def test_a_python_is_added_to_a_running_engine_and_taken_back(tmp_path: Pa
         listed = cleave("runtimes", "list", "--address", address)
         assert listed["engine_running"]
         assert [one["path"] for one in listed["interpreters"] if one["runtime"] == runtime] == [added["added"]["path"]]
-        await running.grpc.create("hello", zip_of(SOURCE), runtime=runtime)
+        await running.grpc.create("hello", zip_of(SOURCE), runtime=runtime, preload=["ahead"])
         assert not (await running.grpc.invoke("hello", b"{}")).failed
         removed = cleave("runtimes", "remove", python, "--data-dir", str(tmp_path / "data"), "--address", address)
         assert removed == {"removed": python}

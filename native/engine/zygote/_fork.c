@@ -43,7 +43,8 @@ static PyObject *enter_root(PyObject *module, PyObject *args)
     }
     if (box_zygote_shed(&err) < 0)
         return raise_box_error(&err);
-    if (box_root_enter(paths, (size_t)count, uid_base, uid_count, own_user, name, &err) < 0)
+    if (box_root_enter(paths, (size_t)count, uid_base, uid_count, own_user, name, &err) < 0 ||
+        box_zygote_leave_host(&err) < 0)
         return raise_box_error(&err);
     Py_RETURN_NONE;
 }
@@ -142,8 +143,8 @@ static PyObject *serve(PyObject *module, PyObject *args)
 static PyMethodDef METHODS[] = {
     {"enter_root", enter_root, METH_VARARGS,
      "enter_root(prefixes: tuple[bytes, ...], uid_base: int, uid_count: int, own_user: bool, name: str) -> None\n\n"
-     "Leave the host's file system for the minimal read-only root. Once, in a zygote. With own_user in a user "
-     "namespace."},
+     "Leave the host's file system for the minimal read-only root, and the host's network. Once, in a zygote. With "
+     "own_user in a user namespace."},
     {"enter_user", enter_user, METH_VARARGS,
      "enter_user(mapped: bool) -> None\n\n"
      "Leave the host's user and mount namespaces; with `mapped` somebody else maps the ids."},

@@ -66,10 +66,14 @@ def test_a_function_keeps_everything() -> None:
             log_format=LogFormat.JSON,
             log_level=LogLevel.TRACE,
             system_log_level=LogLevel.WARN,
+            preload=("json", "numpy"),
+            own_layout=True,
         ),
         region=REGION,
         account=ACCOUNT,
+        preload_bytes=5,
     )
+    assert made.preload_memory_bytes == 5
     assert made.name == "functions/thumbs"
     assert made.etag == ETAG
     assert made.state == resources_pb2.STATE_ACTIVE
@@ -78,26 +82,26 @@ def test_a_function_keeps_everything() -> None:
     assert made.arn == "arn:aws:lambda:us-east-1:000000000000:function:thumbs"
     assert made.version == "$LATEST"
     assert made.create_time.ToJsonString() == made.update_time.ToJsonString() == "2026-01-02T03:04:05.006Z"
-    # Every field of a config but the two that are not served, there and back.
+    # Every field of a config but the one that is not served, there and back.
     change = convert.config_change(made.config, masks.populated(made.config))
     log = (LogFormat.JSON, LogLevel.TRACE, LogLevel.WARN)
     plain = ("python3.11", "app.handler", 256, 4_000, 600, {"A": "b"}, "d", "r")
-    assert change == ConfigChange(*plain, Egress.INTERNET, *log)
-    assert masks.CONFIG_FIELDS - masks.populated(made.config) == {"layers", "preload"}
+    assert change == ConfigChange(*plain, Egress.INTERNET, *log, ("json", "numpy"), True)
+    assert masks.CONFIG_FIELDS - masks.populated(made.config) == {"layers"}
 
 
 def test_what_is_not_chosen_does_not_change_and_what_is_chosen_and_zero_takes_its_default() -> None:
     config = resources_pb2.FunctionConfig(memory_mb=256)
     assert convert.config_change(config, frozenset()) == ConfigChange()
     assert convert.config_change(resources_pb2.FunctionConfig(), masks.CONFIG_FIELDS) == ConfigChange(
-        "", "", 128, 3_000, 512, {}, "", "", Egress.NONE, LogFormat.TEXT, LogLevel.INFO, LogLevel.INFO
+        *("", "", 128, 3_000, 512, {}, "", "", Egress.NONE),
+        *(LogFormat.TEXT, LogLevel.INFO, LogLevel.INFO, (), False),
     )
 
 
-@pytest.mark.parametrize("name", ["layers", "preload"])
-def test_a_setting_that_is_not_served_is_refused_by_its_name(name: str) -> None:
-    config = resources_pb2.FunctionConfig(**{name: ["x"]})  # type: ignore[arg-type]
-    with pytest.raises(NotServed, match=f"config.{name}"):
+def test_a_setting_that_is_not_served_is_refused_by_its_name() -> None:
+    config = resources_pb2.FunctionConfig(layers=["x"])
+    with pytest.raises(NotServed, match=r"config\.layers"):
         convert.config_change(config, masks.populated(config))
 
 

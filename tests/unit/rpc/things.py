@@ -17,7 +17,16 @@ from grpc_status import rpc_status
 
 from engine.errors import AlreadyExists, InvalidArgument, NotFound, StaleEtag
 from engine.model.function import CodeBlob, Function, FunctionConfig
-from engine.model.host import Check, Distribution, EventCount, HostReport, ResourceCount, RuntimeFound, StartStats
+from engine.model.host import (
+    Check,
+    Distribution,
+    EventCount,
+    HostReport,
+    ResourceCount,
+    RuntimeFound,
+    StartStats,
+    ZygoteFound,
+)
 from engine.model.invocation import Completion, InvokeRequest, LogLine, Report, Sink
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
@@ -196,7 +205,10 @@ async def host() -> HostReport:
     python = RuntimeFound("python3.11", "3.11.2", "/usr/bin/python3.11")
     times = [Distribution(count, 10 * count, 9, 10, 11, ((7, 1), (9, count - 1))) for count in (2, 3, 4, 5, 6)]
     started = StartStats(StartKind.PARKED, ((Outcome.OK, 5), (Outcome.TIMEOUT, 1)), *times)
-    return HostReport(checks, "0.1.0", ("python3.11",), 3, 2, 1, (made,), (befell,), (python,), starts=(started,))
+    zygote = ZygoteFound("python3.11", ("json",), 7, 1_500, 9, 4_096, "none")
+    return HostReport(
+        checks, "0.1.0", ("python3.11",), 3, 2, 1, (made,), (befell,), (python,), starts=(started,), zygotes=(zygote,)
+    )
 
 
 @dataclass

@@ -23,7 +23,7 @@ OWN = f"python3.{sys.version_info.minor}"
 def fake(path: Path, version: tuple[int, int, int] = (3, 9, 99), *, answer: str = "") -> Path:
     """A program that answers as the Python of a version, at `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    said = answer or repr(("cpython", version, "", [str(path.parent.parent)] * 2, ""))
+    said = answer or repr(("cpython", version, "", ["/usr", "/usr"], ""))
     path.write_text(f"#!/bin/sh\ncat <<'END'\n{said}\nEND\n")
     path.chmod(0o755)
     return path
@@ -178,6 +178,12 @@ def test_an_added_one_is_preferred_remembered_and_taken_back(tmp_path: Path) -> 
     assert again["python3.9"].path == str(second)
     with pytest.raises(InvalidArgument, match="was not added"):
         Added(data).remove(str(first))
+
+
+def test_what_no_sandbox_would_see_is_not_added(tmp_path: Path) -> None:
+    hidden = fake(tmp_path / "python3.9", answer=repr(("cpython", (3, 9, 1), "", ["/tmp/python", "/tmp/python"], "")))
+    with pytest.raises(InvalidArgument, match="/tmp/python is where each sandbox has a folder of its own"):
+        Added(tmp_path).add(str(hidden))
 
 
 def test_what_cannot_be_a_runtime_is_not_added(tmp_path: Path) -> None:
