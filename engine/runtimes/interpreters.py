@@ -56,7 +56,7 @@ def examine(path: str, fork_module: Path | None = None) -> Interpreter:
     real = os.path.realpath(path)
     if not os.path.isabs(path) or not os.access(real, os.X_OK) or not os.path.isfile(real):
         raise _unusable(path, "there is no such executable file")
-    venv = os.path.dirname(os.path.dirname(path))
+    venv = os.path.realpath(os.path.dirname(os.path.dirname(path)))
     if not os.path.exists(os.path.join(venv, "pyvenv.cfg")):
         venv = ""
     try:

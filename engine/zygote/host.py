@@ -31,6 +31,9 @@ from engine.zygote.subids import SubIds
 
 _ENGINE = Path(__file__).resolve().parent.parent
 _READY_WITHIN_S = 30
+_GUEST_PID = 2
+"""What each sandbox's guest has in its namespace. A library that compares process ids, as every copy of OpenSSL does,
+must see that it is in another process than the zygote."""
 _WORD_BYTES = 4_096
 _PID = struct.Struct("=i")
 ZYGOTE_STAGE = "zygote"
@@ -122,32 +125,38 @@ class Zygote:
             self._said = os.memfd_create("zygote")
             self._journal = os.memfd_create("zygote")
             os.ftruncate(self._journal, _PID.size)
-            self._process = subprocess.Popen(
-                [
-                    self.interpreter.path,
-                    *("-I", "-S", "-B"),
-                    str(_ENGINE / "guest" / "zygote.py"),
-                    str(theirs.fileno()),
-                    str(self._journal),
-                    str(self._fork_module or fork_module_path()),
-                    str(_ENGINE / "guest"),
-                    str(self._uid_base),
-                    str(self._uid_count),
-                    "host" if not self._own_user else "mapped" if self._subids else "own",
-                    self._name,
-                    ",".join(self.preload),
-                    ":".join(self._packages),
-                    *self.interpreter.prefixes,
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=self._said,
-                stderr=self._said,
-                pass_fds=[theirs.fileno(), self._journal],
-                cwd="/",
-                env={**_ENVIRONMENT, **(_ONE_THREAD if self.preload else {})},
-                start_new_session=True,  # a Ctrl-C in the engine's terminal is the engine's to answer
-            )
+            self._process = self._exec(theirs.fileno())
+            if self.pid <= _GUEST_PID:  # only where the engine is process 1: the next has another
+                self.end()
+                self._process = self._exec(theirs.fileno())
         self._counts.made(Resource.ZYGOTES)
+
+    def _exec(self, sock: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [
+                self.interpreter.path,
+                *("-I", "-S", "-B"),
+                str(_ENGINE / "guest" / "zygote.py"),
+                str(sock),
+                str(self._journal),
+                str(self._fork_module or fork_module_path()),
+                str(_ENGINE / "guest"),
+                str(self._uid_base),
+                str(self._uid_count),
+                "host" if not self._own_user else "mapped" if self._subids else "own",
+                self._name,
+                ",".join(self.preload),
+                ":".join(self._packages),
+                *self.interpreter.prefixes,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=self._said,
+            pass_fds=[sock, self._journal],
+            cwd="/",
+            env={**_ENVIRONMENT, **(_ONE_THREAD if self.preload else {})},
+            start_new_session=True,  # a Ctrl-C in the engine's terminal is the engine's to answer
+        )
 
     def wait_ready(self) -> None:
         """Wait until it serves, some 40 ms. Raises SandboxFault with what it printed; of PRELOAD_STAGE where a module
