@@ -13,7 +13,6 @@ import os
 import resource
 import sys
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -263,7 +262,7 @@ class Service:
     async def host(self) -> HostReport:
         """What this host enforces, and how busy the engine is."""
         folder = Path(self._settings.data_dir)
-        await self._look_for_runtimes(self._runtimes.refresh)
+        await self._look_for_runtimes()
         report = await _report(self._settings, self._runtimes, folder)
         if self._scheduler is None or self._pool is None:
             return report
@@ -291,11 +290,11 @@ class Service:
     async def _watch_runtimes(self) -> None:
         while True:
             await asyncio.sleep(RUNTIMES_EVERY_S)
-            await self._look_for_runtimes(self._runtimes.refresh_if_stale)
+            await self._look_for_runtimes()
 
-    async def _look_for_runtimes(self, look: Callable[[], None]) -> None:
+    async def _look_for_runtimes(self) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(None, look)
+            await asyncio.get_running_loop().run_in_executor(None, self._runtimes.refresh_if_stale)
         except EngineError as error:
             self._log.error("runtimes_unread", why=error.message, fix=error.fix)
 

@@ -1,7 +1,9 @@
 """Makes what a fork has copied of random state its own: siblings must not draw the same numbers.
 
 Only modules that are loaded already are touched; none is imported. os.urandom, and with it secrets and uuid4, needs
-nothing. Copies of OpenSSL inside third-party wheels are out of reach from here: such wheels must not be preloaded.
+nothing. Copies of OpenSSL inside installed packages are out of reach from here, and need not be reached: each compares
+process ids, and a sandbox's is never the zygote's (engine.zygote.host). What draws from a state of its own and compares
+nothing, such as a numpy.random.Generator that a package makes when it is imported, repeats: keep it out of a preload.
 """
 
 from __future__ import annotations

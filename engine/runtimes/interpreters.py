@@ -137,17 +137,26 @@ def find_interpreters(
         interpreter = ask(path, fork_module)
         if interpreter is not None:
             found[interpreter.runtime] = interpreter
+    for candidate, trusted in candidates(search, folders):
+        if os.path.basename(candidate) in found:
+            continue
+        interpreter = ask(candidate, fork_module) if trusted or _only_ours(candidate) else None
+        if interpreter is not None:
+            found.setdefault(interpreter.runtime, interpreter)
+    return found
+
+
+def candidates(search: str, folders: Iterable[str] = ()) -> list[tuple[str, bool]]:
+    """The programs that are called as a Python that the engine runs, the newest version first, and whether whoever
+    started the engine vouches for where they are."""
     places = [(folder, True) for folder in search.split(os.pathsep) if os.path.basename(folder) != _SHIMS]
     places += [(folder, False) for folder in folders]
-    for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
-        for folder, trusted in places:
-            candidate = os.path.join(folder, f"python3.{minor}")
-            if f"python3.{minor}" in found or not os.path.isabs(folder) or not os.access(candidate, os.X_OK):
-                continue
-            interpreter = ask(candidate, fork_module) if trusted or _only_ours(candidate) else None
-            if interpreter is not None:
-                found.setdefault(interpreter.runtime, interpreter)
-    return found
+    return [
+        (candidate, trusted)
+        for minor in range(NEWEST[1], OLDEST[1] - 1, -1)
+        for folder, trusted in places
+        if os.path.isabs(folder) and os.access(candidate := os.path.join(folder, f"python3.{minor}"), os.X_OK)
+    ]
 
 
 def _only_ours(path: str) -> bool:

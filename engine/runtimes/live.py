@@ -17,13 +17,14 @@ import orjson
 
 from engine.errors import InvalidArgument, StoreUnusable
 from engine.fabric.files import make_private_folder, write_atomic
-from engine.runtimes.interpreters import Interpreter, examine, find_interpreters
+from engine.runtimes.interpreters import Interpreter, candidates, examine, find_interpreters
 from engine.runtimes.places import python_folders
 
 ADDED_FILE = "runtimes.json"
 """In the data directory: a JSON list of the paths that were added, the newest last."""
 _HIDDEN = ("/tmp/", "/dev/", "/proc/", "/var/task/")
-_Print = tuple[tuple[int, int, int, int], ...]
+_Stat = tuple[int, int, int, int]
+_Print = tuple[_Stat, ...]
 
 
 class Added:
@@ -96,12 +97,13 @@ class Runtimes(Mapping[str, Interpreter]):
         self._added = added
         self._named = tuple(named)
         self._environ = environ
+        self._search = environ.get("PATH", os.defpath)
         self._fork_module = fork_module
         self.on_change = on_change
         self._turn = threading.Lock()
         self._found: Mapping[str, Interpreter] = {}
         self._prints: Mapping[str, _Print] = {}
-        self._paths: list[str] = []
+        self._seen: Mapping[str, _Stat] = {}
         self.versions: dict[str, str] = {}
         """Runtime name → full version, kept up to date."""
 
@@ -117,33 +119,44 @@ class Runtimes(Mapping[str, Interpreter]):
     def refresh(self) -> None:
         """Look for interpreters again, by running them: 15 ms each. Raises StoreUnusable."""
         with self._turn:
-            before, prints = self._found, self._prints
-            self._paths = self._added.paths()
-            home = self._environ.get("HOME") or os.path.expanduser("~")
-            self._found = find_interpreters(
-                [*self._paths, *self._named],
-                self._environ.get("PATH", os.defpath),
-                folders=python_folders(self._environ, home),
-                fork_module=self._fork_module,
-            )
-            self.versions |= {runtime: one.version for runtime, one in self._found.items()}
-            self._prints = {runtime: _print_of(one) for runtime, one in self._found.items()}
-            changed = frozenset(
-                runtime
-                for runtime, one in before.items()
-                if self._found.get(runtime) != one or self._prints[runtime] != prints[runtime]
-            )
+            added = self._added.paths()
+            changed = self._refresh(added, self._look(added))
         if changed:
             self.on_change(changed)
 
     def refresh_if_stale(self) -> None:
-        """`refresh` if an interpreter was added, changed or removed since; else it costs a few stats."""
+        """`refresh` if one was added, installed, changed or removed since; else it costs some 100 stats."""
         with self._turn:
-            stale = self._paths != self._added.paths() or any(
+            added = self._added.paths()
+            seen = self._look(added)
+            stale = seen != self._seen or any(
                 _print_of(one) != self._prints[runtime] for runtime, one in self._found.items()
             )
-        if stale:
-            self.refresh()
+            changed = self._refresh(added, seen) if stale else frozenset()
+        if changed:
+            self.on_change(changed)
+
+    def _look(self, added: Sequence[str]) -> Mapping[str, _Stat]:
+        """The files that may be interpreters, in order."""
+        paths = [*added, *self._named, *(path for path, _ in candidates(self._search, self._folders()))]
+        return {path: _stat(path) for path in paths}
+
+    def _folders(self) -> Sequence[str]:
+        return python_folders(self._environ, self._environ.get("HOME") or os.path.expanduser("~"))
+
+    def _refresh(self, added: Sequence[str], seen: Mapping[str, _Stat]) -> frozenset[str]:
+        before, prints = self._found, self._prints
+        self._seen = seen
+        self._found = find_interpreters(
+            [*added, *self._named], self._search, folders=self._folders(), fork_module=self._fork_module
+        )
+        self.versions |= {runtime: one.version for runtime, one in self._found.items()}
+        self._prints = {runtime: _print_of(one) for runtime, one in self._found.items()}
+        return frozenset(
+            runtime
+            for runtime, one in before.items()
+            if self._found.get(runtime) != one or self._prints[runtime] != prints[runtime]
+        )
 
 
 def _print_of(interpreter: Interpreter) -> _Print:
@@ -153,7 +166,7 @@ def _print_of(interpreter: Interpreter) -> _Print:
     return tuple(_stat(path) for path in (interpreter.path, *library))
 
 
-def _stat(path: str) -> tuple[int, int, int, int]:
+def _stat(path: str) -> _Stat:
     try:
         found = os.stat(path)
     except OSError:

@@ -291,6 +291,7 @@ class LinuxPool:
         await self._zygotes.close()
         while self._starts:
             await asyncio.wait(self._starts)
+        await self._zygotes.close()
         for threads in (self._builders, self._parkers, self._assigners):
             await loop.run_in_executor(None, partial(threads.shutdown, wait=True))
         await loop.run_in_executor(None, partial(self._refill.shutdown, wait=True, cancel_futures=True))

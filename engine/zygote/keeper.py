@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -32,6 +33,8 @@ _TROUBLE_S = 60.0
 _SERVED_FOR_S = 1.0
 """One that dies younger than this is replaced when it is asked for, lest one that always dies is started for ever."""
 _STARTERS = 32
+_OWN_AT_ONCE = 8
+"""Interpreters that are started for one sandbox each take some 10 MB until they have forked it."""
 _LOOK_EVERY_S = 30.0
 
 
@@ -77,9 +80,12 @@ class Zygotes:
         self._first: ZygoteKey | None = None
         self._starting: set[Zygote] = set()
         self._users: dict[Zygote, int] = {}
+        self._own = asyncio.Semaphore(_OWN_AT_ONCE)
         self._retired: set[Zygote] = set()
-        self._locks: dict[ZygoteKey, asyncio.Lock] = {}
+        self._making: dict[ZygoteKey, asyncio.Future[_Kept]] = {}
+        self._rotating: set[_Kept] = set()
         self._troubles: dict[ZygoteKey, tuple[float, str]] = {}
+        self._changes: dict[str, int] = {}  # of each runtime's interpreter
         self._sizes: dict[ZygoteKey, int] = {}
         self._starters = ThreadPoolExecutor(_STARTERS, thread_name_prefix="cleave-zygote")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,7 +109,14 @@ class Zygotes:
     async def lent(self, key: ZygoteKey, *, own: bool = False) -> AsyncIterator[Zygote]:
         """One to fork from, which is not ended before the end of the block, unless it dies or does not answer; with
         `own` one that is started for this block alone. Raises as `get` does."""
-        zygote = await (self._one(key) if own else self.get(key))
+        async with contextlib.AsyncExitStack() as turn:
+            if own:
+                await turn.enter_async_context(self._own)
+            async with self._lent(key, await (self._one(key) if own else self.get(key)), own) as zygote:
+                yield zygote
+
+    @contextlib.asynccontextmanager
+    async def _lent(self, key: ZygoteKey, zygote: Zygote, own: bool) -> AsyncIterator[Zygote]:
         self._users[zygote] = self._users.get(zygote, 0) + 1
         try:
             yield zygote
@@ -134,6 +147,8 @@ class Zygotes:
         """The interpreters of these runtimes are others, or gone: nothing more is forked from what they were."""
         for kept in [kept for kept in self._kept.values() if kept.key.runtime in runtimes]:
             self._retire(kept)
+        for runtime in runtimes:
+            self._changes[runtime] = self._changes.get(runtime, 0) + 1
         for key in [key for key in self._troubles if key.runtime in runtimes]:
             del self._troubles[key]
 
@@ -171,7 +186,7 @@ class Zygotes:
             starting.kill()
 
     async def close(self) -> None:
-        """End all."""
+        """End all, and once more what was lent until then. Safe to call again."""
         self.stop()
         if self._look is not None:
             self._look.cancel()
@@ -179,18 +194,32 @@ class Zygotes:
         for kept in list(self._kept.values()):
             self._forget(kept)
         await asyncio.gather(*(self._end(zygote) for zygote in ended))
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
+        while self._tasks or self._making:
+            under_way: set[asyncio.Future[Any]] = set(self._tasks)
+            await asyncio.wait(under_way | set(self._making.values()))
         await asyncio.get_running_loop().run_in_executor(None, partial(self._starters.shutdown, wait=True))
 
     # Making
 
     async def _first_of(self, key: ZygoteKey) -> _Kept:
-        async with self._locks.setdefault(key, asyncio.Lock()):
-            kept = self._kept.get(key)
-            if kept is None:
-                kept = self._keep(key, await self._one(key))
-        return kept
+        """One for all that ask meanwhile, whoever of them stays to have it."""
+        making = self._making.get(key)
+        if making is None:
+            making = self._making[key] = asyncio.ensure_future(self._make_first(key))
+            making.add_done_callback(partial(self._made_first, key))
+        return await asyncio.shield(making)
+
+    async def _make_first(self, key: ZygoteKey) -> _Kept:
+        zygote = await self._one(key)
+        kept = self._kept.get(key)
+        if kept is not None:  # a rotation was quicker
+            await self._end(zygote)
+        return kept or self._keep(key, zygote)
+
+    def _made_first(self, key: ZygoteKey, making: asyncio.Future[_Kept]) -> None:
+        del self._making[key]
+        if not making.cancelled():
+            making.exception()  # whoever asked gets it; nobody may be left to
 
     async def _one(self, key: ZygoteKey) -> Zygote:
         why = self.trouble(key) if key.runtime in self._interpreters else ""
@@ -204,8 +233,9 @@ class Zygotes:
             raise InvalidArgument(
                 f"there is no {key.runtime} on this host", fix=f"use one of {', '.join(sorted(self._interpreters))}"
             )
-        if self._closed:
+        if self._is_closed():
             raise _stopping()
+        changes = self._changes.get(key.runtime)
         assert self._make is not None
         start = asyncio.get_running_loop().run_in_executor
         packages = await start(self._starters, packages_of, interpreter) if key.preload else ()
@@ -226,12 +256,15 @@ class Zygotes:
             raise _refused(key, fault.text) from fault
         finally:
             self._starting.discard(zygote)
+        if changes != self._changes.get(key.runtime) or self._is_closed():
+            await self._end(zygote)
+            raise SandboxFault(ZYGOTE_STAGE, 0, "its interpreter is another, or the engine is stopping")
         self._troubles.pop(key, None)
         self._sizes[key] = zygote.preload_bytes
-        if self._closed:
-            await self._end(zygote)
-            raise _stopping()
         return zygote
+
+    def _is_closed(self) -> bool:
+        return self._closed
 
     def _keep(self, key: ZygoteKey, zygote: Zygote) -> _Kept:
         now = self._clock()
@@ -286,6 +319,8 @@ class Zygotes:
     def _look_again(self) -> None:
         """Look at those that nobody asks for."""
         now = self._clock()
+        for key in [key for key in self._troubles if not self.trouble(key)]:
+            del self._troubles[key]
         for kept in list(self._kept.values()):
             if now < kept.rotate_s:
                 continue
@@ -297,28 +332,27 @@ class Zygotes:
         self._look = asyncio.get_running_loop().call_later(pause, self._look_again)
 
     def _rotate(self, kept: _Kept) -> None:
-        lock = self._locks.setdefault(kept.key, asyncio.Lock())
-        if not lock.locked() and not self._closed:
-            self._in_background(self._replace(kept, lock))
+        if kept not in self._rotating and not self._closed:
+            self._rotating.add(kept)
+            self._in_background(self._replace(kept))
 
-    async def _replace(self, kept: _Kept, lock: asyncio.Lock) -> None:
-        async with lock:
-            if self._kept.get(kept.key) is not kept:
-                return
-            try:
-                successor = await self._start(kept.key)
-            except EngineError:
-                kept.rotate_s = self._clock() + _TROUBLE_S
-                kept.rotate_forks = kept.zygote.forks + self._settings.max_forks
-                self._counts.happened(Happening.ROTATION_FAILED)
-                return
-            if self._kept.get(kept.key) is kept:
-                self._retire(kept)
-                self._counts.happened(Happening.ZYGOTE_ROTATED)
-            if kept.key in self._kept:
-                await self._end(successor)
-            else:
-                self._keep(kept.key, successor)
+    async def _replace(self, kept: _Kept) -> None:
+        try:
+            successor = await self._start(kept.key)
+        except EngineError:
+            kept.rotate_s = self._clock() + _TROUBLE_S
+            kept.rotate_forks = kept.zygote.forks + self._settings.max_forks
+            self._counts.happened(Happening.ROTATION_FAILED)
+            return
+        finally:
+            self._rotating.discard(kept)
+        if self._kept.get(kept.key) is kept:
+            self._retire(kept)
+            self._counts.happened(Happening.ZYGOTE_ROTATED)
+        if kept.key in self._kept:
+            await self._end(successor)
+        else:
+            self._keep(kept.key, successor)
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -32,6 +32,9 @@ ATTACKS = (
     "tests/security/test_tmp.py::test_an_inode_bomb_stops_at_the_limit",
     "tests/security/test_tmp.py::test_no_trick_stores_more_than_the_quota",
     "tests/security/test_tmp.py::test_what_is_in_tmp_does_not_eat_the_memory_tier",
+    "tests/integration/test_preload.py::test_a_functions_own_code_is_never_imported_ahead",
+    "tests/integration/test_preload.py::test_what_is_preloaded_is_there_before_the_functions_own_code_runs",
+    "tests/integration/test_zygotes.py::test_sandboxes_of_one_zygote_share_a_layout_and_those_that_ask_for_it_have_their_own",
 )
 _RESULT = re.compile(r"^(tests/\S+?)(?:\[.*\])? (PASSED|FAILED|ERROR|SKIPPED)", re.MULTILINE)
 

@@ -96,6 +96,8 @@ class StubEngine(
     resources: list[host_pb2.ResourceCount] = field(default_factory=list)
     events: list[host_pb2.EventCount] = field(default_factory=list)
     starts: list[host_pb2.StartStats] = field(default_factory=list)
+    interpreters: list[host_pb2.Interpreter] = field(default_factory=list)
+    zygotes: list[host_pb2.Zygote] = field(default_factory=list)
 
     def add(self, name: str) -> None:
         self.functions[f"functions/{name}"] = resources_pb2.Function(
@@ -180,6 +182,8 @@ class StubEngine(
             resources=self.resources,
             events=self.events,
             starts=self.starts,
+            interpreters=self.interpreters,
+            zygotes=self.zygotes,
         )
 
 

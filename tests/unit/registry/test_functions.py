@@ -29,6 +29,8 @@ RICH = ConfigChange(
     description="thumbnails",
     role="arn:aws:iam::000000000000:role/thumbs",
     egress=Egress.NONE,
+    preload=("xml.sax", "json"),
+    own_layout=True,
 )
 
 
