@@ -84,6 +84,7 @@ class Service:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pool: LinuxPool | None = None
         self._scheduler: LocalScheduler | None = None
+        self._registry: FunctionRegistry | None = None
         self._runtimes = runtimes_of(settings)
         self._starts = Starts()
         self._fronts: tuple[RpcServer, RestServer] | None = None
@@ -150,7 +151,7 @@ class Service:
                 rate_per_s=settings.parked_rate,
             ),
         )
-        registry = await FunctionRegistry.open(
+        registry = self._registry = await FunctionRegistry.open(
             store,
             code,
             runtimes=runtimes,
@@ -284,8 +285,19 @@ class Service:
     def _runtimes_changed(self, changed: frozenset[str]) -> None:
         """Called on another thread."""
         self._log.warning("runtimes_changed", runtimes=sorted(changed), there=sorted(self._runtimes))
-        if self._loop is not None and self._pool is not None:
-            self._loop.call_soon_threadsafe(self._pool.interpreters_changed, changed)
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the engine has stopped
+                self._loop.call_soon_threadsafe(self._leave_interpreters, changed)
+
+    def _leave_interpreters(self, runtimes: frozenset[str]) -> None:
+        """No sandbox that was forked from one that is another or gone serves again."""
+        if self._pool is None or self._scheduler is None or self._registry is None:
+            return
+        self._pool.interpreters_changed(runtimes)
+        functions, _ = self._registry.list(limit=sys.maxsize)
+        for function in functions:
+            if function.config.runtime in runtimes:
+                self._scheduler.retire(function.name, None)
 
     async def _watch_runtimes(self) -> None:
         while True:

@@ -19,7 +19,7 @@ from engine.runtimes.places import python_folders
 from engine.sandbox.counts import Happening, Resource
 from engine.sandbox.demand import ParkSettings
 from engine.sandbox.pool import LinuxPool
-from engine.v1 import resources_pb2
+from engine.v1 import reports_pb2, resources_pb2
 from engine.zygote.keeper import ZygoteSettings
 from tests.doors import Refused, zip_of
 from tests.engines import engine
@@ -203,7 +203,7 @@ async def test_a_python_that_is_replaced_is_what_the_next_start_is_forked_from(
 ) -> None:
     runtime = a_runtime_of_its_own(monkeypatch)
     with own_packages(pythons()[runtime].path, copied=True) as packages:
-        async with engine(tmp_path / "data", interpreters=[str(packages.python)], keep_alive_s=0.0) as running:
+        async with engine(tmp_path / "data", interpreters=[str(packages.python)]) as running:
             door = running.grpc
             await door.create("hello", zip_of(HELLO), runtime=runtime)
             assert (await door.invoke("hello")).json() == "hello"
@@ -211,7 +211,10 @@ async def test_a_python_that_is_replaced_is_what_the_next_start_is_forked_from(
             packages.copy_again()
             while before in {one.pid for one in (await door.counts()).zygotes}:
                 pass
-            assert (await door.invoke("hello")).json() == "hello"
+            answer = await door.invoke("hello")
+            assert answer.report is not None
+            # The sandbox that served before is of what was replaced.
+            assert (answer.json(), answer.report.start_kind) == ("hello", reports_pb2.START_KIND_FORK)
             (after,) = [one.pid for one in (await door.counts()).zygotes if one.runtime == runtime]
             assert after != before
 
