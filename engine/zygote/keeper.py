@@ -239,6 +239,8 @@ class Zygotes:
         assert self._make is not None
         start = asyncio.get_running_loop().run_in_executor
         packages = await start(self._starters, packages_of, interpreter) if key.preload else ()
+        if self._is_closed():
+            raise _stopping()
         within_s = {"ready_within_s": self._settings.preload_timeout_s} if key.preload else {}
         zygote = self._make(interpreter, preload=key.preload, packages=packages, **within_s)
         try:
