@@ -110,6 +110,9 @@ class Runtimes(Mapping[str, Interpreter]):
     def __getitem__(self, runtime: str) -> Interpreter:
         return self._found[runtime]
 
+    def __contains__(self, runtime: object) -> bool:
+        return runtime in self._found
+
     def __iter__(self) -> Iterator[str]:
         return iter(tuple(self._found))
 

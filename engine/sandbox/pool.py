@@ -93,6 +93,7 @@ class LinuxPool:
         self._host = box.Host(self._name)
         self._find_means = partial(find_means, self._name, accept_weaker, uid_base=uid_base, uid_count=uid_count)
         self._means: Means | None = None
+        self._interpreters = interpreters
         self._uid_base = uid_base
         self._uid_count = uid_count
         self._free_uids: list[int] = []
@@ -211,6 +212,8 @@ class LinuxPool:
 
     def trouble(self, config: FunctionConfig) -> str:
         """Why no sandbox of the function can be started, as far as it is known; "" if nothing is."""
+        if not config.preload and config.runtime in self._interpreters:
+            return ""  # asked at every invocation
         return self._zygotes.trouble(_key(config))
 
     def preload_bytes(self, config: FunctionConfig) -> int:
