@@ -368,6 +368,7 @@ async def _report(settings: Settings, runtimes: Runtimes, folder: Path) -> HostR
         uid_base=settings.uid_base or uids.FIRST,
         uid_count=settings.uid_count,
         network=_network(settings),
+        refused=runtimes.refused,
     )
     checks = await asyncio.get_running_loop().run_in_executor(None, check)
     return HostReport(

@@ -11,7 +11,7 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,24 +125,33 @@ def own_path() -> str:
 
 
 def find_interpreters(
-    named: Iterable[str], search: str, *, folders: Iterable[str] = (), fork_module: Path | None = None
+    named: Iterable[str],
+    search: str,
+    *,
+    folders: Iterable[str] = (),
+    fork_module: Path | None = None,
+    refused: Callable[[str, str], None] = lambda _path, _why: None,
 ) -> Mapping[str, Interpreter]:
     """Interpreters by runtime name, that of the engine's own version first. `search` is a PATH, `folders` are looked at
-    after it; what is found there has to be root's or the engine's user's. Runs each candidate: 10 to 30 ms."""
+    after it; what is found there has to be root's or the engine's user's. `refused` is told of each of `named` that
+    cannot be a runtime, and why. Runs each candidate: 10 to 30 ms."""
     own = ask(own_path(), fork_module)
     found: dict[str, Interpreter] = {}
     if own is not None:
         found[own.runtime] = own  # the place; it may be another's
     for path in reversed(tuple(named)):
-        interpreter = ask(path, fork_module)
-        if interpreter is not None:
+        try:
+            interpreter = examine(path, fork_module)
+        except InvalidArgument as error:
+            refused(path, error.fields["path"])
+        else:
             found[interpreter.runtime] = interpreter
     for candidate, trusted in candidates(search, folders):
         if os.path.basename(candidate) in found:
             continue
-        interpreter = ask(candidate, fork_module) if trusted or _only_ours(candidate) else None
-        if interpreter is not None:
-            found.setdefault(interpreter.runtime, interpreter)
+        other = ask(candidate, fork_module) if trusted or _only_ours(candidate) else None
+        if other is not None:
+            found.setdefault(other.runtime, other)
     return found
 
 

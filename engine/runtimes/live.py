@@ -106,6 +106,8 @@ class Runtimes(Mapping[str, Interpreter]):
         self._seen: Mapping[str, _Stat] = {}
         self.versions: dict[str, str] = {}
         """Runtime name → full version, kept up to date."""
+        self.refused: Mapping[str, str] = {}
+        """Those that were named or added and cannot be runtimes, by path, and why."""
 
     def __getitem__(self, runtime: str) -> Interpreter:
         return self._found[runtime]
@@ -150,9 +152,15 @@ class Runtimes(Mapping[str, Interpreter]):
     def _refresh(self, added: Sequence[str], seen: Mapping[str, _Stat]) -> frozenset[str]:
         before, prints = self._found, self._prints
         self._seen = seen
+        refused: dict[str, str] = {}
         self._found = find_interpreters(
-            [*added, *self._named], self._search, folders=self._folders(), fork_module=self._fork_module
+            [*added, *self._named],
+            self._search,
+            folders=self._folders(),
+            fork_module=self._fork_module,
+            refused=refused.__setitem__,
         )
+        self.refused = refused
         self.versions |= {runtime: one.version for runtime, one in self._found.items()}
         self._prints = {runtime: _print_of(one) for runtime, one in self._found.items()}
         return frozenset(

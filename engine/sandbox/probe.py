@@ -36,9 +36,11 @@ def probe_host(
     uid_base: int = uids.FIRST,
     uid_count: int = UID_COUNT,
     network: NetworkSettings | None = None,
+    refused: Mapping[str, str] | None = None,
 ) -> tuple[Check, ...]:
     """One check a limit. `folder` is where images for /tmp may be made; `accept_weaker` names the limits whose weaker
-    form the operator accepts. Blocks for some 100 ms; leaves nothing."""
+    form the operator accepts; `refused` are interpreters that were named and are none. Blocks
+    for some 100 ms; leaves nothing."""
     means = find_means(f"cleave-probe-{os.getpid()}", accept_weaker, uid_base=uid_base, uid_count=uid_count)
     try:
         root = means.mounter is None
@@ -57,7 +59,7 @@ def probe_host(
             _privileges(means),
             _seccomp(),
             _timeout(),
-            _runtimes(interpreters),
+            _runtimes(interpreters, refused or {}),
         )
     finally:
         means.close()
@@ -123,7 +125,11 @@ def _timeout() -> Check:
     return Check("timeout", True, "kill of the PID namespace by pidfd", "takes every process of the sandbox")
 
 
-def _runtimes(interpreters: Mapping[str, Interpreter]) -> Check:
+def _runtimes(interpreters: Mapping[str, Interpreter], refused: Mapping[str, str]) -> Check:
     found = ", ".join(f"{name} ({interpreter.path})" for name, interpreter in sorted(interpreters.items()))
-    fix = "" if found else "install Python 3.9 or later, or name one in the setting interpreters"
+    fix = "" if found else "install Python 3.9 or later, or name one: cleave runtimes add PATH"
+    if refused:
+        found = "; ".join(filter(None, (found, *(f"{path} cannot be one: {why}" for path, why in refused.items()))))
+        fix = fix or "take what cannot be one out of the setting interpreters, or `cleave runtimes remove` it"
+        return Check("runtimes", bool(interpreters), "Python interpreters of this host", found, fix)
     return Check("runtimes", bool(found), "Python interpreters of this host", found or "none found", fix)

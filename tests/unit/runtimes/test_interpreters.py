@@ -180,6 +180,14 @@ def test_an_added_one_is_preferred_remembered_and_taken_back(tmp_path: Path) -> 
         Added(data).remove(str(first))
 
 
+def test_what_was_named_and_cannot_be_one_is_said_and_hinders_no_other(tmp_path: Path) -> None:
+    named = fake(tmp_path / "python3.9")
+    live = runtimes(tmp_path / "data", {}, str(tmp_path / "gone"), str(named))
+    live.refresh()
+    assert live["python3.9"].path == str(named)
+    assert live.refused == {str(tmp_path / "gone"): "there is no such executable file"}
+
+
 def test_what_no_sandbox_would_see_is_not_added(tmp_path: Path) -> None:
     hidden = fake(tmp_path / "python3.9", answer=repr(("cpython", (3, 9, 1), "", ["/tmp/python", "/tmp/python"], "")))
     with pytest.raises(InvalidArgument, match="/tmp/python is where each sandbox has a folder of its own"):
