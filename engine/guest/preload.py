@@ -35,7 +35,9 @@ class Watch:
     """This process as it is now, and what has come to it since. Made where /proc is in sight, it works where it is
     not."""
 
-    def __init__(self) -> None:
+    def __init__(self, flush: Callable[[], None]) -> None:
+        """`flush` writes what C code has printed and not yet written."""
+        self._flush = flush
         self._tasks = os.open("/proc/self/task", os.O_RDONLY | os.O_DIRECTORY)
         self._fds = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY)
         self._maps = os.open("/proc/self/maps", os.O_RDONLY)
@@ -54,6 +56,7 @@ class Watch:
         """What a sandbox would have of it that it must not have; "" for nothing."""
         sys.stdout.flush()
         sys.stderr.flush()
+        self._flush()
         threads = len(os.listdir(self._tasks)) - 1
         if threads:
             return f"started {_many(threads, 'thread')}, and no fork has them"

@@ -16,6 +16,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from engine.guest.preload import Watch
@@ -46,13 +47,13 @@ def _load_guest_package(folder: str) -> None:
     spec.loader.exec_module(package)
 
 
-def _watch() -> Watch:
+def _watch(flush: Callable[[], None]) -> Watch:
     if TYPE_CHECKING:
         from engine.guest import preload
     else:
         from cleave_guest import preload
 
-    return preload.Watch()
+    return preload.Watch(flush)
 
 
 def _preload(modules: list[str], packages: list[str], watch: Watch, sock: int) -> int:
@@ -99,7 +100,7 @@ def main(argv: list[str]) -> None:
     if hasattr(sys, "orig_argv"):  # since 3.10
         sys.orig_argv = sys.orig_argv[:1]  # the rest are paths of the engine
     sys.argv = [""]
-    watch = _watch() if modules else None
+    watch = _watch(fork.flush) if modules else None
     fork.enter_root(prefixes, uid_base, uid_count, user != "host", name)
     fork.line_buffer()
     taken = _preload(modules, packages, watch, sock) if watch is not None else 0

@@ -167,6 +167,10 @@ FAULTS = {
     "file": ("kept = open('/etc/passwd')", "keeps open: /etc/passwd"),
     "prints": ("print('hello')", "prints when it is imported: 'hello'"),
     "complains": ("import sys\nsys.stderr.write('beware')", "prints when it is imported: 'beware'"),
+    "prints in C": (
+        "import ctypes\nctypes.CDLL(None).printf(b'half a line')",
+        "prints when it is imported: 'half a line'",
+    ),
     "blocks": ("import time\ntime.sleep(1000)", "is not there within 2 s"),
     "spins": ("while True: pass", "is not there within 2 s"),
     "leaves": ("raise SystemExit(3)", "exits when it is imported: 3"),
