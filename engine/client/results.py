@@ -29,6 +29,8 @@ class FunctionOptions(TypedDict, total=False):
     description: str
     role: str  # an ARN
     egress: Egress | Literal["none", "internet"]
+    preload: list[str] | tuple[str, ...]  # modules of the interpreter to import ahead
+    own_layout: bool  # an address-space layout of its own for each sandbox; default: False
 
 
 class FunctionFailed(Exception):
@@ -116,6 +118,8 @@ def checked(options: FunctionOptions) -> dict[str, Any]:
                 fix='use "none" or "internet"',
                 fields={"config.egress": 'must be "none" or "internet"'},
             ) from None
+    if "preload" in values:
+        values["preload"] = tuple(dict.fromkeys(values["preload"]))
     return values
 
 

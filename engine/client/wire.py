@@ -92,6 +92,8 @@ def function_from_proto(message: resources_pb2.Function) -> Function:
             description=config.description,
             role=config.role,
             egress=Egress[resources_pb2.Egress.Name(config.egress).removeprefix("EGRESS_")],
+            preload=tuple(config.preload),
+            own_layout=config.own_layout,
         ),
         code_sha256=message.code_blob.removeprefix("blobs/"),
         code_size_bytes=message.code_size_bytes,

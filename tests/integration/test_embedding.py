@@ -197,6 +197,17 @@ async def test_functions_are_deployed_changed_listed_and_deleted(calls: Any, tmp
         await calls.get_function("folder")
 
 
+async def test_modules_are_imported_ahead_and_a_layout_is_a_sandboxs_own_by_every_way(calls: Any) -> None:
+    made = await calls.create_function("ahead", CODE, preload=["json", "colorsys", "json"], own_layout=True)
+    assert (made.config.preload, made.config.own_layout) == (("json", "colorsys"), True)
+    changed = await calls.update_function("ahead", preload=(), own_layout=False)
+    assert (changed.config.preload, changed.config.own_layout) == ((), False)
+    with pytest.raises(InvalidArgument) as refused:
+        await calls.update_function("ahead", preload=["nothing_of_this_name"])
+    assert "config.preload" in refused.value.fields
+    await calls.delete_function("ahead")
+
+
 async def test_a_stream_has_the_chunks_then_the_report_and_the_log_meanwhile(calls: Any) -> None:
     lines: list[bytes] = []
     async with calls.invoke_stream("words", {}, on_log=lambda line: lines.append(line.text)) as stream:
