@@ -44,6 +44,7 @@ if os.environ.get("CLEAVE_STEPS"):
     # The step counter of tests/faults/test_steps_*.py; see native/box/steps.h.
     C_FLAGS.append("-DBOX_STEPS")
     CYTHON_FLAGS.append("-DBOX_STEPS")
+    LINK_FLAGS.append("-Wl,-soname,cleave-steps")  # what a function in the tests knows its zygote's copy by
 if os.environ.get("CLEAVE_BARE"):
     # Starts without isolation, for bench/isolation.py to measure against; see native/box/forkserver.c.
     C_FLAGS.append("-DBOX_BARE")

@@ -166,6 +166,7 @@ class Service:
 
         undo.push_async_callback(pool.close)
         self._pool = pool
+        code.subscribe(pool.code.forget)
         runtimes.on_change = self._runtimes_changed
         left = await pool.open(default_runtime or None)
         if left:

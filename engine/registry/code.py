@@ -67,6 +67,7 @@ class LocalCodeStore:
         self._placing = asyncio.Lock()  # blobs come and go one at a time
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="code-store")
         self._finishing: set[asyncio.Future[CodeBlob]] = set()
+        self._listeners: list[Callable[[str], None]] = []
 
     @classmethod
     async def open(
@@ -160,9 +161,21 @@ class LocalCodeStore:
                 await self._to_disk(bytecode.install, staged)
                 await self._to_disk(sync_tree, task)
                 await self._to_disk(write_atomic, self._compiled(sha256, python), b"")
+                self._tell(sha256)
         finally:
             await asyncio.shield(self._in_thread(remove_tree, staging))
         return len(staged)
+
+    def subscribe(self, changed: Callable[[str], None]) -> None:
+        """Have `changed` told the path of each code that has bytecode from now on, or is there no more."""
+        self._listeners.append(changed)
+
+    def _tell(self, sha256: str) -> None:
+        for changed in self._listeners:
+            changed(self._task(sha256))
+
+    def _task(self, sha256: str) -> str:
+        return os.fspath(self._blobs / sha256 / "task")
 
     def _compiled(self, sha256: str, python: str) -> Path:
         return self._blobs / sha256 / f"bytecode-{python}"
@@ -185,6 +198,8 @@ class LocalCodeStore:
             for sha256 in old:
                 del self._index[sha256], self._last_use[sha256]
             leaving = await self._in_thread(self._move_out, old)
+            for sha256 in old:
+                self._tell(sha256)
         await self._in_thread(_remove_all, leaving)
         return old
 
@@ -240,8 +255,12 @@ class LocalCodeStore:
         return self._blob(folder.name, about) if whole else None
 
     def _blob(self, sha256: str, about: _About) -> CodeBlob:
-        path = os.fspath(self._blobs / sha256 / "task")
-        return CodeBlob(sha256=sha256, size_bytes=about.size_bytes, unpacked_bytes=about.unpacked_bytes, path=path)
+        return CodeBlob(
+            sha256=sha256,
+            size_bytes=about.size_bytes,
+            unpacked_bytes=about.unpacked_bytes,
+            path=self._task(sha256),
+        )
 
     def _unpack(self, arrival: Arrival) -> _About:
         task = arrival.folder / "task"

@@ -56,8 +56,8 @@ class Means:
         return (os.geteuid(), os.getegid()) if self.mounter is not None and self.subids is None else None
 
     @property
-    def code_mount(self) -> Callable[[bytes], int]:
-        """Makes the detached mount of a folder."""
+    def code_mount(self) -> Callable[[bytes, bytes | None], int]:
+        """Makes the detached mount of a folder: see box.code_mount."""
         return box.code_mount if self.mounter is None else self.mounter.code
 
     @property

@@ -18,6 +18,7 @@ from engine.errors import SandboxFault
 from engine.guest import wire
 from engine.sandbox import box
 from engine.sandbox.api import SandboxSpec
+from engine.sandbox.code_mounts import CodeMounts
 from engine.sandbox.cpu import CpuRules
 from engine.sandbox.messages import spec_frame
 from engine.sandbox.parts import Parts, relimit
@@ -90,7 +91,14 @@ def specify(parked: Parked, spec: SandboxSpec) -> None:
         parked.unsent = frame
 
 
-def assign(parked: Parked, spec: SandboxSpec, *, cpu: CpuRules, mark: Callable[[str], object] = lambda _: None) -> int:
+def assign(
+    parked: Parked,
+    spec: SandboxSpec,
+    *,
+    code: CodeMounts,
+    cpu: CpuRules,
+    mark: Callable[[str], object] = lambda _: None,
+) -> int:
     """Give it the limits and the code of `spec`, on a thread that is there for this alone. Returns the microseconds of
     CPU that it has used so far. Raises SandboxFault or HostUnfit; it is to be buried then. After the stage box.STRANDED
     the calling thread has to end."""
@@ -99,13 +107,13 @@ def assign(parked: Parked, spec: SandboxSpec, *, cpu: CpuRules, mark: Callable[[
         relimit(leaf, spec, cpu, parked.parts.tmp_in_memory)
         mark("limits")
     try:
-        code = box.code_mount(os.fsencode(spec.code_path))
+        mount = code.take(spec.code_path)
     except OSError as error:
         raise SandboxFault("code mount", error.errno or 0, f"cannot take the code: {error.strerror}") from error
     mark("code")
     try:
-        box.mount_into(parked.parts.pidfd, code, TASK)
+        box.mount_into(parked.parts.pidfd, mount, TASK)
     finally:
-        os.close(code)
+        os.close(mount)
     mark("mounted")
     return leaf.usage()[1]

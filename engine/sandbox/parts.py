@@ -16,6 +16,7 @@ from typing import Self
 from engine.errors import EngineError, SandboxFault
 from engine.sandbox import box
 from engine.sandbox.api import SandboxSpec
+from engine.sandbox.code_mounts import CodeMounts
 from engine.sandbox.cpu import CpuRules, cpu_shares
 from engine.sandbox.janitor import Janitor, Step
 from engine.sandbox.leaves import LeafPool
@@ -161,6 +162,7 @@ def build(
     uid: int,
     *,
     means: Means,
+    code: CodeMounts,
     leaves: LeafPool,
     zygote: Zygote,
     scratch: ScratchPool,
@@ -174,7 +176,7 @@ def build(
     HostUnfit for a limit that the host cannot enforce."""
     try:
         with _Making(janitor) as making:
-            return _build(making, spec, uid, means, leaves, zygote, scratch, network, cpu, mark)
+            return _build(making, spec, uid, means, code, leaves, zygote, scratch, network, cpu, mark)
     except OSError as error:
         fix = "raise the engine's limit of open files" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
         raise SandboxFault("descriptors", error.errno or 0, f"cannot make them: {error.strerror}", fix=fix) from error
@@ -185,6 +187,7 @@ def _build(
     spec: SandboxSpec,
     uid: int,
     means: Means,
+    codes: CodeMounts,
     leaves: LeafPool,
     zygote: Zygote,
     scratch: ScratchPool,
@@ -207,7 +210,7 @@ def _build(
     own_network = network.take(spec.egress)
     making.made(own_network.release)
     mark("network")
-    code = making.send(means.code_mount(os.fsencode(spec.code_path))) if spec.code_path else -1
+    code = making.send(codes.take(spec.code_path)) if spec.code_path else -1
     answers, answers_write = os.pipe2(os.O_CLOEXEC)
     making.pair(answers, answers_write)
     events_read, events = os.pipe2(os.O_CLOEXEC)

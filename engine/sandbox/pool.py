@@ -24,6 +24,7 @@ from engine.model.outcome import StartKind
 from engine.runtimes.interpreters import Interpreter
 from engine.sandbox import box, parts
 from engine.sandbox.api import SandboxSpec
+from engine.sandbox.code_mounts import CodeMounts
 from engine.sandbox.counts import Counts, Happening, Resource
 from engine.sandbox.cpu import AS_LAMBDA, CpuRules
 from engine.sandbox.demand import ParkSettings
@@ -93,6 +94,7 @@ class LinuxPool:
         self._host = box.Host(self._name)
         self._find_means = partial(find_means, self._name, accept_weaker, uid_base=uid_base, uid_count=uid_count)
         self._means: Means | None = None
+        self.code = CodeMounts(scratch_dir / "code")
         self._interpreters = interpreters
         self._uid_base = uid_base
         self._uid_count = uid_count
@@ -133,6 +135,7 @@ class LinuxPool:
         loop = asyncio.get_running_loop()
         self._means = await loop.run_in_executor(self._builders, self._find_means)
         self._host, left = self._means.host, self._means.left
+        await loop.run_in_executor(self._builders, self.code.open, self._means.code_mount)
         if not self._host.limits:
             left = await loop.run_in_executor(self._builders, end_strays, self._name)
         backend = await loop.run_in_executor(self._builders, self._choose_tmp, self._means)
@@ -303,6 +306,7 @@ class LinuxPool:
         await loop.run_in_executor(None, self._leaves.close)
         await loop.run_in_executor(None, self._janitor.close, _TAKEN_AWAY_WITHIN_S)
         await loop.run_in_executor(None, self._network.close)
+        await loop.run_in_executor(None, self.code.close)
         if self._means is not None:
             await loop.run_in_executor(None, self._means.close)
         await loop.run_in_executor(None, partial(self._host.sweep, True))
@@ -317,7 +321,7 @@ class LinuxPool:
     def _assign_here(self, parked: Parked, spec: SandboxSpec, timeline: Timeline) -> _Made | None:
         """Assign on this thread, some 0.1 ms: waking another and being woken by it costs more."""
         try:
-            return self._assigned(parked, assign(parked, spec, cpu=self._cpu, mark=timeline.add))
+            return self._assign(parked, spec, timeline)
         except EngineError as error:
             if isinstance(error, SandboxFault) and error.stage == box.STRANDED:
                 os.abort()  # the engine would go on with a sandbox's view of the host's files
@@ -328,9 +332,9 @@ class LinuxPool:
         """From one that was parked, else by a fork."""
         made = None
         if parked is not None:
-            do = partial(assign, parked, spec, cpu=self._cpu, mark=timeline.add)
+            loop = asyncio.get_running_loop()
             try:
-                made = self._assigned(parked, await asyncio.get_running_loop().run_in_executor(self._assigners, do))
+                made = await loop.run_in_executor(self._assigners, self._assign, parked, spec, timeline)
             except EngineError as error:
                 self._lost(parked)
                 if isinstance(error, SandboxFault) and error.stage == box.STRANDED:
@@ -341,6 +345,9 @@ class LinuxPool:
             kind = StartKind.EXEC if spec.own_layout else StartKind.FORK
             made = _Made(slot, of, kind, spec_frame(spec))
         return made
+
+    def _assign(self, parked: Parked, spec: SandboxSpec, timeline: Timeline) -> _Made:
+        return self._assigned(parked, assign(parked, spec, code=self.code, cpu=self._cpu, mark=timeline.add))
 
     def _assigned(self, parked: Parked, cpu_us: int) -> _Made:
         return _Made(parked.slot, parked.parts, StartKind.PARKED, parked.unsent, cpu_us)
@@ -388,6 +395,7 @@ class LinuxPool:
                         spec,
                         uid,
                         means=self._means,
+                        code=self.code,
                         leaves=self._leaves,
                         cpu=self._cpu,
                         zygote=zygote,

@@ -6,6 +6,7 @@ Leaves to others what to do about the answers: the pool refuses to start without
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from engine.errors import EngineError
 from engine.model.host import Check
 from engine.runtimes.interpreters import Interpreter
 from engine.sandbox import box, network_firewalls, network_host, uids
+from engine.sandbox.code_mounts import CodeMounts
 from engine.sandbox.means import UID_COUNT, Means, find_means
 from engine.sandbox.network import NetworkSettings
 from engine.sandbox.scratch_choice import TmpBackend
@@ -55,6 +57,7 @@ def probe_host(
                 reserve=tmp_reserve,
                 max_sandboxes=max_sandboxes,
             ),
+            _code(means, folder),
             _network(network or NetworkSettings()) if root else _network_of_user(means),
             _privileges(means),
             _seccomp(),
@@ -84,6 +87,11 @@ def _network_of_user(means: Means) -> Check:
     """Made and tried by the mounter, with the rest of the namespaces."""
     mechanism = "a network namespace of its own, loopback up (egress: none)"
     return Check("network", means.mounter is not None, mechanism, "egress: internet is refused: only root can have it")
+
+
+def _code(means: Means, folder: Path) -> Check:
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        return CodeMounts(Path(made)).open(means.code_mount)
 
 
 def _privileges(means: Means) -> Check:

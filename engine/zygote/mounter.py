@@ -45,9 +45,9 @@ class Mounter:
             self.close()
             raise
 
-    def code(self, path: bytes) -> int:
+    def code(self, path: bytes, nothing: bytes | None = None) -> int:
         """The folder, read-only, as a detached mount: see box.code_mount."""
-        return self._ask(b"code\0" + path)[0]
+        return self._ask(b"\0".join(filter(None, (b"code", path, nothing))))[0]
 
     def tmpfs(self, size_bytes: int, files: int) -> int:
         """An empty /tmp in memory, as a detached mount."""

@@ -1,8 +1,8 @@
 """The main program of a mounter: in a user namespace, make the mounts that its engine asks for, until it is gone.
 
 Started by exec as `python -I -S mounts.py SOCK FORK_MODULE USER`, with nothing of the engine in it; USER is a zygote's.
-One datagram is one request, `code PATH` or `tmpfs BYTES FILES` or `try`, its words apart by NUL; the answer is "ok",
-with the mount's descriptor beside it, or errno and a sentence. Standard library only.
+One datagram is one request, `code PATH [NOTHING]` or `tmpfs BYTES FILES` or `try`, its words apart by NUL; the answer
+is "ok", with the mount's descriptor beside it, or errno and a sentence. Standard library only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _load(path: str) -> ModuleType:
 def _made(native: ModuleType, words: list[bytes]) -> list[int]:
     """Do what was asked; the descriptors to send. Raises OSError."""
     if words[0] == b"code":
-        return [native.code_mount(words[1])]
+        return [native.code_mount(*words[1:])]
     if words[0] == b"tmpfs":
         return [native.tmpfs(int(words[1]), int(words[2]))]
     native.try_user()

@@ -183,8 +183,12 @@ void box_scratch_close(struct box_scratch *scratch);
 
 /* ---- mounts: detached mounts, returned as descriptors ---- */
 
-/* The folder `path`, read-only, nosuid, nodev, mounted nowhere. */
-int box_code_mount(const char *path, struct box_error *err);
+/* The folder `path`, read-only, nosuid, nodev, mounted nowhere. With `nothing`, an empty folder that is not inside of
+ * the other, as an overlay that tells nobody where on the host the folder lies; what is changed there afterwards may be
+ * seen in it or not. With NULL the folder itself. */
+int box_code_mount(const char *path, const char *nothing, struct box_error *err);
+/* The same detached mount once more (Linux 6.15; EINVAL before). */
+int box_mount_clone(int mount, struct box_error *err);
 
 /* Shed what a zygote inherits of its engine and its sandboxes must not: keys, protection from the out-of-memory killer,
  * and find its command line, which they do not show. Call in a zygote, once, while /proc is there. */

@@ -52,9 +52,47 @@ static int take_folder(const char *path, unsigned recursive, struct box_error *e
     return box_take(&fd);
 }
 
-int box_code_mount(const char *path, struct box_error *err)
+/* The descriptor's own name, for who takes names alone. */
+static void name_descriptor(char name[32], int fd)
 {
-    return take_folder(path, 0, err);
+    snprintf(name, 32, "/proc/self/fd/%d", fd);
+}
+
+/* An overlay without an upper layer wants two lower ones: the second is empty. Layers are named by descriptors, for a
+ * mount's options are in everybody's mountinfo too. */
+static int lay_over(const char *path, const char *nothing, struct box_error *err)
+{
+    char code[32], below[32], layers[2 * 32];
+    cleanup_close int folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    cleanup_close int empty = open(nothing, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (folder < 0 || empty < 0)
+        return box_fail(err, "code mount", "cannot take %s", folder < 0 ? path : nothing);
+    name_descriptor(code, folder);
+    name_descriptor(below, empty);
+    snprintf(layers, sizeof layers, "%s:%s", code, below);
+    cleanup_close int fs = box_fsopen("overlay");
+    if (fs < 0 || box_fsconfig(fs, FSCONFIG_SET_STRING, "source", "code") < 0 ||
+        box_fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir", layers) < 0 ||
+        box_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) < 0)
+        return box_fail(err, "code mount", "cannot lay an overlay over %s", path);
+    int mount = box_fsmount(fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    if (mount < 0)
+        return box_fail(err, "code mount", "cannot mount the overlay over %s", path);
+    BOX_STEP("mount: overlay made");
+    return mount;
+}
+
+int box_code_mount(const char *path, const char *nothing, struct box_error *err)
+{
+    return nothing ? lay_over(path, nothing, err) : take_folder(path, 0, err);
+}
+
+int box_mount_clone(int mount, struct box_error *err)
+{
+    int clone = box_open_tree(mount, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+
+    return clone >= 0 ? clone : box_fail(err, "code mount", "cannot take it again");
 }
 
 /* mkdir -p below the staging root; `path` is absolute. */

@@ -136,7 +136,7 @@ async def test_a_kill_at_any_instant_loses_no_function_and_leaves_nothing_for_lo
         assert leaves_of(last.instance) == []
         for name in sorted(acknowledged):
             assert (await last.grpc.invoke(name)).json()["calls"] == 1
-        assert {path.name for path in (data / "scratch").iterdir()} == {"512.ext4"}
+        assert {path.name for path in (data / "scratch").iterdir()} == {"512.ext4", "code"}
         assert list((data / "code" / "tmp").iterdir()) == []
         await last.stopped()
     await nothing_left(data)

@@ -169,7 +169,7 @@ async def test_a_sandbox_has_no_part_of_the_journal_by_which_lost_ones_are_found
         import os
         def handler(event, context):
             fds = [os.readlink(f"/proc/self/fd/{fd}") for fd in range(64) if os.path.lexists(f"/proc/self/fd/{fd}")]
-            return [line for line in [*open("/proc/self/maps"), *fds] if "memfd" in line]
+            return [line for line in [*open("/proc/self/maps"), *fds] if "memfd:zygote" in line]
     """
     sandbox = await pool.start(spec(write_code(tmp_path / "code", source)))
     assert "memfd:zygote" in Path(f"/proc/{pool.zygote_pids[RUNTIME]}/maps").read_text()

@@ -24,7 +24,7 @@ async def test_a_size_is_formatted_when_a_function_asks_for_it_and_after_a_start
         await running.grpc.update("sized-grpc", tmp_mb=603)
         await until((data / "scratch" / "603.ext4").exists)
         assert (await running.grpc.invoke("sized-grpc")).json() is True
-    for template in (data / "scratch").iterdir():
+    for template in (data / "scratch").glob("*.ext4"):
         template.unlink()
     async with engine(data, tmp_pool_size=0, tmp_backend="loop"):
         for size_mb in (602, 603):

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import engine
 from engine.model.outcome import Outcome
 from engine.sandbox.pool import LinuxPool
 from tests.sandboxes import run, run_once, spec, write_code
@@ -109,6 +110,31 @@ async def test_the_root_is_the_minimal_one(pool: LinuxPool, tmp_path: Path) -> N
 async def test_it_sees_no_process_but_its_own(pool: LinuxPool, tmp_path: Path) -> None:
     body = "import os\nreturn sorted(int(p) for p in os.listdir('/proc') if p.isdigit())"
     assert await inside(pool, tmp_path, body) == [1, 2]
+
+
+async def test_nothing_in_proc_says_where_on_the_host_things_lie(pool: LinuxPool, tmp_path: Path) -> None:
+    body = f"""
+        import os
+        paths = {[os.fspath(tmp_path), os.fspath(Path(engine.__file__).parent)]}
+        told, read = [], 0
+        for folder in ("/proc", "/proc/self", "/proc/self/task/2", "/proc/self/fd", "/proc/self/fdinfo", "/proc/1"):
+            for name in os.listdir(folder):
+                path = os.path.join(folder, name)
+                try:
+                    text = os.readlink(path) if os.path.islink(path) else ""
+                    if os.path.isfile(path) and name not in ("mem", "kmsg"):
+                        text += open(path, errors="replace").read()
+                except OSError:
+                    continue
+                read += bool(text)
+                told += [(path, secret) for secret in paths if secret in text]
+        return told, read
+    """
+    told, read = await inside(pool, tmp_path, body)
+    assert told == []
+    assert read > 20
+    # Where the walls are off, as for the engine itself, it is in the maps.
+    assert str(Path(engine.__file__).parent) in Path("/proc/self/maps").read_text()
 
 
 async def test_its_devices_are_the_harmless_ones(pool: LinuxPool, tmp_path: Path) -> None:

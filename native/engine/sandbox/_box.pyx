@@ -274,10 +274,23 @@ def reap_used(int pidfd):
     return (status, usage.peak_bytes, usage.cpu_us) if ended else None
 
 
-def code_mount(bytes path):
-    """A folder, read-only, as the descriptor of a detached mount."""
+def code_mount(bytes path, bytes nothing=None):
+    """A folder, read-only, as the descriptor of a detached mount: itself, or with an empty folder `nothing` as an
+    overlay, whose place on the host cannot be seen."""
     cdef box_error err
-    cdef int fd = box_code_mount(path, &err)
+    cdef const char *empty = NULL
+    if nothing is not None:
+        empty = nothing
+    cdef int fd = box_code_mount(path, empty, &err)
+    if fd < 0:
+        raise fault(&err)
+    return fd
+
+
+def mount_clone(int mount):
+    """A detached mount once more."""
+    cdef box_error err
+    cdef int fd = box_mount_clone(mount, &err)
     if fd < 0:
         raise fault(&err)
     return fd

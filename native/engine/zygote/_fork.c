@@ -75,12 +75,12 @@ static PyObject *try_user(PyObject *module, PyObject *unused)
 static PyObject *code_mount(PyObject *module, PyObject *args)
 {
     struct box_error err = {0};
-    const char *path;
+    const char *path, *nothing = NULL;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "y", &path))
+    if (!PyArg_ParseTuple(args, "y|y", &path, &nothing))
         return NULL;
-    int fd = box_code_mount(path, &err);
+    int fd = box_code_mount(path, nothing, &err);
     return fd < 0 ? raise_box_error(&err) : PyLong_FromLong(fd);
 }
 
@@ -149,7 +149,8 @@ static PyMethodDef METHODS[] = {
      "enter_user(mapped: bool) -> None\n\n"
      "Leave the host's user and mount namespaces; with `mapped` somebody else maps the ids."},
     {"try_user", try_user, METH_NOARGS, "try_user() -> None\n\nSee whether a sandbox of this namespace can be had."},
-    {"code_mount", code_mount, METH_VARARGS, "code_mount(path: bytes) -> int\n\nA folder as a detached mount."},
+    {"code_mount", code_mount, METH_VARARGS,
+     "code_mount(path: bytes, nothing: bytes = None) -> int\n\nA folder as a detached mount."},
     {"tmpfs", tmpfs, METH_VARARGS, "tmpfs(bytes: int, files: int) -> int\n\nA /tmp in memory, as a detached mount."},
     {"trim", trim, METH_NOARGS, "trim() -> None\n\nGive free heap back, so that forks do not inherit it."},
     {"line_buffer", line_buffer, METH_NOARGS, "line_buffer() -> None\n\nWrite what C code prints by lines."},
