@@ -104,7 +104,7 @@ async def shares(pool: LinuxPool, folder: Path, tiers: Sequence[int]) -> list[fl
 
 def full_machine() -> list[int]:
     """Tiers that together buy nine tenths of the machine: the rest is for the engine and this test."""
-    room = int(0.9 * (os.cpu_count() or 1) * PER_VCPU_MB)
+    room = int(0.9 * len(os.sched_getaffinity(0)) * PER_VCPU_MB)
     tiers: list[int] = []
     for tier in (PER_VCPU_MB, 885, 512, 885, 256, PER_VCPU_MB, 128, 512, 885, 128):
         if sum(tiers) + tier <= room:
@@ -149,7 +149,7 @@ async def test_neither_it_nor_its_process_1_is_bound_to_one_cpu(pool: LinuxPool,
 async def test_every_tier_alone(pool: LinuxPool, tmp_path: Path, counts: Mapping[str, int]) -> None:
     if counts["examples"] > 50:
         for tier in (192, 256, 512, 885, 1_024, 3_538):
-            if tier <= 0.9 * (os.cpu_count() or 1) * PER_VCPU_MB:
+            if tier <= 0.9 * len(os.sched_getaffinity(0)) * PER_VCPU_MB:
                 await hold(pool, tmp_path / str(tier), [tier], tries=3)
 
 
