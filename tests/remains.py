@@ -111,6 +111,15 @@ def mounts_of(data_dir: Path, pid: int | str = "self") -> list[str]:
     return [line for line in lines if str(data_dir) in line]
 
 
+def networks_of(pid: int) -> int:
+    """Network namespaces that a process holds by a descriptor."""
+    found = 0
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            found += os.readlink(f"/proc/{pid}/fd/{fd}").startswith("net:")
+    return found
+
+
 def zombies_of(pid: int) -> list[int]:
     """Children that ended and were not waited for."""
     return [

@@ -14,7 +14,7 @@ from engine.v1 import reports_pb2 as pb
 from tests.doors import zip_of
 from tests.engines import Served, end, ready, served, spawn
 from tests.leaks.test_sandboxes import Held, assert_no_growth, held
-from tests.remains import leaves_of, loops_of, members_of, nothing_left, until, zombies_of
+from tests.remains import leaves_of, loops_of, members_of, networks_of, nothing_left, until, zombies_of
 
 pytestmark = [pytest.mark.privileged, pytest.mark.time_limit(3_600)]
 
@@ -28,11 +28,11 @@ FLAGS = {
     "max_sandboxes": 1,
     "max_concurrency": 1,
 }
-HELLO = "def handler(event, context):\n    return 1\n"
+HELLO = zip_of("def handler(event, context):\n    return 1\n")
 
 
 async def settled(running: Served) -> Held:
-    """What it holds once it is at rest: the parked ones, and one /tmp ready for the next."""
+    """What it holds once it is at rest: the parked ones, and one /tmp and one network ready for the next."""
 
     def rests() -> bool:
         alive = len([pid for pid in members_of(running.instance) if psutil.pid_exists(pid)])
@@ -40,6 +40,7 @@ async def settled(running: Served) -> Held:
             len({Path(leaf).name for leaf in leaves_of(running.instance)}) == PARKED
             and alive == 2 * PARKED
             and len(loops_of(running.data_dir)) == PARKED + 1
+            and networks_of(running.process.pid) <= PARKED + 1  # fewer where a clone made its own
             and not zombies_of(running.process.pid)
         )
 
@@ -52,7 +53,7 @@ async def test_parked_sandboxes_one_after_another_leave_nothing(tmp_path: Path, 
     # With room for one sandbox, two functions in turn evict each other: every call starts one and ends another.
     async with served(data, flags=FLAGS) as running:
         for name in ("even", "odd"):
-            await running.grpc.create(name, zip_of(HELLO), memory_mb=1_769)
+            await running.grpc.create(name, HELLO, memory_mb=1_769)
         count = counts["sandboxes"]
         first: Held | None = None
         kinds = set()
@@ -78,7 +79,7 @@ async def end_idle(running: Served, *names: str) -> None:
     """Have no sandbox of these functions."""
     for name in names:
         await running.grpc.delete(name)
-        await running.grpc.create(name, zip_of(HELLO), memory_mb=1_769)
+        await running.grpc.create(name, HELLO, memory_mb=1_769)
 
 
 def kill_one(running: Served) -> None:

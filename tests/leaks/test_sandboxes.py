@@ -17,7 +17,17 @@ import pytest
 from engine.v1 import reports_pb2 as pb
 from tests.doors import zip_of
 from tests.engines import Served, served
-from tests.remains import cgroups_of, leaves_of, loops_of, members_of, mounts_of, nothing_left, until, zombies_of
+from tests.remains import (
+    cgroups_of,
+    leaves_of,
+    loops_of,
+    members_of,
+    mounts_of,
+    networks_of,
+    nothing_left,
+    until,
+    zombies_of,
+)
 
 pytestmark = [pytest.mark.privileged, pytest.mark.time_limit(3_600)]
 
@@ -57,7 +67,7 @@ WAYS = ["", "", "", "exit", "", "kill", "", "raise", "", "cancel"]
 class Held:
     """What an engine holds."""
 
-    descriptors: int
+    descriptors: int  # but for those of networks, which a sandbox may hold alone
     threads: int
     children: int
     zombies: int
@@ -68,12 +78,13 @@ class Held:
 
 
 async def settled(running: Served) -> Held:
-    """What it holds once it is at rest: no sandbox, and one leaf and one /tmp ready for the next."""
+    """What it holds once it is at rest: no sandbox, and one leaf, one /tmp and one network ready for the next."""
     await until(
         lambda: 2 * len(leaves_of(running.instance)) == len(cgroups_of(running.instance)), what="one leaf is ready"
     )
     await until(lambda: not members_of(running.instance), what="no sandbox is left")
     await until(lambda: len(loops_of(running.data_dir)) == 1, what="one /tmp is ready")
+    await until(lambda: networks_of(running.process.pid) == 1, what="one network is ready")
     await until(lambda: not zombies_of(running.process.pid), what="no zombie is left")
     return held(running)
 
@@ -82,7 +93,7 @@ def held(running: Served) -> Held:
     """What it holds at this moment."""
     process = psutil.Process(running.process.pid)
     return Held(
-        descriptors=process.num_fds(),
+        descriptors=process.num_fds() - networks_of(running.process.pid),
         threads=process.num_threads(),
         children=len(process.children(recursive=True)),
         zombies=len(zombies_of(running.process.pid)),
