@@ -204,7 +204,7 @@ class Zygotes:
     async def _first_of(self, key: ZygoteKey) -> _Kept:
         """One for all that ask meanwhile, whoever of them stays to have it."""
         making = self._making.get(key)
-        if making is None:
+        if making is None or making.done():  # what has failed is nobody's answer that asks after it has
             making = self._making[key] = asyncio.ensure_future(self._make_first(key))
             making.add_done_callback(partial(self._made_first, key))
         return await asyncio.shield(making)
@@ -217,7 +217,8 @@ class Zygotes:
         return kept or self._keep(key, zygote)
 
     def _made_first(self, key: ZygoteKey, making: asyncio.Future[_Kept]) -> None:
-        del self._making[key]
+        if self._making.get(key) is making:
+            del self._making[key]
         if not making.cancelled():
             making.exception()  # whoever asked gets it; nobody may be left to
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import SandboxFault
 from engine.model.host import ZygoteFound
 from engine.model.outcome import Outcome, StartKind
 from engine.runtimes.interpreters import find_interpreters
@@ -20,13 +21,14 @@ from engine.sandbox.counts import Happening, Resource
 from engine.sandbox.demand import ParkSettings
 from engine.sandbox.pool import LinuxPool
 from engine.v1 import reports_pb2, resources_pb2
+from engine.zygote.host import ZygoteKey
 from engine.zygote.keeper import ZygoteSettings
 from tests.doors import Refused, zip_of
 from tests.engines import engine
 from tests.packages import own_packages
 from tests.pythons import pythons
 from tests.remains import nothing_left, until
-from tests.sandboxes import real_pool, run, spec, write_code
+from tests.sandboxes import RUNTIME, real_pool, run, spec, write_code
 
 pytestmark = pytest.mark.privileged
 
@@ -135,6 +137,26 @@ async def test_killed_in_a_burst_the_starts_under_way_are_made_on_another(tmp_pa
                 await asyncio.sleep(0)
         assert set(await asyncio.gather(*burst)) == {(b'"hello"', StartKind.FORK)}
         assert happened(pool, Happening.START_FAILED) == 0
+
+
+async def test_who_asks_in_the_moment_in_which_a_start_has_failed_has_another(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as pool:
+        zygotes, key = pool._zygotes, ZygoteKey(RUNTIME)
+        first = await zygotes.get(key)
+        first.kill()
+        await until(lambda: not pool.zygote_pids, what="it is missed")
+        starting = asyncio.ensure_future(zygotes.get(key))
+        # At each turn of the loop: so also between the end of a start and what is called for it.
+        while not (making := zygotes._making.get(key)) or not zygotes._starting:
+            await asyncio.sleep(0)
+        for zygote in zygotes._starting:
+            zygote.kill()
+        while not making.done():
+            await asyncio.sleep(0)
+        asked = await zygotes.get(key)
+        assert asked.alive
+        with pytest.raises(SandboxFault, match="did not become a zygote"):
+            await starting
 
 
 async def test_sandboxes_of_one_zygote_share_a_layout_and_those_that_ask_for_it_have_their_own(tmp_path: Path) -> None:
