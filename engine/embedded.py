@@ -21,6 +21,7 @@ from engine.client.streams import Items
 from engine.config import Settings
 from engine.errors import InvalidArgument, Unavailable
 from engine.invoke.chunks import Chunks
+from engine.invoke.stopping import stop
 from engine.model.function import Function
 from engine.model.invocation import Completion, InvokeRequest, LogLine
 from engine.model.names import parse_resource_name
@@ -133,11 +134,7 @@ class Engine(AsyncCalls):
                 yield completion.payload
             yield msgspec.structs.replace(completion, payload=b"")
         finally:
-            if not running.done():
-                running.cancel()
-                await asyncio.wait({running})
-            if not running.cancelled():
-                running.exception()  # asked for, so that asyncio does not report it as never retrieved
+            await stop(running)
 
     async def _logs(
         self, resource_name: str, follow: bool, request_id: str, limit: int

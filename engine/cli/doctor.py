@@ -40,12 +40,7 @@ def doctor(
     choices = choose(ctx, address, output)
     if prove:
         return _prove(choices)
-    try:
-        report, running = ask_engine(choices), True
-    except Problem as problem:
-        if problem.exit_code is not ExitCode.UNREACHABLE:
-            raise
-        report, running = probe_here(problem), False
+    report, running = ask_or_probe(choices)
     enforced = all(check["enforced"] for check in report["checks"])
     document = {"ok": enforced, "engine_running": running, "address": choices.address, "host": _facts(), **report}
     if choices.json:
@@ -72,6 +67,16 @@ def _prove(choices: Choices) -> int:
         typer.echo("")
         print_proof(report["proof"], report["proof_s"])
     return ExitCode.OK if ok else ExitCode.FAILED
+
+
+def ask_or_probe(choices: Choices) -> tuple[dict[str, Any], bool]:
+    """What GetHost says, or where no engine runs what it would; and whether one does. Raises Problem."""
+    try:
+        return ask_engine(choices), True
+    except Problem as problem:
+        if problem.exit_code is not ExitCode.UNREACHABLE:
+            raise
+        return probe_here(problem), False
 
 
 def ask_engine(choices: Choices) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.doctor import ask_engine, probe_here
+from engine.cli.doctor import ask_engine, ask_or_probe
 from engine.cli.options import AddressOption, Choices, OutputOption, choose
 from engine.cli.problems import ExitCode, Problem
 from engine.errors import EngineError
@@ -42,12 +42,7 @@ def list_runtimes(ctx: typer.Context, address: AddressOption = None, output: Out
     from engine.cli.render import note, print_json, print_table
 
     choices = choose(ctx, address, output)
-    try:
-        report, running = ask_engine(choices), True
-    except Problem as problem:
-        if problem.exit_code is not ExitCode.UNREACHABLE:
-            raise
-        report, running = probe_here(problem), False
+    report, running = ask_or_probe(choices)
     found = report["interpreters"]
     if choices.json:
         print_json({"engine_running": running, "interpreters": found})

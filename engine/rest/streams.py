@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator
 
 from engine.errors import EngineError
 from engine.invoke.chunks import Chunks
+from engine.invoke.stopping import stop
 from engine.model.invocation import Completion, Invoker, InvokeRequest, LogLine
 from engine.model.outcome import Outcome, StartKind
 from engine.rest.configuration import Documents
@@ -53,7 +54,7 @@ class Streams:
             if running.done():
                 running.result()  # raises what was refused
         except BaseException:
-            await _stop(running)
+            await stop(running)
             raise
         headers = [("content-type", CONTENT_TYPE), ("x-amz-executed-version", answer.version or ref.qualifier)]
         return StreamedResponse(200, headers, _messages(running, answer))
@@ -101,7 +102,7 @@ async def _messages(running: asyncio.Future[Completion], answer: _Answer) -> Asy
             yield payload_chunk(completion.payload[at : at + PIECE_BYTES])
         yield invoke_complete(_last(completion))
     finally:
-        await _stop(running)
+        await stop(running)
 
 
 def _last(completion: Completion) -> dict[str, str]:
@@ -112,11 +113,3 @@ def _last(completion: Completion) -> dict[str, str]:
     if completion.log_tail:
         members["LogResult"] = base64.b64encode(completion.log_tail).decode()
     return members
-
-
-async def _stop(running: asyncio.Future[Completion]) -> None:
-    if not running.done():
-        running.cancel()
-        await asyncio.wait({running})
-    if not running.cancelled():
-        running.exception()  # asked for, so that asyncio does not report it as never retrieved

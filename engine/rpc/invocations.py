@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 
 from engine.errors import EngineError, InvalidArgument, InvalidPayload, NotServed
+from engine.invoke.stopping import stop
 from engine.model.invocation import Completion, Invoker, InvokeRequest
 from engine.model.names import parse_resource_name
 from engine.model.outcome import OUTCOMES, Outcome
@@ -123,11 +124,7 @@ class InvocationService:
                 else:
                     await sink.news()
         finally:
-            if not running.done():
-                running.cancel()
-                await asyncio.wait({running})
-            if not running.cancelled():
-                running.exception()  # asked for, so that asyncio does not report it as never retrieved
+            await stop(running)
 
         completion = running.result()
         report, error = completion.report, completion.error
