@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,10 +178,10 @@ class _Run:
     def _ports_file(self) -> Iterator[None]:
         path = Path(self._settings.data_dir) / PORTS_FILE
         ports = {"grpc_port": self._service.grpc_port, "http_port": self._service.http_port, "pid": os.getpid()}
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=PORTS_FILE, delete=False) as file:
-            file.write(orjson.dumps(ports))
-            os.fchmod(file.fileno(), 0o644)
-        os.replace(file.name, path)
+        whole = path.with_name(f"{PORTS_FILE}.new")  # always the same: one that a killed engine left is written over
+        whole.write_bytes(orjson.dumps(ports))
+        whole.chmod(0o644)
+        os.replace(whole, path)
         try:
             yield
         finally:

@@ -89,6 +89,18 @@ def test_it_tells_its_ports_in_the_log_and_in_a_file_and_drains_on_sigterm(serve
     assert list(serving.data.iterdir()) == []
 
 
+def test_a_half_written_file_of_ports_that_a_killed_engine_left_is_gone(serve: Serve, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "ports.json.new").write_text('{"grpc')
+    serving = serve()
+    serving.until("serving")
+    assert [path.name for path in data.iterdir()] == ["ports.json"]
+    serving.process.send_signal(signal.SIGTERM)
+    assert serving.end()[0] == 0
+    assert list(data.iterdir()) == []
+
+
 def test_ctrl_c_drains_too(serve: Serve) -> None:
     serving = serve()
     serving.until("serving")
