@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent
 PROTOS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("proto/engine/v1/*.proto"))
 BOX = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.c"))
 BOX_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.h"))
+PARTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/engine/*/*.p*"))
 
 C_FLAGS = [
     "-std=gnu11",
@@ -142,9 +143,9 @@ EXTENSIONS = [
     # What the engine holds: Cython over the box.
     Extension(
         "engine.sandbox._box",
-        ["native/engine/sandbox/_box.pyx", *BOX],
-        include_dirs=["native/box"],
-        depends=BOX_HEADERS,
+        ["native/engine/sandbox/_box.pyx", *BOX, "native/sched/lane.c"],
+        include_dirs=["native/box", "native/sched"],
+        depends=[*BOX_HEADERS, "native/sched/lane.h", *PARTS],
         extra_compile_args=CYTHON_FLAGS,
         extra_link_args=LINK_FLAGS,
     ),

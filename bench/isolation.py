@@ -59,6 +59,7 @@ class _Nothing:
     """Stands where a sandbox has its leaf, its /tmp or its network, for one that has none of them."""
 
     name = "bare"
+    scratch = None
 
     def usage(self) -> tuple[int, int]:
         """No memory and no CPU time was measured."""

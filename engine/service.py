@@ -200,6 +200,7 @@ class Service:
             stream_pace=PaceLimits(settings.stream_mb_per_s * 2**20),
             record=self._starts,
         )
+        logs.listen(pipeline.settle)
         sweeping = loop.create_task(_sweep_code(code, registry))
         undo.callback(sweeping.cancel)
         watching = loop.create_task(self._watch_runtimes())
@@ -269,6 +270,8 @@ class Service:
         if self._scheduler is None or self._pool is None:
             return report
         counts = self._scheduler.counts()
+        if self.parts is not None:
+            self.parts.invoker.settle()
         return HostReport(
             checks=report.checks,
             engine_version=report.engine_version,

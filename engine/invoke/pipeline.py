@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from engine.errors import NotFound, SandboxFault
 from engine.invoke.checks import check_client_context, check_invocable, check_payload, check_request_id
 from engine.invoke.documents import Facts, function_error
 from engine.invoke.ids import RequestIds
-from engine.invoke.logtail import LogTail
-from engine.invoke.pace import NO_PACE, Pace, PaceLimits
+from engine.invoke.pace import NO_PACE, PaceLimits
+from engine.invoke.quiet import QuietRuns
 from engine.invoke.reportline import billed_ms
 from engine.invoke.retire import Logs, Retirer
+from engine.invoke.run import Run, RunMeans
 from engine.invoke.specs import NO_VERSIONS, Prepared, Specs
 from engine.model.function import LATEST, Function, LogFormat
 from engine.model.invocation import (
@@ -27,16 +29,15 @@ from engine.model.invocation import (
     RESULT_LIMIT_BYTES,
     STREAM_LIMIT_BYTES,
     Completion,
-    FunctionError,
     InvokeRequest,
     LogBatch,
     Report,
     Sink,
 )
 from engine.model.names import FunctionRef, function_arn
-from engine.model.outcome import FUNCTION_FAILED, Outcome, StartKind
+from engine.model.outcome import FUNCTION_FAILED, Outcome
 from engine.registry.api import CodeStore, Registry
-from engine.sandbox.api import Ending, Event
+from engine.sandbox.api import Event
 from engine.scheduler.api import Done, Scheduler, Work
 
 Authorize = Callable[[InvokeRequest], None]
@@ -58,78 +59,15 @@ CONVERSATION_LIMIT_BYTES = 1 << 62
 """What is said may be without an end; AWS has no such call, and no limit for it."""
 
 
-def _discard(data: bytes) -> None:
-    """Where chunks go when the caller asked for no stream."""
+class _Ended(NamedTuple):
+    """A quiet run, for its lines."""
 
-
-class _Run:
-    """The sink of one run: says where its init phase and its handler begin, passes output to the log, chunks to the
-    front."""
-
-    __slots__ = (
-        "_begun",
-        "_init_failed",
-        "_log",
-        "_monotonic_ns",
-        "_platform",
-        "_request_id",
-        "_sink",
-        "_version",
-        "_wall_ns",
-        "chunk",
-        "output",
-        "started_ns",
-    )
-
-    def __init__(
-        self,
-        request_id: str,
-        prepared: Prepared,
-        log: LogTail,
-        sink: Sink | None,
-        monotonic_ns: Callable[[], int],
-        wall_ns: Callable[[], int],
-        pace: PaceLimits,
-    ) -> None:
-        self._request_id = request_id
-        self._version = prepared.function.version
-        self._platform = prepared.platform
-        self._init_failed = False
-        self._begun = False
-        self._log = log
-        self._sink = sink
-        self._monotonic_ns = monotonic_ns
-        self._wall_ns = wall_ns
-        self.started_ns = 0  # 0: no sandbox has had the event
-        self.output: Callable[[bytes], None] = log.output
-        self.chunk: Callable[[bytes], asyncio.Future[None] | None] = _discard if sink is None else sink.chunk
-        if sink is not None and pace.bytes_per_s:
-            self.chunk = Pace(pace, sink.chunk, asyncio.get_running_loop()).chunk
-
-    def started(self, kind: StartKind) -> None:
-        if not self.started_ns:
-            self.started_ns = self._monotonic_ns()
-            if self._sink is not None:
-                self._sink.started(self._request_id, self._version, kind)
-            if kind is not StartKind.WARM:
-                self._log.announce(self._platform.init_start(self._wall_ns()))
-        if kind is StartKind.WARM:
-            self.begin()
-
-    def initialized(self, failure: Ending | None) -> None:
-        if failure is None:
-            self._log.say(self._platform.init_done(self._wall_ns()))
-            self.begin()
-        else:
-            phase = "invoke" if self._init_failed else "init"
-            self._log.say(self._platform.init_failed(failure, phase, self._wall_ns()))
-            self._init_failed = True
-
-    def begin(self) -> None:
-        """Write START, once: the handler is called next, or never."""
-        if not self._begun:
-            self._begun = True
-            self._log.say(self._platform.start(self._request_id, self._version, self._wall_ns()))
+    prepared: Prepared
+    report: Report
+    facts: Facts
+    error_type: str
+    begun_ns: int
+    ended_ns: int
 
 
 class Pipeline:
@@ -163,7 +101,6 @@ class Pipeline:
         self._account = account
         self._event_limit_bytes = event_limit_bytes
         self._stream_limit_bytes = stream_limit_bytes
-        self._stream_pace = stream_pace
         self._monotonic_ns = monotonic_ns
         self._wall_ns = wall_ns
         self._new_uuid = new_uuid = new_uuid or RequestIds()
@@ -179,7 +116,13 @@ class Pipeline:
             wall_ns=wall_ns,
             new_uuid=new_uuid,
         )
+        self._quiet = QuietRuns(self._write_quiet)
+        self._means = RunMeans(self._keep, self._keep_late, monotonic_ns, wall_ns, stream_pace)
         registry.subscribe(Retirer(scheduler, self._specs, logs))
+
+    def settle(self) -> None:
+        """Write what is still to be written of runs that have ended: for whoever reads logs or counts next."""
+        self._quiet.settle()
 
     async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
         """See Invoker.invoke. Raises PermissionDenied, NotFound, NotInvocable, PayloadTooLarge, InvalidPayload,
@@ -202,35 +145,23 @@ class Pipeline:
             stream_limit_bytes = CONVERSATION_LIMIT_BYTES
         event = self._event(request, request_id, payload, prepared, stream_limit_bytes)
 
-        forward = None if sink is None else sink.log
-        loop = asyncio.get_running_loop()
-        log = LogTail(
-            function.name,
-            request_id,
-            prepared.log_stream,
-            self._logs.append,
-            forward,
-            self._wall_ns,
-            loop,
-            dropped=prepared.platform.dropped,
-            takes=prepared.platform.takes,
-            json=function.config.log_format is LogFormat.JSON,
-        )
-        run = _Run(request_id, prepared, log, sink, self._monotonic_ns, self._wall_ns, self._stream_pace)
+        run = Run(request_id, prepared, sink, self._means)
+        if sink is not None or request.log_tail:
+            _ = run.log
         checked_ns = self._monotonic_ns()
         try:
             done = await self._scheduler.run(Work(prepared.spec, event), run)
             ending = done.ending
             if ending.outcome is not Outcome.OK and ending.outcome not in FUNCTION_FAILED:
                 raise SandboxFault("run", 0, f"a sandbox ended in {ending.outcome.value}")
-            if log.behind:
-                await log.finish()
+            if not run.quiet and run.log.behind:
+                await run.log.finish()
         except BaseException:
-            log.finish_now()
             if run.started_ns:
                 run.begin()
-                log.say(prepared.platform.left(request_id, self._wall_ns()))
-            log.end(self._keep_late)
+                run.log.finish_now()
+                run.log.say(prepared.platform.left(request_id, self._wall_ns()))
+            run.end()
             self._forget_if_gone(prepared)
             raise
         run.started(done.start_kind)  # for a sandbox that ended before it could say so
@@ -240,12 +171,17 @@ class Pipeline:
         marks = (("checked", checked_ns), ("started", run.started_ns)) if request.timeline else None
         report = self._report(request_id, prepared, done, accepted_ns, marks)
         payload = ending.payload if error is None else b""
-        if sink is None and not request.log_tail:
-            # Nobody waits for the last lines: the answer goes out first, it and the record follow in the next turn.
-            loop.call_soon(self._write_end, log, report, facts, error, prepared)
+        error_type = "" if error is None else error.type
+        if run.quiet:
+            run.end()
+            self._quiet.add(_Ended(prepared, report, facts, error_type, run.begun_ns, self._wall_ns()))
             return Completion(report, payload, error)
-        self._write_end(log, report, facts, error, prepared)
-        return Completion(report, payload, error, log.tail())
+        if sink is None and not request.log_tail:
+            # Nobody waits for the last lines: the answer goes out first, they and the record follow in the next turn.
+            asyncio.get_running_loop().call_soon(self._write_end, run, report, facts, error_type, prepared)
+            return Completion(report, payload, error)
+        self._write_end(run, report, facts, error_type, prepared)
+        return Completion(report, payload, error, run.log.tail())
 
     def _event(
         self, request: InvokeRequest, request_id: str, payload: bytes, prepared: Prepared, stream_limit_bytes: int
@@ -304,15 +240,33 @@ class Pipeline:
             cost=None if marks is None else ending.cost,
         )
 
-    def _write_end(
-        self, log: LogTail, report: Report, facts: Facts, error: FunctionError | None, prepared: Prepared
-    ) -> None:
+    def _write_end(self, run: Run, report: Report, facts: Facts, error_type: str, prepared: Prepared) -> None:
         self._record(prepared.function, report)
+        log = run.log
         log.finish_now()
-        error_type = "" if error is None else error.type
         log.say(prepared.platform.report(report, facts, error_type, self._wall_ns()))
-        log.end(self._keep_late)
+        run.end()
         self._forget_if_gone(prepared)
+
+    def _write_quiet(self, ended: _Ended) -> None:
+        prepared, report, facts, error_type, begun_ns, ended_ns = ended
+        function = prepared.function
+        self._record(function, report)
+        json = function.config.log_format is LogFormat.JSON
+        said = prepared.platform
+        for lines, at_ns in (
+            (said.start(report.request_id, function.version, begun_ns), begun_ns),
+            (said.report(report, facts, error_type, ended_ns), ended_ns),
+        ):
+            if lines:
+                texts = [line.encode(errors="replace") for line in lines]
+                batch = LogBatch(at_ns // 1000, report.request_id, prepared.log_stream, texts, json)
+                self._logs.append(function.name, batch)
+        self._forget_if_gone(prepared)
+
+    def _keep(self, function_name: str, batch: LogBatch) -> None:
+        self._quiet.settle()  # theirs were before
+        self._logs.append(function_name, batch)
 
     def _keep_late(self, function_name: str, batch: LogBatch) -> None:
         """What a function writes between two invocations, or while it ends: nothing of one that is deleted is kept."""
@@ -320,7 +274,7 @@ class Pipeline:
             self._registry.get(FunctionRef(function_name))
         except NotFound:
             return
-        self._logs.append(function_name, batch)
+        self._keep(function_name, batch)
 
     def _forget_if_gone(self, prepared: Prepared) -> None:
         """Drop the log of a function that was deleted while this invocation wrote to it."""

@@ -124,6 +124,11 @@ class FunctionLogs:
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
         self._followers: dict[str, set[_Follower]] = {}
+        self._settle: Callable[[], object] = int  # nothing
+
+    def listen(self, settle: Callable[[], None]) -> None:
+        """Call `settle` ahead of whatever must find all lines of what has ended: it appends those that are missing."""
+        self._settle = settle
 
     @classmethod
     async def open(
@@ -159,6 +164,7 @@ class FunctionLogs:
             return
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self._settle()
         self._write()
         self._closed = True
         await self._loop.run_in_executor(self._thread, int)
@@ -208,12 +214,14 @@ class FunctionLogs:
 
     def forget(self, function_name: str) -> None:
         """Drop the lines kept. Those who follow stay: a function of that name may come again."""
+        self._settle()
         self._waiting.pop(function_name, None)
         if not self._closed:
             self._thread.submit(self._store.forget, function_name)
 
     async def _snapshot(self, function_name: str) -> tuple[Piece, ...]:
         """What is kept when this is called, in files."""
+        self._settle()
         self._write()
         return await self._loop.run_in_executor(self._thread, self._store.snapshot, function_name)
 

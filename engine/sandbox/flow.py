@@ -25,10 +25,10 @@ class Flow:
         self._input: AsyncIterator[bytes] | None = None
         self._left_bytes = 0
         self._handler_called = asyncio.Event()
-        self.limit_bytes = 0  # of the run's answer, streamed or in one piece
+        self.limit_bytes = result_limit_bytes  # of the run's answer, streamed or in one piece
 
     def begin(self, event: Event, sink: RunSink) -> None:
-        """The next run."""
+        """The next run, which streams."""
         self._sink, self._input = sink, event.input
         self._left_bytes = event.stream_limit_bytes
         self.limit_bytes = event.stream_limit_bytes or self._result_limit_bytes
@@ -61,6 +61,7 @@ class Flow:
     def end(self) -> None:
         """The run is over."""
         self._sink = self._input = None
+        self._left_bytes, self.limit_bytes = 0, self._result_limit_bytes
 
     async def _feed(self, source: AsyncIterator[bytes]) -> None:
         await self._handler_called.wait()

@@ -14,6 +14,7 @@ import termios
 from collections.abc import Callable, Mapping
 
 from engine.guest import wire
+from engine.sandbox.box import Seat
 
 _HEADER = wire.HEADER
 _READ_BYTES = 65_536  # as much as a pipe holds
@@ -69,8 +70,10 @@ class GuestLink:
         limits: Mapping[int, int],
         on_frame: Callable[[int, bytes | bytearray], None],
         on_end: Callable[[Exception | None], None],
+        make_seat: Callable[[Ends, Callable[[bytes | None], None]], Seat] | None = None,
     ) -> None:
-        """Closes `ends` with itself. `limits` maps the kinds that may come to the most bytes of their bodies.
+        """Closes `ends` with itself. `limits` maps the kinds that may come to the most bytes of their bodies. The seat
+        in a lane that `make_seat` makes takes whole answers to `call` past it.
 
         `on_end` is called once, when nothing more will come: None at a clean end of the stream, ProtocolError where the
         guest broke it, and whatever `on_frame` raised: nothing is raised from here.
@@ -95,7 +98,21 @@ class GuestLink:
         self._open = True
         self._sent_bytes = 0  # the last that was sent
         self.untouched = False  # once it is closed: nothing of that had been read
-        loop.add_reader(ends.answers, self.read)
+        self._seat = None if make_seat is None else make_seat(ends, self._heard)
+        self._watch(True)
+
+    def call(self, head: bytes, payload: bytes) -> bool:
+        """Send an event whose answer may come in one piece, past `on_frame` then; as `send`."""
+        seat = self._seat
+        if seat is None or self._unsent or self._head or self._until is not None:
+            return self.send(head, payload)
+        size = self._sent_bytes = len(head) + len(payload)
+        if size > _READ_BYTES:
+            _widen(self._ends.events)
+        sent = seat.call(head, payload)
+        if 0 <= sent < size:
+            self._send_later(head, payload, sent)
+        return sent >= 0
 
     def send(self, head: bytes, body: bytes = b"") -> bool:
         """Send, or as much as the pipe takes and the rest when it takes more. False if nobody is there to read. A large
@@ -114,9 +131,12 @@ class GuestLink:
         except OSError:
             return False
         if sent < size:
-            self._unsent = memoryview(body)[sent - len(head) :] if sent >= len(head) else memoryview(head + body)[sent:]
-            self._loop.add_writer(self._ends.events, self._send_more)
+            self._send_later(head, body, sent)
         return True
+
+    def _send_later(self, head: bytes, body: bytes, sent: int) -> None:
+        self._unsent = memoryview(body)[sent - len(head) :] if sent >= len(head) else memoryview(head + body)[sent:]
+        self._loop.add_writer(self._ends.events, self._send_more)
 
     def _send_more(self) -> None:
         try:
@@ -144,7 +164,7 @@ class GuestLink:
         """Take no further frame until this is done: the guest waits in its write once the pipe is full. A process that
         has ended is not waited for."""
         if self._open and not self._ending:
-            self._loop.remove_reader(self._ends.answers)
+            self._watch(False)
             self._until = until
             until.add_done_callback(self._resume)
 
@@ -159,7 +179,23 @@ class GuestLink:
 
     def _listen(self) -> None:
         if self._open and self._until is None:
+            self._watch(True)
+
+    def _watch(self, watch: bool) -> None:
+        if self._seat is not None:
+            self._seat.watch(watch)
+        elif watch:
             self._loop.add_reader(self._ends.answers, self.read)
+        else:
+            self._loop.remove_reader(self._ends.answers)
+
+    def _heard(self, data: bytes | None) -> None:
+        """What the seat has read of something else than a whole answer, or that there is something to read."""
+        try:
+            if data is None or (self._took(data) and self._open and self._until is None):
+                self.read()
+        except Exception as error:
+            self._end(error)
 
     def read(self) -> None:
         """Take what is there, at most a share of it: the rest comes with the loop's next turn."""
@@ -172,6 +208,8 @@ class GuestLink:
 
     def read_to_end(self) -> None:
         """Take what is left in the pipe of a process that has ended, up to _LAST_FRAMES."""
+        if self._seat is not None:
+            self._seat.leave()
         self._ending, self._until, self._frames_left = True, None, _LAST_FRAMES
         try:
             self._parse(b"")
@@ -182,27 +220,31 @@ class GuestLink:
 
     def _read_once(self) -> bool:
         """One read; False when there is nothing more now."""
+        body, data, got = self._body, b"", 0
         try:
-            if self._body is not None:
-                got = os.readv(self._ends.answers, (memoryview(self._body)[self._filled :],))
+            if body is not None:
+                got = os.readv(self._ends.answers, (memoryview(body)[self._filled :],))
             else:
                 data = os.read(self._ends.answers, _READ_BYTES)
-                got = len(data)
         except BlockingIOError:
             return False
         except OSError:
-            got = 0
-        if got == 0:
-            self._end(ProtocolError("a frame was cut off") if self._head or self._body is not None else None)
-            return False
-        if self._body is None:
-            self._parse(data)
-            return got == _READ_BYTES or self._body is not None
+            pass
+        if body is None or not got:
+            return self._took(data)
         self._filled += got
-        if self._filled == len(self._body):
-            body, self._body = self._body, None
+        if self._filled == len(body):
+            self._body = None
             self._on_frame(self._kind, body)
         return True
+
+    def _took(self, data: bytes) -> bool:
+        """What was read, b"" at the end; whether there may be more."""
+        if not data:
+            self._end(ProtocolError("a frame was cut off") if self._head or self._body is not None else None)
+            return False
+        self._parse(data)
+        return len(data) == _READ_BYTES or self._body is not None
 
     def _parse(self, data: bytes) -> None:
         if self._head:
@@ -257,7 +299,10 @@ class GuestLink:
             unread = array.array("i", [0])
             fcntl.ioctl(self._ends.events, termios.FIONREAD, unread)
             self.untouched = 0 < self._sent_bytes <= unread[0] + len(self._unsent)
-            self._loop.remove_reader(self._ends.answers)
+            if self._seat is not None:
+                self._seat.close()
+            else:
+                self._loop.remove_reader(self._ends.answers)
             self._loop.remove_writer(self._ends.events)
             self._ends.close()
             self._tell_drained()

@@ -23,14 +23,16 @@ from engine.sandbox import box
 from engine.sandbox.api import Ending, Event, RunSink, SandboxSpec
 from engine.sandbox.counts import Counts, Happening
 from engine.sandbox.cpu import CpuRules
+from engine.sandbox.deadline import Deadline
 from engine.sandbox.farewell import Farewell
 from engine.sandbox.flow import Flow
 from engine.sandbox.janitor import Janitor, tell
+from engine.sandbox.lane import seat_of
 from engine.sandbox.lifecycle import Lifecycle, MoveListener, SandboxState
 from engine.sandbox.link import GuestLink, ProtocolError
 from engine.sandbox.log_pipe import LogPipe
 from engine.sandbox.messages import event_frame, function_error, guest_limits, too_large
-from engine.sandbox.meter import Meter
+from engine.sandbox.meter import Meter, Used
 from engine.sandbox.parts import Parts, exit_status, read_report
 from engine.sandbox.timeline import Timeline, weighed
 
@@ -54,6 +56,7 @@ class LinuxSandbox:
         timeline: Timeline,
         cpu_us: int,
         cpu: CpuRules,
+        lane: box.Lane,
         janitor: Janitor,
         counts: Counts,
         on_closed: Callable[[], None],
@@ -73,7 +76,7 @@ class LinuxSandbox:
         self._served = self._initialized = False
         self._sink: RunSink | None = None
         self._run: asyncio.Future[Ending] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._clock = Deadline(self._loop, self._on_timeout)
         self._event: Event | None = None
         self._init_us = self._began_ns = 0  # the latter is the init phase's clock, or the handler's
         self._start_us = (self._hello_ns - timeline.started_ns) // 1000 if self._hello_ns else 0
@@ -83,7 +86,8 @@ class LinuxSandbox:
         self.gone = asyncio.Event()  # its processes have ended
         self._closing: asyncio.Task[None] | None = None
         limits = guest_limits(spec.result_limit_bytes)
-        self._link = GuestLink(self._loop, parts.control, limits, self._on_frame, self._on_link_end)
+        seat = partial(seat_of, lane, parts, self._on_answer, self._fail)
+        self._link = GuestLink(self._loop, parts.control, limits, self._on_frame, self._on_link_end, seat)
         self._flow = Flow(self._link, spec.result_limit_bytes)
         self._farewell = Farewell(self._link, self.gone, counts)
         try:
@@ -128,10 +132,13 @@ class LinuxSandbox:
         if self._life.over or self._run is not None:
             raise SandboxFault("run", 0, "the sandbox has ended" if self._run is None else "the sandbox is busy")
         head, payload = event_frame(event)
-        self._run = self._loop.create_future()
+        run: asyncio.Future[Ending] = self._loop.create_future()
+        self._run = run
         self._event, self._sink = event, sink
         self._log.begin(sink)
-        self._flow.begin(event, sink)
+        streams = event.stream_limit_bytes or event.input is not None
+        if streams:
+            self._flow.begin(event, sink)
         self._began_ns = time.monotonic_ns()
         if self._served:
             self._timeline.again()
@@ -149,17 +156,18 @@ class LinuxSandbox:
                 self._end_of_init_cpu()
             if event.timeline:
                 self._timeline.add("framed")
-            if not self._link.send(head, payload):
+            plain = kind is StartKind.WARM and not (streams or event.timeline)
+            if not (self._link.call if plain else self._link.send)(head, payload):
                 if not self._hello_ns:
                     # Its set-up failed: the end of its process says how.
-                    self._set_clock(timeout_ms)
-                    return await self._run
+                    self._clock.set(timeout_ms / 1000)
+                    return await run
                 # It died unnoticed; its event may go to another, since this one never had it.
                 raise SandboxFault("run", 0, "the sandbox ended before it had the event")
             # The guest is at work from here on: what follows costs its caller nothing.
-            self._set_clock(timeout_ms)
+            self._clock.set(timeout_ms / 1000)
             sink.started(kind)
-            ending = await self._flow.ended(self._run)
+            ending = await (self._flow.ended(run) if streams else run)
             return await weighed(ending, self._parts) if event.timeline else ending
         except BaseException:
             # Cancelled, or the sink or the engine failed: what the guest does with the event is nobody's any more.
@@ -167,11 +175,10 @@ class LinuxSandbox:
             raise
         finally:
             self._run = self._sink = self._event = None
-            self._flow.end()
+            if streams:
+                self._flow.end()
             self._log.end()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._clock.clear()
 
     def kill(self) -> None:
         """SIGKILL to its process 1, which takes the rest of it along; not held up by the CPU quota. A run under way
@@ -210,6 +217,7 @@ class LinuxSandbox:
 
     async def _take_away(self, grace_ms: int) -> None:
         await self._farewell.over(grace_ms, self.kill, lambda: self._killed_as is not None)
+        self._clock.close()
         self._link.close()
         self._log.close()
         removed = self._loop.create_future()
@@ -219,6 +227,28 @@ class LinuxSandbox:
         self._on_closed()
 
     # What the guest says
+
+    def _on_answer(self, body: bytes, at_ns: int, logged: bool, peak_bytes: int, cpu_us: int, tmp_bytes: int) -> None:
+        """A whole answer to an event that asked for nothing else, with what was used by then."""
+        if self._life.over or self._run is None or self._run.done():
+            return  # how the run ends was decided before this was read
+        if logged:
+            self._log.drain()
+        self._life.move(SandboxState.IDLE)
+        used = self._meter.told(peak_bytes, cpu_us, tmp_bytes)
+        self._warn_of_full_disk(used)
+        ending = Ending(
+            Outcome.OK,
+            True,
+            body,
+            handler_us=(at_ns - self._began_ns) // 1000,
+            peak_memory_bytes=used.peak_memory_bytes,
+            cpu_us=used.cpu_us,
+            tmp_written_bytes=used.tmp_bytes,
+            network_in_bytes=used.network_in_bytes,
+            network_out_bytes=used.network_out_bytes,
+        )
+        self._run.set_result(ending)
 
     def _on_frame(self, kind: int, body: bytes | bytearray) -> None:
         if self._life.over:
@@ -230,7 +260,7 @@ class LinuxSandbox:
                 assert self._event is not None
                 # The engine's own part is not the function's time.
                 self._began_ns = self._hello_ns
-                self._set_clock(self._init_timeout_ms(self._event))
+                self._clock.set(self._init_timeout_ms(self._event) / 1000)
             return
         if self._run is None or self._run.done():
             raise ProtocolError(f"a frame of kind {kind} between two events")
@@ -279,7 +309,7 @@ class LinuxSandbox:
         if not self._event.covers_init:
             self._init_us = (now - self._began_ns) // 1000
             self._began_ns = now
-            self._set_clock(self._event.timeout_ms)
+            self._clock.set(self._event.timeout_ms / 1000)
         self._log.initialized()
 
     def _init_timeout_ms(self, event: Event) -> int:
@@ -289,11 +319,6 @@ class LinuxSandbox:
         if self._quota_pending:
             self._parts.leaf.set_cpu(self._quota_us)
             self._quota_pending = False
-
-    def _set_clock(self, timeout_ms: int) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(timeout_ms / 1000, self._on_timeout)
 
     def _on_link_end(self, error: Exception | None) -> None:
         # A guest that left its socket, or talked nonsense on it, serves nothing more. One that left is most likely
@@ -310,9 +335,11 @@ class LinuxSandbox:
     # How it ends
 
     def _on_timeout(self) -> None:
+        if self._killed_as is Outcome.TIMEOUT:
+            return self._finish(Outcome.TIMEOUT)  # the kernel cannot end it
         self._killed_as = Outcome.TIMEOUT
         self._end()
-        self._timer = self._loop.call_later(_DEAD_WITHIN_S, self._finish, Outcome.TIMEOUT)
+        self._clock.set(_DEAD_WITHIN_S)
 
     def _on_exit(self) -> None:
         status = self._meter.reap()
@@ -352,7 +379,7 @@ class LinuxSandbox:
         else:
             self._finish(Outcome.EXITED, exit_text=exit_status(status))
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         """The engine failed, not the guest: the run ends in the error, and the sandbox with it."""
         if self._run is not None and not self._run.done():
             fault = error if isinstance(error, SandboxFault) else None
@@ -375,11 +402,7 @@ class LinuxSandbox:
         if not self._initialized and not self._event.covers_init:
             self._init_us, took_us = took_us, 0
         used = self._meter.read()
-        if used.tmp_bytes and self._parts.tmp.disk_full():
-            # Its own error, if it got one, is an input or output error, which says nothing of the reason.
-            self._counts.happened(Happening.DISK_FULL)
-            if self._sink is not None:
-                self._sink.output(_DISK_FULL)
+        self._warn_of_full_disk(used)
         ending = Ending(
             outcome=outcome,
             reusable=self._life.state is SandboxState.IDLE,
@@ -402,3 +425,10 @@ class LinuxSandbox:
         if init_failed:
             self._sink.initialized(ending)
         self._run.set_result(ending)
+
+    def _warn_of_full_disk(self, used: Used) -> None:
+        if used.tmp_bytes and self._parts.tmp.disk_full():
+            # Its own error, if it got one, is an input or output error, which says nothing of the reason.
+            self._counts.happened(Happening.DISK_FULL)
+            if self._sink is not None:
+                self._sink.output(_DISK_FULL)

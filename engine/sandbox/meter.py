@@ -30,6 +30,7 @@ class Meter:
     """Reads and remembers."""
 
     __slots__ = (
+        "_by_leaf",
         "_cpu_us",
         "_ended",
         "_limit_bytes",
@@ -46,6 +47,7 @@ class Meter:
         self._parts = parts
         # Where /tmp is memory too, the leaf's limit is both.
         self._limit_bytes = limit_bytes + (parts.tmp.size_mb << 20 if parts.tmp_in_memory else 0)
+        self._by_leaf = "memory" in parts.limits and "cpu" in parts.limits
         self._ended: tuple[int, int] | None = None
         self._memory_kills = 0
         self._raw_peak = self._peak = 0
@@ -55,8 +57,15 @@ class Meter:
 
     def read(self) -> Used:
         """What was used since the last call."""
-        raw_peak, cpu_us = self._usage()
-        tmp_bytes = self._parts.tmp.used()
+        return self._since(*self._usage(), self._parts.tmp.used())
+
+    def told(self, raw_peak: int, cpu_us: int, tmp_bytes: int) -> Used:
+        """The same, of what the leaf (raw_peak below 0: nobody) and /tmp were seen to have used."""
+        if raw_peak < 0 or not self._by_leaf:
+            return self.read()
+        return self._since(raw_peak, cpu_us, tmp_bytes)
+
+    def _since(self, raw_peak: int, cpu_us: int, tmp_bytes: int) -> Used:
         if raw_peak != self._raw_peak:
             self._raw_peak = raw_peak
             kept = tmp_bytes if self._parts.tmp_in_memory else 0
@@ -102,7 +111,7 @@ class Meter:
     def _usage(self) -> tuple[int, int]:
         """Most memory, and CPU time in microseconds: each as the leaf has it, else as the processes' own counters."""
         peak, cpu_us = self._parts.leaf.usage()
-        if "memory" in self._parts.limits and "cpu" in self._parts.limits:
+        if self._by_leaf:
             return peak, cpu_us
         own_peak, own_cpu_us = self._ended or process_usage(self._parts.pid)
         return peak or own_peak, cpu_us or max(own_cpu_us, self._cpu_us)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import itertools
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -29,6 +28,7 @@ from engine.sandbox.counts import Counts, Happening, Resource
 from engine.sandbox.cpu import AS_LAMBDA, CpuRules
 from engine.sandbox.demand import ParkSettings
 from engine.sandbox.janitor import Janitor, tell
+from engine.sandbox.lane import LoopLane
 from engine.sandbox.leaves import LeafPool
 from engine.sandbox.linux import LinuxSandbox
 from engine.sandbox.means import UID_COUNT, Means, find_means
@@ -42,6 +42,7 @@ from engine.sandbox.scratch_choice import TmpBackend
 from engine.sandbox.scratch_user import choose_tmp
 from engine.sandbox.strays import end_strays
 from engine.sandbox.timeline import Timeline
+from engine.sandbox.uids import Uids
 from engine.zygote.host import ZYGOTE_STAGE, Zygote, ZygoteKey
 from engine.zygote.keeper import Zygotes, ZygoteSettings
 
@@ -96,10 +97,7 @@ class LinuxPool:
         self._means: Means | None = None
         self.code = CodeMounts(scratch_dir / "code")
         self._interpreters = interpreters
-        self._uid_base = uid_base
-        self._uid_count = uid_count
-        self._free_uids: list[int] = []
-        self._next_uid = itertools.count()
+        self._uids = Uids(uid_base, uid_count)
         self._cpu = cpu
         self._names = itertools.count(1)  # of leaves, and so of sandboxes
         # Few threads: building is a chain of short kernel calls, and one zygote forks one at a time anyway.
@@ -113,6 +111,7 @@ class LinuxPool:
         self._refill = ThreadPoolExecutor(1, thread_name_prefix="cleave-refill")
         self._counts = Counts()
         self._zygotes = Zygotes(interpreters, zygotes or ZygoteSettings(), self._counts)
+        self._lane = LoopLane()
         self._leaves = LeafPool(self._make_leaf, target=leaf_pool_size, submit=self._refill.submit, counts=self._counts)
         self._janitor = Janitor(self._counts, threads=janitors)
         self._tmp_pool_size = tmp_pool_size
@@ -145,8 +144,8 @@ class LinuxPool:
         self._zygotes.prepare_to_make(
             partial(
                 Zygote,
-                uid_base=self._uid_base,
-                uid_count=self._uid_count,
+                uid_base=self._uids.base,
+                uid_count=self._uids.count,
                 counts=self._counts,
                 fork_module=self._fork_module,
                 own_user=self._means.mounter is not None,
@@ -269,6 +268,7 @@ class LinuxPool:
                 timeline=timeline,
                 cpu_us=made.cpu_us,
                 cpu=self._cpu,
+                lane=self._lane.open(),
                 janitor=self._janitor,
                 counts=self._counts,
                 on_closed=partial(self._gone, made.slot),
@@ -298,18 +298,20 @@ class LinuxPool:
         while self._starts:
             await asyncio.wait(self._starts)
         await self._zygotes.close()
-        for threads in (self._builders, self._parkers, self._assigners):
-            await loop.run_in_executor(None, partial(threads.shutdown, wait=True))
-        await loop.run_in_executor(None, partial(self._refill.shutdown, wait=True, cancel_futures=True))
-        if self._scratch is not None:
-            await loop.run_in_executor(None, self._scratch.close)
-        await loop.run_in_executor(None, self._leaves.close)
-        await loop.run_in_executor(None, self._janitor.close, _TAKEN_AWAY_WITHIN_S)
-        await loop.run_in_executor(None, self._network.close)
-        await loop.run_in_executor(None, self.code.close)
-        if self._means is not None:
-            await loop.run_in_executor(None, self._means.close)
-        await loop.run_in_executor(None, partial(self._host.sweep, True))
+        ends: list[Callable[[], object]] = [
+            *(partial(threads.shutdown, wait=True) for threads in (self._builders, self._parkers, self._assigners)),
+            partial(self._refill.shutdown, wait=True, cancel_futures=True),
+            *(() if self._scratch is None else (self._scratch.close,)),
+            self._leaves.close,
+            partial(self._janitor.close, _TAKEN_AWAY_WITHIN_S),
+            self._network.close,
+            self.code.close,
+            *(() if self._means is None else (self._means.close,)),
+            partial(self._host.sweep, True),
+        ]
+        for end in ends:
+            await loop.run_in_executor(None, end)
+        self._lane.close()
 
     def _make_leaf(self, memory_mb: int) -> box.Leaf:
         return parts.limited_leaf(self._host, f"{next(self._names)}", memory_mb, self._cpu)
@@ -369,15 +371,11 @@ class LinuxPool:
         self, spec: SandboxSpec, builders: ThreadPoolExecutor | None = None, timeline: Timeline | None = None
     ) -> tuple[int, parts.Parts]:
         """Fork one: the slot of its user id, its parts."""
-        slot = heapq.heappop(self._free_uids) if self._free_uids else next(self._next_uid)
-        if slot >= self._uid_count:
-            raise SandboxFault("user ids", 0, f"all {self._uid_count} are in use", fix="lower max_sandboxes")
+        slot, uid = self._uids.take()
         try:
-            return slot, await self._build(
-                spec, self._uid_base + slot, builders or self._builders, timeline or Timeline()
-            )
+            return slot, await self._build(spec, uid, builders or self._builders, timeline or Timeline())
         except BaseException:
-            heapq.heappush(self._free_uids, slot)
+            self._uids.give_back(slot)
             raise
 
     async def _build(
@@ -414,7 +412,7 @@ class LinuxPool:
 
     def _gone(self, slot: int) -> None:
         """Nothing of a sandbox is left."""
-        heapq.heappush(self._free_uids, slot)
+        self._uids.give_back(slot)
         self._counted_off()
 
     def _counted_off(self) -> None:
@@ -430,7 +428,7 @@ class LinuxPool:
         """Take one away that may be alive; its user id is free when nothing of it is left."""
 
         def gone(_: asyncio.Future[None]) -> None:
-            heapq.heappush(self._free_uids, slot)
+            self._uids.give_back(slot)
             then()
 
         removed = asyncio.get_running_loop().create_future()

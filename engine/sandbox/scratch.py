@@ -47,6 +47,11 @@ class Tmp:
         """What it lies on: a loop device, or the name of a folder."""
         return self._scratch.device
 
+    @property
+    def scratch(self) -> box.Scratch:
+        """What the box knows of it."""
+        return self._scratch
+
     def used(self) -> int:
         """Bytes stored in it. Raises SandboxFault."""
         return self._scratch.used()

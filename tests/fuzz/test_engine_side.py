@@ -26,6 +26,7 @@ from engine.sandbox.api import Ending
 from engine.sandbox.counts import Counts
 from engine.sandbox.cpu import CpuRules
 from engine.sandbox.janitor import Janitor
+from engine.sandbox.lane import LoopLane
 from engine.sandbox.link import Ends, GuestLink, ProtocolError
 from engine.sandbox.linux import LinuxSandbox
 from engine.sandbox.messages import guest_limits, spec_frame
@@ -148,30 +149,13 @@ async def test_what_a_listener_raises_comes_out_at_the_end_and_nowhere_else() ->
 # A whole sandbox of the engine's, over a process that only waits to be killed.
 
 
-class NoLeaf:
-    """A leaf that limits nothing."""
-
-    def set_cpu(self, quota_us: int) -> None: ...
-    def kill(self) -> bool:
-        return False
-
-    def usage(self) -> tuple[int, int]:
-        return 1, 1
-
-    def reclaimable(self) -> int:
-        return 0
-
-    def oom_kills(self) -> int:
-        return 0
-
-    def remove(self) -> None: ...
-
-
 class NoTmp:
     """A /tmp that is some folder."""
 
     def __init__(self) -> None:
         self.fd = os.open("/", os.O_RDONLY)
+
+    scratch = None
 
     def used(self) -> int:
         return 0
@@ -220,7 +204,7 @@ async def sandbox_over(janitor: Janitor, counts: Counts, **replaced: Any) -> Asy
     values = {
         "pid": process.pid,
         "pidfd": os.pidfd_open(process.pid),
-        "leaf": cast(box.Leaf, NoLeaf()),
+        "leaf": box.Host("nothing", ()).leaf("1", memory_bytes=0, cpu_quota_us=0, cpu_shares=0, pids=0),
         "control": ends(control),
         "log": log,
         "report": report,
@@ -228,6 +212,7 @@ async def sandbox_over(janitor: Janitor, counts: Counts, **replaced: Any) -> Asy
         "network": cast(Any, NoNetwork()),
         "remove_leaf": lambda: None,
     }
+    lane = LoopLane()
     sandbox = LinuxSandbox(
         "1",
         spec(Path("/nowhere")),
@@ -237,6 +222,7 @@ async def sandbox_over(janitor: Janitor, counts: Counts, **replaced: Any) -> Asy
         cpu_us=0,
         timeline=Timeline(),
         cpu=CpuRules(init_cpu=False),
+        lane=lane.open(),
         janitor=janitor,
         counts=counts,
         on_closed=lambda: None,
@@ -248,6 +234,7 @@ async def sandbox_over(janitor: Janitor, counts: Counts, **replaced: Any) -> Asy
         os.close(log_write)
         os.close(report_write)
         await asyncio.wait_for(sandbox.close(), 10)
+        lane.close()
         process.returncode = 0  # the sandbox has reaped it
 
 

@@ -1,5 +1,5 @@
 # The C-visible shape of native/box/box.h, as far as the engine's side uses it.
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "box.h" nogil:

@@ -3,6 +3,7 @@
 One importer: engine.sandbox.box. Failures raise SandboxFault with the step, the kernel's errno and a sentence.
 """
 
+from libc.errno cimport EAGAIN, errno
 from libc.string cimport memcpy, memset, strlen
 from posix.unistd cimport close
 
@@ -321,3 +322,4 @@ RESOLVERS = ((<bytes>BOX_RESOLVER).decode(), (<bytes>BOX_RESOLVER_ELSE).decode()
 
 include "_scratch.pxi"
 include "_network.pxi"
+include "_lane.pxi"
