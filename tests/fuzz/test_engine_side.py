@@ -286,6 +286,41 @@ async def test_a_run_ends_whatever_its_guest_sends(
         assert not faults, (seed, faults)
 
 
+@pytest.mark.time_limit(300)
+async def test_a_warm_run_ends_whatever_its_guest_sends(
+    counts: Mapping[str, int], faults: list[Any], janitor: Janitor
+) -> None:
+    loop = asyncio.get_running_loop()
+    for seed in range(SEED, SEED + counts["frames"] // 10):
+        streams = Streams(seed)
+        answers = [frame for frame in guests_frames(streams)[2:] if streams.chance.random() < 0.5]
+        stream = (
+            streams.mutate([*answers, wire.frame(wire.RESULT, b"1")]) if seed % 4 else wire.frame(wire.RESULT, b"1")
+        )
+        async with sandbox_over(janitor, Counts()) as (sandbox, guest):
+            guest.setblocking(False)
+            guest.send(wire.frame(wire.HELLO) + wire.frame(wire.READY) + wire.frame(wire.RESULT, b"0"))
+            first = await asyncio.wait_for(sandbox.run(event(timeout_ms=30_000), Sink()), 10)
+            assert (first.outcome, first.reusable, first.payload) == (Outcome.OK, True, b"0")
+            running = asyncio.ensure_future(sandbox.run(event(timeout_ms=30_000), Sink()))
+            await asyncio.sleep(0)
+            with contextlib.suppress(OSError):
+                for piece in streams.pieces(stream[:100_000]):
+                    await loop.sock_sendall(guest, piece)
+            if seed % 4 == 0:
+                ending = await asyncio.wait_for(running, 10)
+                assert (ending.outcome, ending.reusable, ending.payload) == (Outcome.OK, True, b"1"), seed
+            guest.close()
+            await asyncio.wait([running], timeout=10)
+            assert running.done(), seed
+            if running.exception() is None:
+                assert running.result().outcome in (Outcome.OK, Outcome.HANDLER_ERROR, Outcome.EXITED), seed
+            else:  # it was gone before it could have the event
+                assert isinstance(running.exception(), SandboxFault), seed
+            await asyncio.wait_for(sandbox.gone.wait(), 10)
+        assert not faults, (seed, faults)
+
+
 async def test_a_result_that_arrives_after_the_timeout_changes_nothing(faults: list[Any], janitor: Janitor) -> None:
     async with sandbox_over(janitor, Counts()) as (sandbox, guest):
         guest.send(wire.frame(wire.HELLO) + wire.frame(wire.READY))
