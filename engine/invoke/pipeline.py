@@ -8,66 +8,41 @@ init phase has INIT_START before and, for each time that it failed, INIT_REPORT,
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
-from engine.errors import NotFound, SandboxFault
 from engine.invoke.checks import check_client_context, check_invocable, check_payload, check_request_id
-from engine.invoke.documents import Facts, function_error
+from engine.invoke.endings import Endings, Record, check_answered, record_nothing
+from engine.invoke.express import Express, ExpressCall
 from engine.invoke.ids import RequestIds
 from engine.invoke.pace import NO_PACE, PaceLimits
-from engine.invoke.quiet import QuietRuns
-from engine.invoke.reportline import billed_ms
 from engine.invoke.retire import Logs, Retirer
 from engine.invoke.run import Run, RunMeans
 from engine.invoke.specs import NO_VERSIONS, Prepared, Specs
-from engine.model.function import LATEST, Function, LogFormat
+from engine.model.function import LATEST
 from engine.model.invocation import (
     EVENT_LIMIT_BYTES,
     RESULT_LIMIT_BYTES,
     STREAM_LIMIT_BYTES,
     Completion,
     InvokeRequest,
-    LogBatch,
-    Report,
     Sink,
 )
-from engine.model.names import FunctionRef, function_arn
-from engine.model.outcome import FUNCTION_FAILED, Outcome
+from engine.model.names import function_arn
 from engine.registry.api import CodeStore, Registry
 from engine.sandbox.api import Event
-from engine.scheduler.api import Done, Scheduler, Work
+from engine.scheduler.api import Scheduler, Work
 
 Authorize = Callable[[InvokeRequest], None]
 """Raises PermissionDenied if the request may not be made. Comes first, so that a refusal tells nothing."""
-
-Record = Callable[[Function, Report], None]
-"""Told of every invocation that ran to its end."""
 
 
 def allow_all(request: InvokeRequest) -> None:
     """The policy of an engine without identities: whoever reaches it may invoke."""
 
 
-def record_nothing(function: Function, report: Report) -> None:
-    """The default where nobody listens."""
-
-
 CONVERSATION_LIMIT_BYTES = 1 << 62
 """What is said may be without an end; AWS has no such call, and no limit for it."""
-
-
-class _Ended(NamedTuple):
-    """A quiet run, for its lines."""
-
-    prepared: Prepared
-    report: Report
-    facts: Facts
-    error_type: str
-    begun_ns: int
-    ended_ns: int
 
 
 class Pipeline:
@@ -116,17 +91,28 @@ class Pipeline:
             wall_ns=wall_ns,
             new_uuid=new_uuid,
         )
-        self._quiet = QuietRuns(self._write_quiet)
-        self._means = RunMeans(self._keep, self._keep_late, monotonic_ns, wall_ns, stream_pace)
+        endings = Endings(registry, self._specs, logs, record, monotonic_ns=monotonic_ns, wall_ns=wall_ns)
+        self._endings = endings
+        self._means = RunMeans(endings.keep, endings.keep_late, monotonic_ns, wall_ns, stream_pace)
+        self._express = Express(scheduler, endings, self._means, event_limit_bytes=event_limit_bytes, new_uuid=new_uuid)
         registry.subscribe(Retirer(scheduler, self._specs, logs))
+        registry.subscribe(self._express.drop)
 
     def settle(self) -> None:
         """Write what is still to be written of runs that have ended: for whoever reads logs or counts next."""
-        self._quiet.settle()
+        self._endings.settle()
+
+    def express(self, function_name: str, payload: bytes) -> ExpressCall | None:
+        """See Invoker.express."""
+        return self._express.submit(function_name, payload) if self._authorize is allow_all else None
 
     async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
         """See Invoker.invoke. Raises PermissionDenied, NotFound, NotInvocable, PayloadTooLarge, InvalidPayload,
         InvalidArgument before anything ran; what Scheduler.run raises; SandboxFault."""
+        if sink is None and is_plain(request):
+            call = self.express(request.ref.name, request.payload)
+            if call is not None:
+                return await call.result()
         accepted_ns = self._monotonic_ns()
         self._authorize(request)
         function = self._registry.get(request.ref)
@@ -151,37 +137,22 @@ class Pipeline:
         checked_ns = self._monotonic_ns()
         try:
             done = await self._scheduler.run(Work(prepared.spec, event), run)
-            ending = done.ending
-            if ending.outcome is not Outcome.OK and ending.outcome not in FUNCTION_FAILED:
-                raise SandboxFault("run", 0, f"a sandbox ended in {ending.outcome.value}")
+            check_answered(done.ending)
             if not run.quiet and run.log.behind:
                 await run.log.finish()
         except BaseException:
-            if run.started_ns:
-                run.begin()
-                run.log.finish_now()
-                run.log.say(prepared.platform.left(request_id, self._wall_ns()))
-            run.end()
-            self._forget_if_gone(prepared)
+            self._endings.left(run, request_id, prepared)
             raise
         run.started(done.start_kind)  # for a sandbox that ended before it could say so
         run.begin()
-        facts = Facts(request_id, function.config.timeout_ms, ending.exit_status)
-        error = None if ending.outcome is Outcome.OK else function_error(ending, facts)
+        if done.ending.reusable and self._specs.holds(prepared) and function.version == LATEST:
+            self._express.open(prepared)
         marks = (("checked", checked_ns), ("started", run.started_ns)) if request.timeline else None
-        report = self._report(request_id, prepared, done, accepted_ns, marks)
-        payload = ending.payload if error is None else b""
-        error_type = "" if error is None else error.type
         if run.quiet:
             run.end()
-            self._quiet.add(_Ended(prepared, report, facts, error_type, run.begun_ns, self._wall_ns()))
-            return Completion(report, payload, error)
-        if sink is None and not request.log_tail:
-            # Nobody waits for the last lines: the answer goes out first, they and the record follow in the next turn.
-            asyncio.get_running_loop().call_soon(self._write_end, run, report, facts, error_type, prepared)
-            return Completion(report, payload, error)
-        self._write_end(run, report, facts, error_type, prepared)
-        return Completion(report, payload, error, run.log.tail())
+            return self._endings.quiet(request_id, prepared, done, accepted_ns, run.begun_ns, marks)
+        at_once = sink is not None or request.log_tail
+        return self._endings.loud(run, request_id, prepared, done, accepted_ns, marks, at_once=at_once)
 
     def _event(
         self, request: InvokeRequest, request_id: str, payload: bytes, prepared: Prepared, stream_limit_bytes: int
@@ -205,82 +176,14 @@ class Pipeline:
             raw=request.raw,
         )
 
-    def _report(
-        self,
-        request_id: str,
-        prepared: Prepared,
-        done: Done,
-        accepted_ns: int,
-        marks: tuple[tuple[str, int], ...] | None,
-    ) -> Report:
-        ending = done.ending
-        now_ns = self._monotonic_ns()
-        timeline: tuple[tuple[str, int], ...] = ()
-        if marks is not None:
-            moments = sorted((*marks, *ending.timeline, ("recorded", now_ns)), key=lambda mark: mark[1])
-            timeline = tuple((phase, (ns - accepted_ns) // 1000) for phase, ns in moments)
-        return Report(
-            request_id=request_id,
-            outcome=ending.outcome,
-            start_kind=done.start_kind,
-            memory_mb=prepared.spec.memory_mb,
-            executed_version=prepared.function.version,
-            queue_us=done.queue_us,
-            start_us=ending.start_us,
-            init_us=ending.init_us,
-            handler_us=ending.handler_us,
-            total_us=(now_ns - accepted_ns) // 1000,
-            billed_ms=billed_ms(ending.init_us, ending.handler_us),
-            peak_memory_bytes=ending.peak_memory_bytes,
-            cpu_us=ending.cpu_us,
-            tmp_written_bytes=ending.tmp_written_bytes,
-            network_in_bytes=ending.network_in_bytes,
-            network_out_bytes=ending.network_out_bytes,
-            timeline=timeline,
-            cost=None if marks is None else ending.cost,
-        )
 
-    def _write_end(self, run: Run, report: Report, facts: Facts, error_type: str, prepared: Prepared) -> None:
-        self._record(prepared.function, report)
-        log = run.log
-        log.finish_now()
-        log.say(prepared.platform.report(report, facts, error_type, self._wall_ns()))
-        run.end()
-        self._forget_if_gone(prepared)
-
-    def _write_quiet(self, ended: _Ended) -> None:
-        prepared, report, facts, error_type, begun_ns, ended_ns = ended
-        function = prepared.function
-        self._record(function, report)
-        json = function.config.log_format is LogFormat.JSON
-        said = prepared.platform
-        for lines, at_ns in (
-            (said.start(report.request_id, function.version, begun_ns), begun_ns),
-            (said.report(report, facts, error_type, ended_ns), ended_ns),
-        ):
-            if lines:
-                texts = [line.encode(errors="replace") for line in lines]
-                batch = LogBatch(at_ns // 1000, report.request_id, prepared.log_stream, texts, json)
-                self._logs.append(function.name, batch)
-        self._forget_if_gone(prepared)
-
-    def _keep(self, function_name: str, batch: LogBatch) -> None:
-        self._quiet.settle()  # theirs were before
-        self._logs.append(function_name, batch)
-
-    def _keep_late(self, function_name: str, batch: LogBatch) -> None:
-        """What a function writes between two invocations, or while it ends: nothing of one that is deleted is kept."""
-        try:
-            self._registry.get(FunctionRef(function_name))
-        except NotFound:
-            return
-        self._keep(function_name, batch)
-
-    def _forget_if_gone(self, prepared: Prepared) -> None:
-        """Drop the log of a function that was deleted while this invocation wrote to it."""
-        if self._specs.holds(prepared):
-            return
-        try:
-            self._registry.get(FunctionRef(prepared.function.name))
-        except NotFound:
-            self._logs.forget(prepared.function.name)
+def is_plain(request: InvokeRequest) -> bool:
+    """Whether it asks for nothing but an answer in one piece."""
+    return request.ref.qualifier == LATEST and not (
+        request.request_id
+        or request.client_context
+        or request.timeline
+        or request.log_tail
+        or request.raw
+        or request.input is not None
+    )

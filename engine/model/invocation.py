@@ -128,8 +128,19 @@ class Sink(Protocol):
         is done: the reader is slow."""
 
 
+class Pending(Protocol):
+    """An invocation that has begun."""
+
+    async def result(self) -> Completion:
+        """Its end, as of Invoker.invoke. To be awaited at once; cancelled, it kills the sandbox."""
+
+
 class Invoker(Protocol):
     """The one narrow call between a front and the rest of the engine."""
+
+    def express(self, function_name: str, payload: bytes) -> Pending | None:
+        """Run a function, for a caller who asks for nothing but an answer in one piece, where a warm sandbox is there
+        for it; None: nothing was done, `invoke` is to be called."""
 
     async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
         """Run a function once; with a sink its answer may come in chunks. Cancelling the call kills the sandbox. Raises

@@ -22,6 +22,8 @@ class Outcome(enum.Enum):
     REFUSED = "refused"  # nothing ran: bad request or no permission
     ENGINE_FAULT = "engine_fault"  # the engine failed
 
+    __hash__ = object.__hash__  # in C: enum's own is a call of Python's for each look into a table
+
 
 class StartKind(enum.Enum):
     """How a sandbox came to be. All but WARM are cold starts."""
@@ -31,6 +33,8 @@ class StartKind(enum.Enum):
     TEMPLATE = "template"  # forked from a zygote grown after this function's init phase
     FORK = "fork"  # forked from a zygote for this invocation
     EXEC = "exec"  # started from nothing
+
+    __hash__ = object.__hash__
 
 
 class Row(NamedTuple):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -97,6 +97,17 @@ class RunSink(Protocol):
         """The next bytes of a streamed answer. A future holds the function up until it is done: the reader is slow."""
 
 
+class ExpressSink(RunSink, Protocol):
+    """The sink of a run that no task waits for."""
+
+    @property
+    def future(self) -> asyncio.Future[Any]:
+        """Done once nobody waits for the run any more."""
+
+    def ended(self, ending: Ending | None, error: BaseException | None = None) -> None:
+        """It is over: by an ending, or by the engine's own failure. Once, on the event loop."""
+
+
 class Sandbox(Protocol):
     """One sandbox, of one function, for its whole life."""
 
@@ -118,6 +129,11 @@ class Sandbox(Protocol):
 
     async def run(self, event: Event, sink: RunSink) -> Ending:
         """Run one event. Cancelling the task kills the sandbox. Raises SandboxFault for the engine's own failures."""
+
+    def express(self, head: bytes, payload: bytes, event: Event, sink: ExpressSink) -> bool:
+        """Run one that wants its answer in one piece and is framed already: `head` and `payload` are its EVENT frame,
+        `event` says its timeout. False, and `sink` hears nothing, where it did not begin: it is dead, or as before.
+        Nothing says that it has started; `kill` ends it."""
 
     def kill(self) -> None:
         """End it at once, whatever it does; `close` still has to be called."""

@@ -25,6 +25,8 @@ class SandboxState(enum.Enum):
     CLOSING = "closing"  # processes, mounts, cgroups and files are being taken away
     DEAD = "dead"  # nothing of it is left
 
+    __hash__ = object.__hash__  # in C: enum's own is a call of Python's for each look into a table
+
 
 TRANSITIONS: Mapping[SandboxState, frozenset[SandboxState]] = MappingProxyType(
     {

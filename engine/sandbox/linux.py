@@ -14,13 +14,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from engine.errors import SandboxFault
 from engine.guest import wire
 from engine.model.invocation import FunctionError
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox import box
-from engine.sandbox.api import Ending, Event, RunSink, SandboxSpec
+from engine.sandbox.api import Ending, Event, ExpressSink, RunSink, SandboxSpec
 from engine.sandbox.counts import Counts, Happening
 from engine.sandbox.cpu import CpuRules
 from engine.sandbox.deadline import Deadline
@@ -32,13 +33,12 @@ from engine.sandbox.lifecycle import Lifecycle, MoveListener, SandboxState
 from engine.sandbox.link import GuestLink, ProtocolError
 from engine.sandbox.log_pipe import LogPipe
 from engine.sandbox.messages import event_frame, function_error, guest_limits, too_large
-from engine.sandbox.meter import Meter, Used
+from engine.sandbox.meter import Meter, plain_answer, warn_of_full_disk
 from engine.sandbox.parts import Parts, exit_status, read_report
 from engine.sandbox.timeline import Timeline, weighed
 
 _DEAD_WITHIN_S = 5.0  # a process that the kernel cannot kill by then is left to the janitor; its caller gets an answer
 _EXIT_WITHIN_S = 0.25
-_DISK_FULL = b"cleave: the disk under /tmp is full: what was stored there may be lost\n"
 _CLOSED_WITHIN_S = 10.0  # what the kernel has not let go of by then is the janitor's to go on with
 
 
@@ -75,7 +75,8 @@ class LinuxSandbox:
         self._hello_ns = timeline.add("assigned") if kind is StartKind.PARKED else 0
         self._served = self._initialized = False
         self._sink: RunSink | None = None
-        self._run: asyncio.Future[Ending] | None = None
+        self._run: asyncio.Future[Any] | None = None
+        self._express: ExpressSink | None = None  # the run is its, and no task waits for it
         self._clock = Deadline(self._loop, self._on_timeout)
         self._event: Event | None = None
         self._init_us = self._began_ns = 0  # the latter is the init phase's clock, or the handler's
@@ -174,11 +175,41 @@ class LinuxSandbox:
             self.kill()
             raise
         finally:
-            self._run = self._sink = self._event = None
             if streams:
                 self._flow.end()
-            self._log.end()
-            self._clock.clear()
+            self._over()
+
+    def express(self, head: bytes, payload: bytes, event: Event, sink: ExpressSink) -> bool:
+        """See the protocol."""
+        if self._run is not None or self._life.state is not SandboxState.IDLE:
+            return False
+        self._life.move(SandboxState.RUNNING)
+        self._run, self._event, self._sink, self._express = sink.future, event, sink, sink
+        self._log.begin(sink)
+        self._began_ns = time.monotonic_ns()
+        if not self._link.call(head, payload):
+            self._over()
+            self.kill()
+            return False
+        self._clock.set(event.timeout_ms / 1000)
+        return True
+
+    def _over(self) -> None:
+        """Nothing runs any more."""
+        self._run = self._sink = self._event = self._express = None
+        self._log.end()
+        self._clock.clear()
+
+    def _resolve(self, ending: Ending | None, error: SandboxFault | None = None) -> None:
+        run, express = self._run, self._express
+        assert run is not None
+        if express is not None:
+            self._over()
+            express.ended(ending, error)
+        elif ending is not None:
+            run.set_result(ending)
+        elif error is not None:
+            run.set_exception(error)
 
     def kill(self) -> None:
         """SIGKILL to its process 1, which takes the rest of it along; not held up by the CPU quota. A run under way
@@ -236,19 +267,8 @@ class LinuxSandbox:
             self._log.drain()
         self._life.move(SandboxState.IDLE)
         used = self._meter.told(peak_bytes, cpu_us, tmp_bytes)
-        self._warn_of_full_disk(used)
-        ending = Ending(
-            Outcome.OK,
-            True,
-            body,
-            handler_us=(at_ns - self._began_ns) // 1000,
-            peak_memory_bytes=used.peak_memory_bytes,
-            cpu_us=used.cpu_us,
-            tmp_written_bytes=used.tmp_bytes,
-            network_in_bytes=used.network_in_bytes,
-            network_out_bytes=used.network_out_bytes,
-        )
-        self._run.set_result(ending)
+        warn_of_full_disk(self._parts.tmp, used, self._counts, self._sink)
+        self._resolve(plain_answer(body, (at_ns - self._began_ns) // 1000, used))
 
     def _on_frame(self, kind: int, body: bytes | bytearray) -> None:
         if self._life.over:
@@ -383,7 +403,7 @@ class LinuxSandbox:
         """The engine failed, not the guest: the run ends in the error, and the sandbox with it."""
         if self._run is not None and not self._run.done():
             fault = error if isinstance(error, SandboxFault) else None
-            self._run.set_exception(fault or SandboxFault("run", 0, f"the engine failed: {error!r}"))
+            self._resolve(None, fault or SandboxFault("run", 0, f"the engine failed: {error!r}"))
         self._end()
 
     def _finish(
@@ -396,13 +416,13 @@ class LinuxSandbox:
             self._counts.happened(Happening.OUT_OF_MEMORY)
         elif outcome is Outcome.TIMEOUT:
             self._counts.happened(Happening.TIMEOUT)
-        now = self._timeline.add("answered")
+        now = time.monotonic_ns() if self._express is not None else self._timeline.add("answered")
         took_us = (now - self._began_ns) // 1000
         init_failed = not self._initialized and self._hello_ns > 0 and outcome is not Outcome.CANCELLED
         if not self._initialized and not self._event.covers_init:
             self._init_us, took_us = took_us, 0
         used = self._meter.read()
-        self._warn_of_full_disk(used)
+        warn_of_full_disk(self._parts.tmp, used, self._counts, self._sink)
         ending = Ending(
             outcome=outcome,
             reusable=self._life.state is SandboxState.IDLE,
@@ -424,11 +444,4 @@ class LinuxSandbox:
         self._start_us = self._init_us = 0
         if init_failed:
             self._sink.initialized(ending)
-        self._run.set_result(ending)
-
-    def _warn_of_full_disk(self, used: Used) -> None:
-        if used.tmp_bytes and self._parts.tmp.disk_full():
-            # Its own error, if it got one, is an input or output error, which says nothing of the reason.
-            self._counts.happened(Happening.DISK_FULL)
-            if self._sink is not None:
-                self._sink.output(_DISK_FULL)
+        self._resolve(ending)

@@ -8,10 +8,15 @@ from typing import NamedTuple
 
 from engine.errors import SandboxFault
 from engine.model.invocation import FunctionError
+from engine.model.outcome import Outcome
 from engine.sandbox import box
+from engine.sandbox.api import Ending, RunSink
+from engine.sandbox.counts import Counts, Happening
 from engine.sandbox.parts import Parts
 from engine.sandbox.process_usage import process_usage
+from engine.sandbox.scratch import Tmp
 
+_DISK_FULL = b"cleave: the disk under /tmp is full: what was stored there may be lost\n"
 _AT_THE_LIMIT_BYTES = 4 << 20
 """A sandbox whose memory never came so close to its limit has had no process killed at it."""
 
@@ -122,3 +127,27 @@ class Meter:
             return self._parts.leaf.reclaimable()
         except SandboxFault:  # no descriptor is free: then the cache is counted
             return 0
+
+
+def plain_answer(body: bytes, took_us: int, used: Used) -> Ending:
+    """The ending of a warm run that answered in one piece."""
+    return Ending(
+        Outcome.OK,
+        True,
+        body,
+        handler_us=took_us,
+        peak_memory_bytes=used.peak_memory_bytes,
+        cpu_us=used.cpu_us,
+        tmp_written_bytes=used.tmp_bytes,
+        network_in_bytes=used.network_in_bytes,
+        network_out_bytes=used.network_out_bytes,
+    )
+
+
+def warn_of_full_disk(tmp: Tmp, used: Used, counts: Counts, sink: RunSink | None) -> None:
+    """Say in the log of a run that has stored something why that failed, where the disk under its /tmp is full: its own
+    error, if it got one, is an input or output error, which says nothing of the reason."""
+    if used.tmp_bytes and tmp.disk_full():
+        counts.happened(Happening.DISK_FULL)
+        if sink is not None:
+            sink.output(_DISK_FULL)

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from engine.errors import SandboxFault
 from engine.model.invocation import FunctionError
 from engine.model.outcome import Outcome, StartKind
-from engine.sandbox.api import Ending, Event, RunSink, SandboxSpec
+from engine.sandbox.api import Ending, Event, ExpressSink, RunSink, SandboxSpec
 from engine.sandbox.lifecycle import Lifecycle, SandboxState
 
 Script = Callable[[Event, RunSink], Awaitable[Ending | bytes]]
@@ -179,6 +179,10 @@ class StubSandbox:
         """End as by its own doing."""
         if not self.lifecycle.over:
             self.lifecycle.move(SandboxState.ENDED)
+
+    def express(self, head: bytes, payload: bytes, event: Event, sink: ExpressSink) -> bool:
+        """It has no wire."""
+        return False
 
     def kill(self) -> None:
         self._killed = True

@@ -1,7 +1,7 @@
 """Who may run: a lease for each event, or a throttle.
 
 Leaves to others: where the event runs. Guarantees: there are never more leases out than the limit, a lease comes back
-once however often it is released, and `empty` is set exactly while none is out.
+once however often it is released, and `empty` returns only when none is out.
 """
 
 from __future__ import annotations
@@ -37,13 +37,17 @@ class Admission:
         self._retry_after_ms = retry_after_ms
         self._in_use = 0
         self._open = True
-        self.empty = asyncio.Event()
-        self.empty.set()
+        self._emptied: asyncio.Event | None = None  # somebody waits for it
 
     @property
     def in_use(self) -> int:
         """Leases that are out."""
         return self._in_use
+
+    @property
+    def room(self) -> bool:
+        """Whether `admit` would give a lease."""
+        return self._open and self._in_use < self._limit
 
     def admit(self) -> Lease:
         """A lease. Raises Throttled when all are out, Unavailable once closed."""
@@ -60,10 +64,16 @@ class Admission:
                 fix="try again after the time given, or raise the engine's max_concurrency",
                 metadata={"limit": str(self._limit)},
             )
-        if self._in_use == 0:
-            self.empty.clear()
         self._in_use += 1
         return Lease(self)
+
+    async def empty(self) -> None:
+        """Wait until no lease is out."""
+        if self._emptied is None:
+            self._emptied = asyncio.Event()
+        while self._in_use:
+            self._emptied.clear()
+            await self._emptied.wait()
 
     def resize(self, max_concurrency: int) -> None:
         """Another limit; leases over a smaller one run out by themselves."""
@@ -75,5 +85,5 @@ class Admission:
 
     def _returned(self) -> None:
         self._in_use -= 1
-        if self._in_use == 0:
-            self.empty.set()
+        if self._emptied is not None and self._in_use == 0:
+            self._emptied.set()

@@ -9,6 +9,7 @@ import msgspec
 
 from engine.model.outcome import StartKind
 from engine.sandbox.api import Ending, Event, RunSink, SandboxSpec
+from engine.scheduler.warm import Held, Key
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -42,6 +43,17 @@ class Scheduler(Protocol):
         """Run it; where its init phase fails, once more, with `event.covers_init`. Raises Throttled when no concurrency
         is free, Unavailable while draining, SandboxFault or HostUnfit when no sandbox could be started. Cancelling the
         task kills the sandbox."""
+
+    def borrow(self, key: Key) -> Held | None:
+        """A warm sandbox of this key, with the right to run one event in it; None where the event has to take the long
+        way through `run`, which then says why."""
+
+    def give_back(self, held: Held, ending: Ending | None) -> None:
+        """Its event ended like that; None: it did not, and the sandbox is to be closed. Raises Unavailable where a
+        drain killed it. Each that was borrowed is given back once, in one of the two ways."""
+
+    def give_back_unused(self, held: Held) -> None:
+        """It was not run."""
 
     def retire(self, function_name: str, keep_etag: str | None) -> None:
         """Stop what idles for other states of the function than `keep_etag` (None: all); what runs ends first."""

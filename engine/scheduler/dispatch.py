@@ -28,7 +28,7 @@ from engine.sandbox.api import Ending, Event, Pool, RunSink, SandboxSpec
 from engine.scheduler.admission import Admission
 from engine.scheduler.api import Counts, Done, Work
 from engine.scheduler.slots import Slots
-from engine.scheduler.warm import Held, WarmStacks
+from engine.scheduler.warm import Held, Key, WarmStacks
 
 WARM_TRIES = 3
 """After so many warm sandboxes that turned out dead when they were handed the event, it gets a fresh one."""
@@ -141,6 +141,40 @@ class LocalScheduler:
                     raise
                 _log.warning("sandbox_refused_event", sandbox=sandbox.id, stage=error.stage, error=error.text)
 
+    def borrow(self, key: Key) -> Held | None:
+        """See Scheduler.borrow."""
+        held = self._warm.take(key) if self._admission.room else None
+        if held is not None:
+            held.lease = self._admission.admit()
+            self._busy.add(held)
+        return held
+
+    def give_back_unused(self, held: Held) -> None:
+        """See Scheduler.give_back_unused."""
+        lease, held.lease = held.lease, None
+        assert lease is not None
+        self._busy.discard(held)
+        if held.sandbox is None or held.sandbox.dead or held.retired or self._draining:
+            self._close(held)
+        else:
+            self._warm.put(held)
+        lease.release()
+
+    def give_back(self, held: Held, ending: Ending | None) -> None:
+        """See Scheduler.give_back."""
+        lease, held.lease = held.lease, None
+        assert lease is not None
+        try:
+            if ending is not None:
+                self._settle(held, ending)
+                return
+            self._busy.discard(held)
+            self._close(held)
+            if held.killed:
+                raise _killed()
+        finally:
+            lease.release()
+
     def retire(self, function_name: str, keep_etag: str | None) -> None:
         """See Scheduler.retire."""
         self._warm.retire(function_name, keep_etag)
@@ -155,10 +189,10 @@ class LocalScheduler:
         self._warm.clear()
         try:
             async with asyncio.timeout(grace_s):
-                await self._admission.empty.wait()
+                await self._admission.empty()
         except TimeoutError:
             self._kill_busy()
-            await self._admission.empty.wait()
+            await self._admission.empty()
         while self._closing:
             await asyncio.wait(self._closing)
 

@@ -15,6 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from engine.sandbox.api import Sandbox
+from engine.scheduler.admission import Lease
 
 SWEEP_S = 15.0
 
@@ -24,7 +25,7 @@ Key = tuple[str, str, str]
 class Held:
     """What the scheduler holds for one sandbox, from the decision to start it until it is closed."""
 
-    __slots__ = ("idle_since", "key", "killed", "retired", "sandbox")
+    __slots__ = ("idle_since", "key", "killed", "lease", "retired", "sandbox")
 
     def __init__(self, key: Key) -> None:
         self.key = key
@@ -32,6 +33,7 @@ class Held:
         self.idle_since = 0.0  # on the loop's clock, seconds
         self.retired = False  # its function is another by now: it ends with what it runs
         self.killed = False  # by a drain that ran out of patience
+        self.lease: Lease | None = None  # of the event that borrowed it
 
 
 class WarmStacks:

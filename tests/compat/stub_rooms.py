@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from engine.errors import AlreadyExists, InvalidCode, NotFound, StaleEtag
 from engine.model.function import LATEST, CodeBlob, Function, FunctionConfig, FunctionState
-from engine.model.invocation import Completion, FunctionError, InvokeRequest, Report, Sink
+from engine.model.invocation import Completion, FunctionError, InvokeRequest, Pending, Report, Sink
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
 from engine.registry.api import ChangeListener, ConfigChange
@@ -152,6 +152,9 @@ class StubInvoker:
         self.run: Callable[[InvokeRequest], Awaitable[Completion]] = echo
         self.stream: Callable[[InvokeRequest, Sink], Awaitable[Completion]] | None = None
         self.cancelled = threading.Event()
+
+    def express(self, function_name: str, payload: bytes) -> Pending | None:
+        return None
 
     async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
         self.requests.append(request)

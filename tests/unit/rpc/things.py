@@ -27,7 +27,7 @@ from engine.model.host import (
     StartStats,
     ZygoteFound,
 )
-from engine.model.invocation import Completion, InvokeRequest, LogLine, Report, Sink
+from engine.model.invocation import Completion, InvokeRequest, LogLine, Pending, Report, Sink
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
 from engine.observe.log_query import LogQuery
@@ -155,6 +155,9 @@ class StubInvoker:
         self.requests: list[InvokeRequest] = []
         self.began = asyncio.Event()
         self.cancelled = asyncio.Event()
+
+    def express(self, function_name: str, payload: bytes) -> Pending | None:
+        return None
 
     async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
         self.requests.append(request)

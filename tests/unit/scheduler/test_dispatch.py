@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import HostUnfit, SandboxFault, Throttled
 from engine.model.outcome import Outcome, StartKind
-from engine.sandbox.api import Ending, Event, RunSink
+from engine.sandbox.api import Ending, Event, ExpressSink, RunSink
 from engine.sandbox.stub import Gate, StubPool, behind, echo, ends
 from engine.scheduler.api import Counts
 from tests.unit.scheduler.things import Notes, scheduler, settled, work
@@ -261,6 +261,9 @@ async def test_the_warm_path_makes_no_tasks_and_no_timers(monkeypatch: pytest.Mo
         async def run(self, event: Event, sink: RunSink) -> Ending:
             sink.started(StartKind.WARM)
             return Ending(Outcome.OK, True)
+
+        def express(self, head: bytes, payload: bytes, event: Event, sink: ExpressSink) -> bool:
+            return False
 
         def kill(self) -> None: ...
 

@@ -1,0 +1,236 @@
+"""The short way of a plain call to a warm sandbox: what was worked out for its function is done once, not each time.
+
+A plain call has an event in JSON and wants the answer in one piece: no stream, no timeline, no tail of the log, no
+qualifier, nothing of its own in the context. Whatever is not plain, refused, cold or odd takes the long way through the
+pipeline, which is the one that says what is wrong: `submit` returns None for it, having done nothing.
+
+Theory of operation: the long way leaves a _Line for a function that it served. A call borrows a warm sandbox with its
+lease from the scheduler, writes one frame, and is told of the end on the event loop, with no task in between. A run
+that writes to the log gets the Run that any other has, then.
+
+Guarantees: those of the pipeline; a line is dropped when its function changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import msgspec
+
+from engine.errors import SandboxFault, Unavailable
+from engine.guest import wire
+from engine.invoke.endings import Endings, check_answered
+from engine.invoke.run import Run, RunMeans
+from engine.invoke.specs import Prepared
+from engine.model.invocation import Completion
+from engine.model.outcome import StartKind
+from engine.sandbox.api import Ending, Event
+from engine.scheduler.api import Done, Scheduler
+from engine.scheduler.warm import Held
+
+_SCAN = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+class _Line:
+    """What plain calls of one function have in common."""
+
+    __slots__ = ("event", "form", "key", "prepared")
+
+    def __init__(self, prepared: Prepared) -> None:
+        timeout_ms = prepared.function.config.timeout_ms
+        self.prepared = prepared
+        self.key = prepared.spec.key
+        self.event = Event("", b"", timeout_ms, prepared.arn)
+        # A UUID, an ARN and numbers: nothing in it has to be escaped.
+        self.form = (
+            b'{"request_id":"%b","timeout_ms":' + str(timeout_ms).encode() + b',"deadline_ms":%d,"function_arn":"'
+            b"" + prepared.arn.encode().replace(b"%", b"%%") + b'","trace_id":"Root=1-%08x-%b;Parent=%b;Sampled=0"}'
+        )
+
+    def head(self, request_id: str, wall_ns: int, payload: bytes) -> bytes:
+        """An EVENT frame up to its payload."""
+        digits = request_id.replace("-", "").encode()
+        meta = self.form % (
+            request_id.encode(),
+            wall_ns // 1_000_000 + self.event.timeout_ms,
+            wall_ns // 1_000_000_000,
+            digits[:24],
+            digits[16:],
+        )
+        length = wire.META.size + len(meta) + len(payload)
+        return wire.HEADER.pack(length, wire.EVENT) + wire.META.pack(len(meta)) + meta
+
+
+class ExpressCall:
+    """One call: the sandbox's sink, and what its caller waits for."""
+
+    __slots__ = (
+        "_express",
+        "_run",
+        "accepted_ns",
+        "begun_ns",
+        "future",
+        "held",
+        "over",
+        "prepared",
+        "request_id",
+        "sandbox",
+    )
+
+    def __init__(
+        self, express: Express, prepared: Prepared, held: Held, request_id: str, accepted_ns: int, begun_ns: int
+    ) -> None:
+        self._express = express
+        self._run: Run | None = None
+        self.prepared = prepared
+        assert held.sandbox is not None
+        self.held = held
+        self.sandbox = held.sandbox
+        self.request_id = request_id
+        self.accepted_ns = accepted_ns
+        self.begun_ns = begun_ns  # on the wall's clock
+        self.future: asyncio.Future[Completion] = express.loop.create_future()
+        self.over = False
+
+    async def result(self) -> Completion:
+        """Its end. Cancelled, it kills the sandbox."""
+        try:
+            return await self.future
+        except asyncio.CancelledError:
+            if not self.over:
+                self.over = True
+                self.sandbox.kill()
+                with contextlib.suppress(Unavailable):
+                    self._express.scheduler.give_back(self.held, None)
+                self._express.endings.left(self.run, self.request_id, self.prepared)
+            raise
+
+    @property
+    def run(self) -> Run:
+        """Its run, from here on written as it comes."""
+        run = self._run
+        if run is None:
+            run = self._run = Run(self.request_id, self.prepared, None, self._express.means)
+            run.started_ns, run.begun_ns = self.accepted_ns, self.begun_ns
+            if self.over:
+                run.end()
+        return run
+
+    def started(self, kind: StartKind) -> None:
+        """A sandbox has it: known."""
+
+    def initialized(self, failure: Ending | None) -> None:
+        """Never of a warm one."""
+
+    def output(self, data: bytes) -> None:
+        """What the function wrote."""
+        self.run.output(data)
+
+    def chunk(self, data: bytes) -> None:
+        """Never where no stream was asked for."""
+
+    def ended(self, ending: Ending | None, error: BaseException | None = None) -> None:
+        """The sandbox is through with it, by an ending or by the engine's failure."""
+        if self.over:
+            return
+        self.over = True
+        express = self._express
+        try:
+            express.scheduler.give_back(self.held, ending)
+            if ending is None:
+                raise error or SandboxFault("run", 0, "the sandbox gave no answer")
+            check_answered(ending)
+            done = Done(ending, StartKind.WARM)
+            if self._run is None:
+                found = express.endings.quiet(
+                    self.request_id, self.prepared, done, self.accepted_ns, self.begun_ns, None
+                )
+            elif self._run.log.behind:
+                express.loop.create_task(self._catch_up(self._run, done))
+                return
+            else:
+                found = self._loud(self._run, done)
+        except Exception as failed:
+            self._fail(failed)
+        else:
+            if not self.future.done():
+                self.future.set_result(found)
+
+    def _loud(self, run: Run, done: Done) -> Completion:
+        return self._express.endings.loud(run, self.request_id, self.prepared, done, self.accepted_ns)
+
+    async def _catch_up(self, run: Run, done: Done) -> None:
+        try:
+            await run.log.finish()
+            found = self._loud(run, done)
+        except Exception as failed:
+            self._fail(failed)
+        else:
+            if not self.future.done():
+                self.future.set_result(found)
+
+    def _fail(self, error: Exception) -> None:
+        self._express.endings.left(self.run, self.request_id, self.prepared)
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Express:
+    """All lines of an engine."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        endings: Endings,
+        means: RunMeans,
+        *,
+        event_limit_bytes: int,
+        new_uuid: Callable[[], str],
+    ) -> None:
+        self.scheduler = scheduler
+        self.endings = endings
+        self.means = means
+        self._event_limit_bytes = event_limit_bytes
+        self._new_uuid = new_uuid
+        self._lines: dict[str, _Line] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The one that all calls run on."""
+        return self._loop or asyncio.get_running_loop()
+
+    def open(self, prepared: Prepared) -> None:
+        """The function was served like this, and may be again."""
+        self._loop = asyncio.get_running_loop()
+        name = prepared.function.name
+        line = self._lines.get(name)
+        if line is None or line.prepared is not prepared:
+            self._lines[name] = _Line(prepared)
+
+    def drop(self, function_name: str, function: object = None) -> None:
+        """It is another from here on, or gone."""
+        self._lines.pop(function_name, None)
+
+    def submit(self, function_name: str, payload: bytes) -> ExpressCall | None:
+        """Run it, if it can be run at once; to be awaited by `result`."""
+        line = self._lines.get(function_name)
+        if line is None or not payload.isascii() or not 0 < len(payload) <= self._event_limit_bytes:
+            return None
+        means = self.means
+        accepted_ns = means.monotonic_ns()
+        try:
+            _SCAN(payload)
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        held = self.scheduler.borrow(line.key)
+        if held is None:
+            return None
+        request_id, wall_ns = self._new_uuid(), means.wall_ns()
+        call = ExpressCall(self, line.prepared, held, request_id, accepted_ns, wall_ns)
+        if not call.sandbox.express(line.head(request_id, wall_ns, payload), payload, line.event, call):
+            self.scheduler.give_back_unused(held)
+            return None
+        return call
