@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parent
 PROTOS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("proto/engine/v1/*.proto"))
 BOX = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.c"))
 BOX_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.h"))
+SCHED = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.c"))
+SCHED_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.h"))
 
 C_FLAGS = [
     "-std=gnu11",
@@ -145,6 +147,15 @@ EXTENSIONS = [
         ["native/engine/sandbox/_box.pyx", *BOX],
         include_dirs=["native/box"],
         depends=BOX_HEADERS,
+        extra_compile_args=CYTHON_FLAGS,
+        extra_link_args=LINK_FLAGS,
+    ),
+    # The scheduler's decisions.
+    Extension(
+        "engine.scheduler._sched",
+        ["native/engine/scheduler/_sched.pyx", *SCHED],
+        include_dirs=["native"],  # native/sched would hide the system's sched.h
+        depends=SCHED_HEADERS,
         extra_compile_args=CYTHON_FLAGS,
         extra_link_args=LINK_FLAGS,
     ),
