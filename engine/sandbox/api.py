@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -124,6 +124,15 @@ class Sandbox(Protocol):
 
     async def close(self, grace_ms: int = 0) -> None:
         """End it: SIGTERM and up to `grace_ms` if there is grace, then kill; return when nothing of it is left."""
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A sandbox that can have its init phase before it has an event, as provisioned concurrency asks for."""
+
+    async def prepare(self) -> None:
+        """Run the function's init phase. Raises SandboxFault where it does not end well; `close` is still to be
+        called."""
 
 
 class Pool(Protocol):

@@ -77,8 +77,11 @@ int sched_again(struct sched *s, sched_id id, enum sched_why why, int64_t now_ns
     call->sandbox = 0;
     switch (why) {
     case SCHED_WHY_DEAD:
-        if (call->warm)
+        if (call->warm) {
             call->warm_left = call->warm_left < WARM_TRIES ? call->warm_left + 1 : WARM_TRIES;
+            if (call->fresh_left == 0) /* it was handed over while the call waited for a fresh one */
+                call->fresh_left = 1;
+        }
         break;
     case SCHED_WHY_REFUSED:
         break;

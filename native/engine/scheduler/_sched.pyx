@@ -198,6 +198,18 @@ cdef class Core:
     def kill(self, int64_t now):
         sched_kill(self.sched, now)
 
+    @property
+    def concurrency(self):
+        cdef sched_counts_t counts
+        sched_counts(self.sched, &counts)
+        return counts.concurrency
+
+    @property
+    def idle(self):
+        cdef sched_counts_t counts
+        sched_counts(self.sched, &counts)
+        return counts.idle
+
     def counts(self):
         cdef sched_counts_t counts
         sched_counts(self.sched, &counts)

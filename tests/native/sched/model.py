@@ -218,6 +218,7 @@ class Model(Placing):
         failed = False
         if why == "dead" and call.warm:
             call.warm_left = min(call.warm_left + 1, WARM_TRIES)
+            call.fresh_left = max(call.fresh_left, 1)
         if why == "init":
             failed = call.covers_init
             call.covers_init = True
