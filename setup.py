@@ -21,6 +21,8 @@ PROTOS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("proto/e
 BOX = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.c"))
 BOX_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.h"))
 PARTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/engine/*/*.p*"))
+SCHED = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.c") if path.name != "lane.c")
+SCHED_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.h"))
 
 C_FLAGS = [
     "-std=gnu11",
@@ -144,8 +146,17 @@ EXTENSIONS = [
     Extension(
         "engine.sandbox._box",
         ["native/engine/sandbox/_box.pyx", *BOX, "native/sched/lane.c"],
-        include_dirs=["native/box", "native/sched"],
+        include_dirs=["native/box", "native"],
         depends=[*BOX_HEADERS, "native/sched/lane.h", *PARTS],
+        extra_compile_args=CYTHON_FLAGS,
+        extra_link_args=LINK_FLAGS,
+    ),
+    # The scheduler's decisions.
+    Extension(
+        "engine.scheduler._sched",
+        ["native/engine/scheduler/_sched.pyx", *SCHED],
+        include_dirs=["native"],  # native/sched would hide the system's sched.h
+        depends=SCHED_HEADERS,
         extra_compile_args=CYTHON_FLAGS,
         extra_link_args=LINK_FLAGS,
     ),

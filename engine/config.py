@@ -56,6 +56,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrency: Annotated[
         int, setting("Invocations that may run at a time; one more is throttled.", ge=1, le=100_000, reloadable=True)
     ] = 1_000
+    requests_per_concurrency: Annotated[
+        int,
+        setting("Invocations a second for each that may run at a time; 0: any number.", ge=0, le=100, reloadable=True),
+    ] = 10
+    burst_sandboxes: Annotated[
+        int,
+        setting("Sandboxes a function may start in 10 seconds; 0: any number.", ge=0, le=1_000_000, reloadable=True),
+    ] = 1_000
     max_sandboxes: Annotated[
         int, setting("Sandboxes that may exist at a time, idle ones included.", ge=1, le=100_000)
     ] = 1_000

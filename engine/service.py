@@ -179,6 +179,8 @@ class Service:
             max_sandboxes=settings.max_sandboxes,
             keep_alive_s=settings.keep_alive_s,
             shutdown_grace_ms=settings.shutdown_grace_ms,
+            requests_per_concurrency=settings.requests_per_concurrency,
+            burst=settings.burst_sandboxes,
         )
         undo.push_async_callback(scheduler.drain, 0)
         region, account = settings.region, settings.account
@@ -260,7 +262,12 @@ class Service:
         """Take what can change while it runs."""
         self._settings = settings
         if self._scheduler is not None:
-            self._scheduler.reload(max_concurrency=settings.max_concurrency, keep_alive_s=settings.keep_alive_s)
+            self._scheduler.reload(
+                max_concurrency=settings.max_concurrency,
+                keep_alive_s=settings.keep_alive_s,
+                requests_per_concurrency=settings.requests_per_concurrency,
+                burst=settings.burst_sandboxes,
+            )
 
     async def host(self) -> HostReport:
         """What this host enforces, and how busy the engine is."""

@@ -54,6 +54,8 @@ def settings(data_dir: Path, **changes: Any) -> Settings:
         "parked_ceiling": 0,  # so that each sandbox there is has a reason that its test gave
         "compile_ahead": False,  # as above
         "leaf_pool_size": 0,  # a leaf that is there belongs to a sandbox
+        "requests_per_concurrency": 0,  # a small engine gets as many calls as a large one
+        "burst_sandboxes": 0,
     }
     return msgspec.convert(values | changes, Settings)
 
@@ -169,6 +171,8 @@ def spawn(data_dir: Path, flags: dict[str, Any] | None = None) -> Served:
         "drain-s": 5,
         "parked-ceiling": 0,
         "leaf-pool-size": 0,  # as above
+        "requests-per-concurrency": 0,  # as above
+        "burst-sandboxes": 0,
         "log-format": "json",
     } | {name.replace("_", "-"): value for name, value in (flags or {}).items()}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CLEAVE_")}

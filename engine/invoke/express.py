@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -24,11 +24,11 @@ from engine.guest import wire
 from engine.invoke.endings import Endings, check_answered
 from engine.invoke.run import Run, RunMeans
 from engine.invoke.specs import Prepared
-from engine.model.invocation import Completion
+from engine.model.invocation import Completion, InvokeRequest
+from engine.model.names import FunctionRef
 from engine.model.outcome import StartKind
-from engine.sandbox.api import Ending, Event
-from engine.scheduler.api import Done, Scheduler
-from engine.scheduler.warm import Held
+from engine.sandbox.api import UNREAD, Ending, Event
+from engine.scheduler.api import Borrowed, Done, Scheduler
 
 _SCAN = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -68,24 +68,34 @@ class ExpressCall:
 
     __slots__ = (
         "_express",
+        "_long",
         "_run",
         "accepted_ns",
         "begun_ns",
         "future",
         "held",
         "over",
+        "payload",
         "prepared",
         "request_id",
         "sandbox",
     )
 
     def __init__(
-        self, express: Express, prepared: Prepared, held: Held, request_id: str, accepted_ns: int, begun_ns: int
+        self,
+        express: Express,
+        prepared: Prepared,
+        held: Borrowed,
+        payload: bytes,
+        request_id: str,
+        accepted_ns: int,
+        begun_ns: int,
     ) -> None:
         self._express = express
         self._run: Run | None = None
+        self._long: asyncio.Task[None] | None = None  # it goes the long way after all
+        self.payload = payload
         self.prepared = prepared
-        assert held.sandbox is not None
         self.held = held
         self.sandbox = held.sandbox
         self.request_id = request_id
@@ -99,7 +109,9 @@ class ExpressCall:
         try:
             return await self.future
         except asyncio.CancelledError:
-            if not self.over:
+            if self._long is not None:
+                self._long.cancel()
+            elif not self.over:
                 self.over = True
                 self.sandbox.kill()
                 with contextlib.suppress(Unavailable):
@@ -139,6 +151,9 @@ class ExpressCall:
         express = self._express
         try:
             express.scheduler.give_back(self.held, ending)
+            if isinstance(error, SandboxFault) and error.stage == UNREAD:
+                self._long = express.loop.create_task(self._go_the_long_way())
+                return
             if ending is None:
                 raise error or SandboxFault("run", 0, "the sandbox gave no answer")
             check_answered(ending)
@@ -171,6 +186,17 @@ class ExpressCall:
             if not self.future.done():
                 self.future.set_result(found)
 
+    async def _go_the_long_way(self) -> None:
+        request = InvokeRequest(FunctionRef(self.prepared.function.name), self.payload, self.request_id)
+        try:
+            found = await self._express.invoke(request)
+        except Exception as failed:
+            if not self.future.done():
+                self.future.set_exception(failed)
+        else:
+            if not self.future.done():
+                self.future.set_result(found)
+
     def _fail(self, error: Exception) -> None:
         self._express.endings.left(self.run, self.request_id, self.prepared)
         if not self.future.done():
@@ -188,7 +214,10 @@ class Express:
         *,
         event_limit_bytes: int,
         new_uuid: Callable[[], str],
+        invoke: Callable[[InvokeRequest], Awaitable[Completion]],
     ) -> None:
+        """`invoke` is the long way."""
+        self.invoke = invoke
         self.scheduler = scheduler
         self.endings = endings
         self.means = means
@@ -229,7 +258,7 @@ class Express:
         if held is None:
             return None
         request_id, wall_ns = self._new_uuid(), means.wall_ns()
-        call = ExpressCall(self, line.prepared, held, request_id, accepted_ns, wall_ns)
+        call = ExpressCall(self, line.prepared, held, payload, request_id, accepted_ns, wall_ns)
         if not call.sandbox.express(line.head(request_id, wall_ns, payload), payload, line.event, call):
             self.scheduler.give_back_unused(held)
             return None

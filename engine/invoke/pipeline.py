@@ -94,7 +94,14 @@ class Pipeline:
         endings = Endings(registry, self._specs, logs, record, monotonic_ns=monotonic_ns, wall_ns=wall_ns)
         self._endings = endings
         self._means = RunMeans(endings.keep, endings.keep_late, monotonic_ns, wall_ns, stream_pace)
-        self._express = Express(scheduler, endings, self._means, event_limit_bytes=event_limit_bytes, new_uuid=new_uuid)
+        self._express = Express(
+            scheduler,
+            endings,
+            self._means,
+            event_limit_bytes=event_limit_bytes,
+            new_uuid=new_uuid,
+            invoke=self.invoke,
+        )
         registry.subscribe(Retirer(scheduler, self._specs, logs))
         registry.subscribe(self._express.drop)
 

@@ -79,15 +79,17 @@ class Run:
         return self._log or self._open()
 
     def started(self, kind: StartKind) -> None:
-        """A sandbox has the event."""
-        if not self.started_ns:
+        """A sandbox has the event; again where the first one ended without having read it."""
+        again = self.started_ns > 0
+        if not again:
             self.started_ns = self._means.monotonic_ns()
             if self._sink is not None:
                 self._sink.started(self._request_id, self._prepared.function.version, kind)
-            if kind is not StartKind.WARM:
-                self.log.announce(self._prepared.platform.init_start(self._means.wall_ns()))
         if kind is StartKind.WARM:
             self.begin()
+        elif self._log is None or not again:
+            self.begun_ns = 0  # START was not said yet
+            self.log.announce(self._prepared.platform.init_start(self._means.wall_ns()))
 
     def initialized(self, failure: Ending | None) -> None:
         """The init phase is over."""

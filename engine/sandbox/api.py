@@ -15,13 +15,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
 from engine.model.function import Egress
 from engine.model.invocation import NO_COST, RESULT_LIMIT_BYTES, Cost, FunctionError
 from engine.model.outcome import Outcome, StartKind
+
+UNREAD = "unread"
+"""The stage of a SandboxFault: the sandbox ended before it had read any of the event. Another may have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,15 @@ class Sandbox(Protocol):
 
     async def close(self, grace_ms: int = 0) -> None:
         """End it: SIGTERM and up to `grace_ms` if there is grace, then kill; return when nothing of it is left."""
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A sandbox that can have its init phase before it has an event, as provisioned concurrency asks for."""
+
+    async def prepare(self) -> None:
+        """Run the function's init phase. Raises SandboxFault where it does not end well; `close` is still to be
+        called."""
 
 
 class Pool(Protocol):

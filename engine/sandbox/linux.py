@@ -21,7 +21,7 @@ from engine.guest import wire
 from engine.model.invocation import FunctionError
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox import box
-from engine.sandbox.api import Ending, Event, ExpressSink, RunSink, SandboxSpec
+from engine.sandbox.api import UNREAD, Ending, Event, ExpressSink, RunSink, SandboxSpec
 from engine.sandbox.counts import Counts, Happening
 from engine.sandbox.cpu import CpuRules
 from engine.sandbox.deadline import Deadline
@@ -396,6 +396,8 @@ class LinuxSandbox:
             # No code of the function has run: whatever ended it, the function did not.
             how = exit_status(status) or "exit status 0"
             raise SandboxFault("guest", 0, f"the sandbox ended before its guest had the event: {how}", fix="try again")
+        elif self._link.untouched and self._event is not None and self._event.input is None:
+            raise SandboxFault(UNREAD, 0, f"the sandbox ended before it had read the event: {exit_status(status)}")
         else:
             self._finish(Outcome.EXITED, exit_text=exit_status(status))
 

@@ -1,15 +1,14 @@
-"""The one narrow interface between the pipeline and whatever schedules; the native scheduler fills it later."""
+"""The one narrow interface between the pipeline and whatever schedules."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from engine.model.outcome import StartKind
-from engine.sandbox.api import Ending, Event, RunSink, SandboxSpec
-from engine.scheduler.warm import Held, Key
+from engine.sandbox.api import Ending, Event, RunSink, Sandbox, SandboxSpec
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -36,6 +35,25 @@ class Counts:
     concurrency: int  # events under way
 
 
+@dataclass(frozen=True, slots=True)
+class Allocated:
+    """Provisioned concurrency: what was asked for, and what of it there is."""
+
+    requested: int = 0
+    allocated: int = 0  # ready, with an event or without
+    available: int = 0  # of them without one
+    starting: int = 0
+    failures: int = 0  # starts that failed, one after another, since the last that did not
+
+
+class Borrowed(Protocol):
+    """A warm sandbox with the right to run one event in it; goes back to the scheduler that lent it."""
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """It runs one event, by `express`."""
+
+
 class Scheduler(Protocol):
     """Gives each event a sandbox of its own for as long as it runs."""
 
@@ -44,19 +62,31 @@ class Scheduler(Protocol):
         is free, Unavailable while draining, SandboxFault or HostUnfit when no sandbox could be started. Cancelling the
         task kills the sandbox."""
 
-    def borrow(self, key: Key) -> Held | None:
-        """A warm sandbox of this key, with the right to run one event in it; None where the event has to take the long
-        way through `run`, which then says why."""
+    def borrow(self, key: tuple[str, str, str]) -> Borrowed | None:
+        """A warm sandbox of this key; None where the event has to take the long way, through `run`. Raises Throttled
+        and Unavailable as `run` does."""
 
-    def give_back(self, held: Held, ending: Ending | None) -> None:
+    def give_back(self, borrowed: Any, ending: Ending | None) -> None:
         """Its event ended like that; None: it did not, and the sandbox is to be closed. Raises Unavailable where a
         drain killed it. Each that was borrowed is given back once, in one of the two ways."""
 
-    def give_back_unused(self, held: Held) -> None:
+    def give_back_unused(self, borrowed: Any) -> None:
         """It was not run."""
 
-    def retire(self, function_name: str, keep_etag: str | None) -> None:
-        """Stop what idles for other states of the function than `keep_etag` (None: all); what runs ends first."""
+    def retire(self, function_name: str, keep_etag: str | None, version: str | None = None) -> None:
+        """Stop what idles for other states of the function than `keep_etag` (None: all), of one version or of all
+        (None); what runs ends first."""
+
+    def set_reserved(self, function_name: str, concurrency: int | None) -> None:
+        """What a function has for itself, which is also its limit; 0 stops it, None gives it back its share of what is
+        unreserved. Raises InvalidArgument where that leaves too little to others."""
+
+    def set_provisioned(self, spec: SandboxSpec, sandboxes: int) -> None:
+        """Keep so many sandboxes ready for the key of `spec`; 0 ends it. Raises InvalidArgument where there is not
+        enough."""
+
+    def allocation(self, key: tuple[str, str, str]) -> Allocated:
+        """What there is of a key's provisioned concurrency now."""
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new work, wait up to `grace_s` for what runs, then kill it; return when no sandbox is left."""

@@ -1,39 +1,35 @@
-"""The first scheduler: admit, take a warm sandbox or start one, run, and keep the sandbox or close it.
+"""Runs events as the native scheduler decides: asks it, starts, hands over, closes, and tells it what came of that.
 
-Theory of operation: an event holds a lease (admission.py) for as long as `run` lasts, a sandbox holds a slot (slots.py)
-from the decision to start it until `close` returned. A sandbox is in one of three places: busy with one event, idle on
-the stack of its key (warm.py), or closing in a background task. Since there are at most as many leases as slots, an
-event without a warm sandbox finds a free slot, or an idle sandbox to evict, or one that is closing already. Where the
-function's init phase failed, the event gets a second sandbox under the same lease, in which the function's timeout
-covers the init phase: what AWS Lambda does (docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html).
+Theory of operation: an event is a call of the native scheduler for as long as `run` lasts; a sandbox is one of its
+sandboxes from the decision to start it until `close` returned. What it decides at once (a warm sandbox, a start, a
+throttle) comes with the answer to the question; everything else (who of those that wait is next, which sandbox goes) it
+says in actions, which are read and done after each input. Where the function's init phase failed, the event gets a
+second sandbox under the same lease, in which the function's timeout covers the init phase: what AWS Lambda does
+(docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html).
 
-Leaves to others: what a sandbox is (engine.sandbox), what an event is worth (engine.invoke). Guarantees: a lease and
-a slot are given back exactly once on every path; every sandbox is closed exactly once; a handler is called at most once
-for an event, since another sandbox gets it only if the first one never had it or never came to its handler; a warm
-start makes no task and takes no lock.
+Leaves to others: every decision (native/sched), what a sandbox is (engine.sandbox), what an event is worth
+(engine.invoke). Guarantees: a call ends, and a sandbox's room is given back, exactly once on every path; every sandbox
+is closed exactly once; a handler is called at most once for an event, since another sandbox gets it only if the first
+one never had it or never came to its handler; a warm start makes no task, no timer and takes no lock.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
 
 import structlog
 from msgspec.structs import replace
 
-from engine.errors import SandboxFault, Unavailable
+from engine.errors import SandboxFault
 from engine.model.outcome import Outcome, StartKind
-from engine.sandbox.api import Ending, Event, Pool, RunSink, SandboxSpec
-from engine.scheduler.admission import Admission
-from engine.scheduler.api import Counts, Done, Work
-from engine.scheduler.slots import Slots
-from engine.scheduler.warm import Held, Key, WarmStacks
-
-WARM_TRIES = 3
-"""After so many warm sandboxes that turned out dead when they were handed the event, it gets a fresh one."""
-FRESH_TRIES = 2
-"""How many fresh sandboxes may fail to take an event before it counts as the engine's fault."""
+from engine.sandbox.api import UNREAD, Ending, Event, Pool, Prepares, RunSink, Sandbox, SandboxSpec
+from engine.scheduler import core as native
+from engine.scheduler.api import Allocated, Counts, Done, Work
+from engine.scheduler.limits import BURST_S, KEPT_UNRESERVED, draining, killed, not_reserved, throttled
+from engine.scheduler.targets import Key, Targets
+from engine.scheduler.timer import Timer
 
 _log = structlog.get_logger(__name__)
 
@@ -58,6 +54,28 @@ class _Watch:
         self._sink.started(kind)
 
 
+class Held:
+    """A sandbox that is there, until it is closed."""
+
+    __slots__ = ("id", "killed", "sandbox")
+
+    def __init__(self, sandbox_id: int, sandbox: Sandbox) -> None:
+        self.id = sandbox_id  # the native scheduler's
+        self.sandbox = sandbox
+        self.killed = False  # by a drain that ran out of patience
+
+
+class Lent:
+    """A sandbox that one event has borrowed."""
+
+    __slots__ = ("call", "held", "sandbox")
+
+    def __init__(self, call: int, held: Held) -> None:
+        self.call = call  # the native scheduler's
+        self.held = held
+        self.sandbox = held.sandbox
+
+
 class LocalScheduler:
     """Schedules on one event loop; implements engine.scheduler.api.Scheduler.
 
@@ -66,7 +84,9 @@ class LocalScheduler:
     `keep_alive_s`: how long a sandbox may idle.
     `shutdown_grace_ms`: how long one that idled may take to hear of its end; it is killed as soon as an event needs its
     room.
-    `retry_after_ms`: what a throttle tells the caller to wait.
+    `requests_per_concurrency`: how many events a second there may be for each that may be under way; 0: any number.
+    `burst`: sandboxes that a function may start for events within 10 seconds; 0: any number.
+    `retry_after_ms`: what a throttle for concurrency tells the caller to wait.
     """
 
     def __init__(
@@ -78,227 +98,342 @@ class LocalScheduler:
         keep_alive_s: float,
         shutdown_grace_ms: int = 0,
         retry_after_ms: int = 1_000,
+        requests_per_concurrency: int = 0,
+        burst: int = 0,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._pool = pool
         self._max_sandboxes = max_sandboxes
-        self._admission = Admission(min(max_concurrency, max_sandboxes), retry_after_ms=retry_after_ms)
-        self._slots = Slots(max_sandboxes)
-        self._warm = WarmStacks(keep_alive_s, self._close)
-        self._busy: set[Held] = set()
-        self._closing: set[asyncio.Task[None]] = set()
         self._shutdown_grace_ms = shutdown_grace_ms
-        self._leaving: OrderedDict[Held, None] = OrderedDict()  # being closed, the first to go first
-        self._slots_to_come = 0  # of sandboxes that are being closed
-        self._draining = False
+        self._now = monotonic_ns
+        self._core = native.Core(
+            calls=max_sandboxes,
+            sandboxes=max_sandboxes,
+            room=max_sandboxes,
+            account_limit=min(max_concurrency, max_sandboxes),
+            min_unreserved=KEPT_UNRESERVED,
+            rate_factor=requests_per_concurrency,
+            burst=burst,
+            burst_ns=BURST_S * 1_000_000_000,
+            keep_alive_ns=round(keep_alive_s * 1e9),
+            retry_after_ms=retry_after_ms,
+        )
+        self._targets = Targets(self._core)
+        self._target_ids = self._targets.ids
+        self._held: dict[int, Held] = {}
+        self._waiting: dict[int, asyncio.Future[tuple[int, int]]] = {}  # by call: what to do with which sandbox
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer = Timer(self._core, monotonic_ns, self._obey, self._sweep)
+        self._ended: asyncio.Event | None = None  # of the last event, while draining
 
     async def run(self, work: Work, sink: RunSink) -> Done:
         """See Scheduler.run."""
-        lease = self._admission.admit()
+        core, key = self._core, work.spec.key
+        now = self._now()
+        target = self._target_ids.get(key)
+        if target is None:
+            target = self._targets.of(key, now)
+        verdict = core.submit(target, now)
+        if verdict >= native.THROTTLED:
+            if verdict == native.THROTTLED:
+                raise throttled(core.reason, core.retry_after_ms, core.settings["account_limit"])
+            raise draining()
+        call = core.call
         try:
-            watch = _Watch(sink)
-            held, done = await self._run_once(work.spec, work.event, watch)
-            if done.ending.init_failed:
-                held, done = await self._init_again(work, watch, held, done)
-            self._settle(held, done.ending)
-            return done
+            return await self._carry(verdict, call, work.spec, work.event, _Watch(sink))
+        except BaseException:
+            self._abandon(call)
+            raise
         finally:
-            lease.release()
+            if self._ended is not None and core.concurrency == 0:
+                self._ended.set()
 
-    async def _init_again(self, work: Work, watch: _Watch, failed: Held, first: Done) -> tuple[Held, Done]:
-        self._settle(failed, first.ending)
-        if failed.killed:
-            raise _killed()
-        watch.accepted = False
-        held, done = await self._run_once(work.spec, replace(work.event, covers_init=True), watch)
-        held.retired |= failed.retired
-        return held, replace(done, queue_us=first.queue_us + done.queue_us)
+    def borrow(self, key: Key) -> Lent | None:
+        """See Scheduler.borrow."""
+        core = self._core
+        target = self._target_ids.get(key)
+        verdict = native.NOTHING if target is None else core.borrow(target, self._now())
+        if verdict != native.RUN:
+            if verdict == native.THROTTLED:
+                raise throttled(core.reason, core.retry_after_ms, core.settings["account_limit"])
+            if verdict == native.REFUSED:
+                raise draining()
+            return None
+        call, held = core.call, self._held[core.sandbox]
+        if core.pending:
+            self._obey()
+        if held.sandbox.dead:
+            self._end_lent(call)
+            return None
+        return Lent(call, held)
 
-    async def _run_once(self, spec: SandboxSpec, event: Event, watch: _Watch) -> tuple[Held, Done]:
-        """Run it in a sandbox that has the event; still busy, for the caller to settle."""
-        warm_tries = WARM_TRIES
-        fresh_tries = FRESH_TRIES
+    def give_back(self, lent: Lent, ending: Ending | None) -> None:
+        """See Scheduler.give_back."""
+        held = lent.held
+        if ending is None:
+            self._end_lent(lent.call)
+        else:
+            self._finished(lent.call, ending.reusable and not held.sandbox.dead)
+        if held.killed and (ending is None or ending.outcome in _BY_KILL):
+            raise killed()
+
+    def give_back_unused(self, lent: Lent) -> None:
+        """See Scheduler.give_back_unused."""
+        self._finished(lent.call, not lent.held.sandbox.dead)
+
+    def _end_lent(self, call: int) -> None:
+        self._abandon(call)
+        if self._ended is not None and self._core.concurrency == 0:
+            self._ended.set()
+
+    def _finished(self, call: int, keep: bool) -> None:
+        core = self._core
+        core.finished(call, keep, self._now())
+        if core.pending:
+            self._obey()
+        elif self._timer.off:
+            self._timer.arm()
+        if self._ended is not None and core.concurrency == 0:
+            self._ended.set()
+
+    async def _carry(self, verdict: int, call: int, spec: SandboxSpec, event: Event, watch: _Watch) -> Done:
+        """From the first decision to the end of the call, which it leaves to `run` where it raises."""
+        core = self._core
         queue_us = 0
         while True:
-            held = self._warm.take(spec.key) if warm_tries else None
-            if held is not None:
-                warm_tries -= 1
-                kind = StartKind.WARM
-                self._busy.add(held)
+            if verdict == native.RUN:
+                held, kind = self._held[core.sandbox], StartKind.WARM
+                if held.sandbox.dead:
+                    verdict = core.again(call, native.WHY_DEAD, self._now())
+                    if verdict >= native.REFUSED:
+                        raise killed()
+                    continue
             else:
-                fresh_tries -= 1
-                held, kind, waited_us = await self._fresh(spec)
-                queue_us += waited_us
-            sandbox = held.sandbox
-            assert sandbox is not None
+                sandbox_id = core.sandbox
+                if core.pending:
+                    self._obey()
+                if verdict == native.WAIT:
+                    verdict, sandbox_id, waited_us = await self._wait(call)
+                    queue_us += waited_us
+                if verdict == native.RUN:
+                    held, kind = self._held[sandbox_id], StartKind.WARM
+                else:
+                    held = await self._start(sandbox_id, spec)
+                    kind = held.sandbox.kind
+            if core.pending:
+                self._obey()
             try:
-                return held, Done(await sandbox.run(event, watch), kind, queue_us)
-            except BaseException as error:
-                self._busy.discard(held)
-                self._close(held)
-                if held.killed and isinstance(error, SandboxFault):
-                    raise _killed() from error
-                if watch.accepted or fresh_tries == 0 or not isinstance(error, SandboxFault):
+                ending = await held.sandbox.run(event, watch)
+            except SandboxFault as fault:
+                if held.killed:
+                    raise killed() from fault
+                if watch.accepted and fault.stage != UNREAD:
                     raise
-                _log.warning("sandbox_refused_event", sandbox=sandbox.id, stage=error.stage, error=error.text)
+                verdict = core.again(call, native.WHY_REFUSED, self._now())
+                if verdict >= native.REFUSED:
+                    raise
+                sandbox = held.sandbox
+                _log.warning("sandbox_refused_event", sandbox=sandbox.id, stage=fault.stage, error=fault.text)
+                continue
+            if ending.init_failed:
+                verdict = core.again(call, native.WHY_INIT, self._now())
+                if verdict == native.REFUSED:
+                    raise killed()
+                if verdict != native.FAILED:
+                    watch.accepted = False
+                    event = replace(event, covers_init=True)
+                    continue
+                self._obey()
+            else:
+                self._finished(call, ending.reusable and not held.sandbox.dead)
+            if held.killed and ending.outcome in _BY_KILL:
+                raise killed()
+            return Done(ending, kind, queue_us)
 
-    def borrow(self, key: Key) -> Held | None:
-        """See Scheduler.borrow."""
-        held = self._warm.take(key) if self._admission.room else None
-        if held is not None:
-            held.lease = self._admission.admit()
-            self._busy.add(held)
-        return held
-
-    def give_back_unused(self, held: Held) -> None:
-        """See Scheduler.give_back_unused."""
-        lease, held.lease = held.lease, None
-        assert lease is not None
-        self._busy.discard(held)
-        if held.sandbox is None or held.sandbox.dead or held.retired or self._draining:
-            self._close(held)
-        else:
-            self._warm.put(held)
-        lease.release()
-
-    def give_back(self, held: Held, ending: Ending | None) -> None:
-        """See Scheduler.give_back."""
-        lease, held.lease = held.lease, None
-        assert lease is not None
-        try:
-            if ending is not None:
-                self._settle(held, ending)
-                return
-            self._busy.discard(held)
-            self._close(held)
-            if held.killed:
-                raise _killed()
-        finally:
-            lease.release()
-
-    def retire(self, function_name: str, keep_etag: str | None) -> None:
+    def retire(self, function_name: str, keep_etag: str | None, version: str | None = None) -> None:
         """See Scheduler.retire."""
-        self._warm.retire(function_name, keep_etag)
-        for held in self._busy:
-            if held.key[0] == function_name and held.key[2] != keep_etag:
-                held.retired = True
+        self._targets.retire(function_name, keep_etag, version, self._now())
+        self._obey()
+
+    def set_reserved(self, function_name: str, concurrency: int | None) -> None:
+        """See Scheduler.set_reserved."""
+        now = self._now()
+        reserved = -1 if concurrency is None else concurrency
+        try:
+            self._core.set_reserved(self._targets.function(function_name, now), reserved, now)
+        except native.Rejected as rejected:
+            limit = self._core.settings["account_limit"]
+            raise not_reserved(rejected, "reserved_concurrency", reserved, limit) from None
+
+    def set_provisioned(self, spec: SandboxSpec, sandboxes: int) -> None:
+        """See Scheduler.set_provisioned."""
+        now = self._now()
+        target = self._targets.of(spec.key, now)
+        try:
+            self._core.set_provisioned(target, sandboxes, now)
+        except native.Rejected as rejected:
+            limit = self._core.settings["account_limit"]
+            raise not_reserved(rejected, "provisioned_concurrency", sandboxes, limit) from None
+        self._targets.specs[target] = spec
+        self._obey()
+
+    def allocation(self, key: Key) -> Allocated:
+        """See Scheduler.allocation."""
+        target = self._target_ids.get(key)
+        return Allocated() if target is None else Allocated(**self._core.allocation(target))
 
     async def drain(self, grace_s: float) -> None:
         """See Scheduler.drain. Once begun it cannot be taken back; a second call waits for the same end."""
-        self._draining = True
-        self._admission.close()
-        self._warm.clear()
-        try:
-            async with asyncio.timeout(grace_s):
-                await self._admission.empty()
-        except TimeoutError:
-            self._kill_busy()
-            await self._admission.empty()
-        while self._closing:
-            await asyncio.wait(self._closing)
+        self._ended = self._ended or asyncio.Event()
+        self._core.drain(self._now())
+        self._obey()
+        self._timer.stop()
+        if self._core.concurrency:
+            try:
+                async with asyncio.timeout(grace_s):
+                    await self._ended.wait()
+            except TimeoutError:
+                self._core.kill(self._now())
+                self._obey()
+                await self._ended.wait()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     def counts(self) -> Counts:
         """See Scheduler.counts. What waits for room is not a sandbox; what is closing still is."""
-        return Counts(sandboxes=self._slots.taken, idle=len(self._warm), concurrency=self._admission.in_use)
+        counts = self._core.counts()
+        return Counts(sandboxes=counts["sandboxes"], idle=counts["idle"], concurrency=counts["concurrency"])
 
-    def reload(self, *, max_concurrency: int | None = None, keep_alive_s: float | None = None) -> None:
+    def reload(
+        self,
+        *,
+        max_concurrency: int | None = None,
+        keep_alive_s: float | None = None,
+        requests_per_concurrency: int | None = None,
+        burst: int | None = None,
+    ) -> None:
         """Change what can change while serving; None leaves it."""
-        if max_concurrency is not None:
-            self._admission.resize(min(max_concurrency, self._max_sandboxes))
-        if keep_alive_s is not None:
-            self._warm.set_keep_alive(keep_alive_s)
+        figures = {
+            "account_limit": None if max_concurrency is None else min(max_concurrency, self._max_sandboxes),
+            "keep_alive_ns": None if keep_alive_s is None else round(keep_alive_s * 1e9),
+            "rate_factor": requests_per_concurrency,
+            "burst": burst,
+        }
+        self._core.configure(self._now(), **{name: figure for name, figure in figures.items() if figure is not None})
+        self._timer.fire()
 
-    async def _fresh(self, spec: SandboxSpec) -> tuple[Held, StartKind, int]:
-        """A sandbox started for this event, or one of its key that became free while it waited for room; busy. With
-        the time waited in microseconds."""
-        held = Held(spec.key)
-        self._busy.add(held)
-        queue_us = 0
-        has_slot = self._slots.try_take()
+    async def _start(self, sandbox_id: int, spec: SandboxSpec) -> Held:
+        """The sandbox of a call, of which the native scheduler knows."""
         try:
-            if not has_slot:
-                queue_us = await self._wait_for_slot()
-                has_slot = True
-                warm = self._warm.take(spec.key)
-                if warm is not None:
-                    self._busy.discard(held)
-                    self._busy.add(warm)
-                    self._slots.give()
-                    return warm, StartKind.WARM, queue_us
-            if held.killed:
-                raise _killed()
-            held.sandbox = await self._pool.start(spec)
+            held = self._held[sandbox_id] = Held(sandbox_id, await self._pool.start(spec))
         except BaseException:
-            self._busy.discard(held)
-            if has_slot:
-                self._slots.give()
+            self._core.start_failed(sandbox_id, self._now())
+            self._obey()
             raise
-        if held.killed:
-            self._busy.discard(held)
-            self._close(held)
-            raise _killed()
-        return held, held.sandbox.kind, queue_us
+        if self._core.started(sandbox_id, self._now()) == native.REFUSED:
+            raise killed()
+        return held
 
-    async def _wait_for_slot(self) -> int:
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        if self._slots_to_come <= self._slots.waiting:
-            self._warm.evict()
-        self._hurry()
-        await self._slots.take()
-        return round((loop.time() - begun) * 1e6)
+    async def _provision(self, sandbox_id: int, spec: SandboxSpec) -> None:
+        """A sandbox that is there before any call is, with its init phase over."""
+        try:
+            sandbox = await self._pool.start(spec)
+            if isinstance(sandbox, Prepares):
+                try:
+                    await sandbox.prepare()
+                except BaseException:
+                    await self._end(sandbox)
+                    raise
+        except Exception as error:
+            _log.warning("provisioned_start_failed", function=spec.key[0], version=spec.key[1], error=str(error))
+            self._core.start_failed(sandbox_id, self._now())
+        else:
+            self._held[sandbox_id] = Held(sandbox_id, sandbox)
+            self._core.started(sandbox_id, self._now())
+        self._obey()
 
-    def _settle(self, held: Held, ending: Ending) -> None:
-        """A run ended in an Ending: keep its sandbox or close it."""
-        self._busy.discard(held)
-        sandbox = held.sandbox
-        assert sandbox is not None
-        if ending.reusable and not (held.retired or self._draining or sandbox.dead):
-            self._warm.put(held)
-            return
-        self._close(held)
-        if held.killed and ending.outcome in _BY_KILL:
-            raise _killed()
+    async def _wait(self, call: int) -> tuple[int, int, int]:
+        """How it goes on, with which sandbox, after how many microseconds."""
+        begun = self._now()
+        future = self._waiting[call] = asyncio.get_running_loop().create_future()
+        try:
+            verdict, sandbox_id = await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._unused(call, *future.result())  # it came in the moment of the cancellation
+                self._obey()
+            raise
+        finally:
+            self._waiting.pop(call, None)
+        return verdict, sandbox_id, (self._now() - begun) // 1_000
 
-    def _kill_busy(self) -> None:
-        self._slots.refuse(_killed())
-        while self._leaving:
-            self._hurry()
-        for held in self._busy:
-            held.killed = True
-            if held.sandbox is not None:
+    def _unused(self, call: int, verdict: int, sandbox_id: int) -> None:
+        """A call that nobody waits for any longer gives back what it got."""
+        if verdict == native.START:
+            self._core.start_failed(sandbox_id, self._now())
+        else:
+            self._core.finished(call, True, self._now())
+
+    def _abandon(self, call: int) -> None:
+        """Whatever became of a call that raised, it ends here, and the sandbox that had it closes."""
+        try:
+            self._core.cancel(call, self._now())
+        except native.Rejected:
+            pass  # it has ended
+        self._obey()
+
+    def _obey(self) -> None:
+        """Do what the native scheduler says is to be done, and have it called when something is due."""
+        core = self._core
+        while (action := core.next()) is not None:
+            what, call, sandbox_id, target = action
+            if what in (native.DO_RUN, native.DO_START):
+                verdict = native.RUN if what == native.DO_RUN else native.START
+                if call:
+                    waits = self._waiting.pop(call)
+                    if waits.done():  # its task was cancelled, and has not come to say so
+                        self._unused(call, verdict, sandbox_id)
+                    else:
+                        waits.set_result((verdict, sandbox_id))
+                else:
+                    self._do(self._provision(sandbox_id, self._targets.specs[target]))
+            elif what == native.DO_CLOSE:
+                self._do(self._close(self._held[sandbox_id]))
+            elif what == native.DO_HURRY:
+                self._held[sandbox_id].sandbox.kill()
+            elif what == native.DO_KILL:
+                held = self._held[sandbox_id]
+                held.killed = True
                 held.sandbox.kill()
+            elif what == native.DO_REFUSE:
+                waits = self._waiting.pop(call)
+                if not waits.done():
+                    waits.set_exception(killed())
+        self._timer.arm()
 
-    def _hurry(self) -> None:
-        """Wait no longer for one that says goodbye: somebody needs its room."""
-        if self._leaving:
-            sandbox = self._leaving.popitem(last=False)[0].sandbox
-            assert sandbox is not None
-            sandbox.kill()
+    def _do(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    def _close(self, held: Held) -> None:
-        self._slots_to_come += 1
-        self._leaving[held] = None
-        task = asyncio.get_running_loop().create_task(self._close_now(held))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+    async def _close(self, held: Held) -> None:
+        try:
+            await self._end(held.sandbox)
+        finally:
+            del self._held[held.id]
+            self._core.closed(held.id, self._now())
+            self._obey()
 
-    async def _close_now(self, held: Held) -> None:
-        sandbox = held.sandbox
-        assert sandbox is not None
+    async def _end(self, sandbox: Sandbox) -> None:
         try:
             await sandbox.close(self._shutdown_grace_ms)
         except Exception as error:
-            # The slot is given back all the same: the next start of the engine sweeps what is left, and a slot that
-            # never came back would in the end leave no room for anybody.
-            _log.error("sandbox_close_failed", sandbox=sandbox.id, function=held.key[0], error=str(error))
-        finally:
-            self._leaving.pop(held, None)
-            self._slots_to_come -= 1
-            self._slots.give()
+            # The room is given back all the same: the next start of the engine sweeps what is left, and room that
+            # never came back would in the end leave none for anybody.
+            _log.error("sandbox_close_failed", sandbox=sandbox.id, function=sandbox.spec.key[0], error=str(error))
 
-
-def _killed() -> Unavailable:
-    return Unavailable(
-        "The engine shut down before the function ended.",
-        fix="invoke again when the engine is back; the function may have run in part",
-    )
+    def _sweep(self) -> None:
+        """Tell of those that died by themselves while they idled."""
+        for held in list(self._held.values()):
+            if held.sandbox.dead:
+                self._core.died(held.id, self._now())

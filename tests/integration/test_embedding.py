@@ -101,7 +101,12 @@ async def _items(iterator: Iterator[Any]) -> AsyncIterator[Any]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["Engine", "AsyncClient", "Client"])
 async def calls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
     data_dir = tmp_path_factory.mktemp("embedding") / "data"
-    few: dict[str, Any] = {"parked_ceiling": 0, "leaf_pool_size": 0, "max_concurrency": 1}
+    few: dict[str, Any] = {
+        "parked_ceiling": 0,
+        "leaf_pool_size": 0,
+        "max_concurrency": 1,
+        "requests_per_concurrency": 0,
+    }
     if request.param == "Engine":
         async with engine.Engine(str(data_dir), **few) as embedded:
             yield await with_functions(embedded)

@@ -70,6 +70,8 @@ def own_engine(
             # The reader's own settings are for the reader's own engine.
             environment = {name: value for name, value in os.environ.items() if not name.startswith("CLEAVE_")}
             environment["CLEAVE_CONFIG"] = os.devnull
+            # How fast it is gets measured, and not what it lets through.
+            environment |= {"CLEAVE_REQUESTS_PER_CONCURRENCY": "0", "CLEAVE_BURST_SANDBOXES": "0"}
         environment = {**environment, **(settings or {})}
         command = [sys.executable, "-m", "engine.cli.main", "serve", "--data-dir", str(data)]
         with log.open("wb") as output:

@@ -1,7 +1,7 @@
 # The lane of an event loop, and the seats of its sandboxes: part of _box.pyx.
 
 
-cdef extern from "lane.h":
+cdef extern from "sched/lane.h":
     ctypedef uint64_t lane_id
 
     enum lane_what:

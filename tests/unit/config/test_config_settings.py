@@ -90,6 +90,8 @@ def test_every_setting_is_taken_from_file_environment_and_flag(tmp_path: Path) -
         "account": ('"123456789012"', "123456789012"),
         "region": ('"eu-central-1"', "eu-central-1"),
         "max_concurrency": ("7", 7),
+        "requests_per_concurrency": ("5", 5),
+        "burst_sandboxes": ("50", 50),
         "max_sandboxes": ("8", 8),
         "keep_alive_s": ("0.5", 0.5),
         "drain_s": ("9", 9),
@@ -259,7 +261,8 @@ def test_a_change_is_told_apart_from_one_that_needs_a_restart() -> None:
 
 def test_what_can_change_while_the_engine_runs() -> None:
     reloadable = {name for name, field in FIELDS.items() if field.reloadable}
-    assert reloadable == {"max_concurrency", "keep_alive_s", "drain_s", "log_level"}
+    limits = {"max_concurrency", "requests_per_concurrency", "burst_sandboxes"}
+    assert reloadable == limits | {"keep_alive_s", "drain_s", "log_level"}
 
 
 def test_settings_cannot_be_changed_in_place() -> None:

@@ -269,11 +269,9 @@ async def test_the_warm_path_makes_no_tasks_and_no_timers(monkeypatch: pytest.Mo
 
         async def close(self, grace_ms: int = 0) -> None: ...
 
-    held = sched._warm.take(pool.sandboxes[0].spec.key)
-    assert held is not None
+    (held,) = sched._held.values()
     await pool.sandboxes[0].close()
     held.sandbox = Bare()
-    sched._warm.put(held)
     call_at = loop.call_at
 
     def count_timer(when: float, callback: Callable[..., object], *args: object, **kwargs: Any) -> asyncio.TimerHandle:

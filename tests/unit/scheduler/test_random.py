@@ -102,6 +102,7 @@ async def test_nothing_is_lost_or_run_twice_or_left(seed: int) -> None:
         counts = sched.counts()
         assert counts.sandboxes <= MAX_SANDBOXES
         assert counts.concurrency <= MAX_CONCURRENCY
+        assert sched._core.check() == ""
 
     async with asyncio.timeout(20):
         if rng.random() < 0.5:

@@ -100,7 +100,7 @@ async def test_room_that_comes_at_the_moment_of_the_cancellation_is_not_lost() -
     run = asyncio.create_task(sched.run(work("other"), Notes()))
     await gate.reached()
     gate.open()
-    while sched._slots.waiting:
+    while sched._waiting:
         await settled(1)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -8,7 +8,7 @@ import pytest
 
 from engine.sandbox.stub import StubPool
 from engine.scheduler.api import Counts
-from engine.scheduler.warm import SWEEP_S
+from engine.scheduler.timer import SWEEP_S
 from tests.unit.scheduler.things import Notes, scheduler, settled, work
 
 
@@ -18,6 +18,9 @@ class Clock:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.now = loop.time()
+
+    def ns(self) -> int:
+        return round(self.now * 1e9)
 
     async def advance(self, seconds: float) -> None:
         self.now += seconds
@@ -36,7 +39,7 @@ async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 async def test_an_idle_sandbox_goes_when_its_keep_alive_is_over_and_not_before(clock: Clock) -> None:
     pool = StubPool()
-    sched = scheduler(pool, keep_alive_s=10)
+    sched = scheduler(pool, keep_alive_s=10, clock=clock.ns)
     await sched.run(work(), Notes())
     await clock.advance(9.9)
     assert sched.counts().idle == 1
@@ -46,7 +49,7 @@ async def test_an_idle_sandbox_goes_when_its_keep_alive_is_over_and_not_before(c
 
 
 async def test_each_use_starts_the_keep_alive_again(clock: Clock) -> None:
-    sched = scheduler(StubPool(), keep_alive_s=10)
+    sched = scheduler(StubPool(), keep_alive_s=10, clock=clock.ns)
     await sched.run(work(), Notes())
     for _ in range(5):
         await clock.advance(8)
@@ -58,7 +61,7 @@ async def test_each_use_starts_the_keep_alive_again(clock: Clock) -> None:
 
 async def test_a_hundred_idle_sandboxes_share_one_timer_and_an_empty_engine_has_none(clock: Clock) -> None:
     pool = StubPool()
-    sched = scheduler(pool, max_concurrency=100, max_sandboxes=100, keep_alive_s=10)
+    sched = scheduler(pool, max_concurrency=100, max_sandboxes=100, keep_alive_s=10, clock=clock.ns)
     for number in range(100):
         await sched.run(work(f"f{number}"), Notes())
     assert sched.counts().idle == 100
@@ -71,7 +74,7 @@ async def test_a_hundred_idle_sandboxes_share_one_timer_and_an_empty_engine_has_
 
 async def test_those_idle_longest_go_first(clock: Clock) -> None:
     pool = StubPool()
-    sched = scheduler(pool, keep_alive_s=10)
+    sched = scheduler(pool, keep_alive_s=10, clock=clock.ns)
     for name in "abc":
         await sched.run(work(name), Notes())
         await clock.advance(3)
@@ -83,7 +86,7 @@ async def test_those_idle_longest_go_first(clock: Clock) -> None:
 
 async def test_one_that_died_while_idle_is_noticed_without_an_event(clock: Clock) -> None:
     pool = StubPool()
-    sched = scheduler(pool, keep_alive_s=600)
+    sched = scheduler(pool, keep_alive_s=600, clock=clock.ns)
     await sched.run(work("f"), Notes())
     await sched.run(work("g"), Notes())
     pool.sandboxes[0].die()
@@ -93,7 +96,7 @@ async def test_one_that_died_while_idle_is_noticed_without_an_event(clock: Clock
 
 
 async def test_a_reload_shortens_the_keep_alive_of_what_idles_already(clock: Clock) -> None:
-    sched = scheduler(StubPool(), keep_alive_s=600)
+    sched = scheduler(StubPool(), keep_alive_s=600, clock=clock.ns)
     await sched.run(work(), Notes())
     await clock.advance(5)
     sched.reload(keep_alive_s=6)
@@ -104,7 +107,7 @@ async def test_a_reload_shortens_the_keep_alive_of_what_idles_already(clock: Clo
 
 
 async def test_a_drain_leaves_no_timer(clock: Clock) -> None:
-    sched = scheduler(StubPool(), keep_alive_s=600)
+    sched = scheduler(StubPool(), keep_alive_s=600, clock=clock.ns)
     await sched.run(work(), Notes())
     await sched.drain(0)
     await settled()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
+from collections.abc import Callable
 
 from engine.model.outcome import StartKind
 from engine.sandbox.api import Ending, Event, Pool, SandboxSpec
@@ -50,6 +52,9 @@ def scheduler(
     max_sandboxes: int = 10,
     keep_alive_s: float = 600.0,
     shutdown_grace_ms: int = 0,
+    requests_per_concurrency: int = 0,
+    burst: int = 0,
+    clock: Callable[[], int] = time.monotonic_ns,
 ) -> LocalScheduler:
     return LocalScheduler(
         pool,
@@ -57,6 +62,9 @@ def scheduler(
         max_sandboxes=max_sandboxes,
         keep_alive_s=keep_alive_s,
         shutdown_grace_ms=shutdown_grace_ms,
+        requests_per_concurrency=requests_per_concurrency,
+        burst=burst,
+        monotonic_ns=clock,
     )
 
 

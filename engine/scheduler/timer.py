@@ -1,0 +1,67 @@
+"""The one timer of a scheduler: it fires when the native scheduler has something due, or, while anything idles, every
+SWEEP_S to notice what died by itself.
+
+Guarantees: while it is armed, a warm start does not touch it; when nothing is due and nothing idles, there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from engine.scheduler.core import Core
+
+SWEEP_S = 15.0
+_EARLY_NS = 1_000_000
+"""The loop's clock may be read a little before the moment that it was told to wake up at."""
+
+
+class Timer:
+    """Ticks `core`, then calls `obey`; `sweep` before it."""
+
+    def __init__(
+        self, core: Core, monotonic_ns: Callable[[], int], obey: Callable[[], None], sweep: Callable[[], None]
+    ) -> None:
+        self._core = core
+        self._now = monotonic_ns
+        self._obey = obey
+        self._sweep = sweep
+        self._handle: asyncio.TimerHandle | None = None
+        self._at = 0  # nanoseconds, where it is armed
+        self._stopped = False
+        self.off = True  # not armed
+
+    def arm(self) -> None:
+        """For the next thing that is due, unless it fires before that anyway."""
+        core = self._core
+        due = core.due
+        if core.idle:
+            due = min(due, round(SWEEP_S * 1e9)) if due >= 0 else round(SWEEP_S * 1e9)
+        if due < 0 or self._stopped:
+            return
+        at = self._now() + due
+        if self._handle is not None:
+            if self._at <= at:
+                return
+            self._handle.cancel()
+        self._at = at
+        self._handle = asyncio.get_running_loop().call_later(due / 1e9, self.fire)
+        self.off = False
+
+    def stop(self) -> None:
+        """For good."""
+        self._stopped = True
+        self._disarm()
+
+    def fire(self) -> None:
+        """Look now."""
+        self._disarm()
+        self._sweep()
+        self._core.tick(self._now() + _EARLY_NS)
+        self._obey()
+
+    def _disarm(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._handle = None
+        self.off = True
