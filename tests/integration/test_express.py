@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,7 +89,7 @@ class Case:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def made() -> AsyncIterator[engine.Engine]:
-    async with engine.Engine(retries=0, max_concurrency=4, parked_ceiling=0) as running:
+    async with engine.Engine(retries=0, max_concurrency=4, requests_per_concurrency=0, parked_ceiling=0) as running:
         yield running
 
 
@@ -247,10 +249,40 @@ async def test_a_sandbox_that_died_while_it_idled_costs_no_call(case: Case) -> N
     call = case.pipeline.express(case.name, b"{}")
     assert call is not None
     await call.result()
-    os.kill(call.sandbox.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    pid = call.sandbox.pid  # type: ignore[attr-defined]
+    end = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    # Without a turn of the loop: the engine has not noticed.
+    poll = select.poll()
+    poll.register(end, select.POLLIN)
+    poll.poll(30_000)
+    os.close(end)
     done = await case.pipeline.invoke(InvokeRequest(FunctionRef(case.name), b"{}"))
     assert done.report.outcome is Outcome.OK
     assert done.report.start_kind is not StartKind.WARM
+
+
+@pytest.mark.parametrize("way", ["short", "long"])
+async def test_an_event_that_its_sandbox_has_not_read_when_it_dies_goes_to_another(case: Case, way: str) -> None:
+    call = case.pipeline.express(case.name, b"{}")
+    assert call is not None
+    await call.result()
+    pid = call.sandbox.pid  # type: ignore[attr-defined]
+    (guest,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(int(guest), signal.SIGSTOP)
+    async with asyncio.timeout(30):
+        while Path(f"/proc/{guest}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            await asyncio.sleep(0.01)
+    running = asyncio.ensure_future(case.short({"a": 1}) if way == "short" else case.long({"a": 1}))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    os.kill(pid, signal.SIGKILL)
+    done = await asyncio.wait_for(running, 30)
+    assert done.report.outcome is Outcome.OK
+    assert done.report.start_kind is not StartKind.WARM
+    assert json.loads(done.payload)["id"] == done.report.request_id
+    lines = words(await case.lines(done.report.request_id))
+    assert [word for word in lines if word != "INIT_START"] == ["START", "END", "REPORT"]
 
 
 async def test_what_is_not_plain_or_not_right_is_left_to_the_long_way(case: Case) -> None:
