@@ -26,7 +26,7 @@ from engine.rest.app import FaultLogger, LambdaApi
 from engine.rest.configuration import Documents
 from engine.rest.connection import HttpConnection
 from engine.rest.guard import check_listen_host
-from engine.rest.routes import load_model
+from engine.rest.model import load_model
 
 KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection, so that it is they who close it and no request meets a closing one."""
