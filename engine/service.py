@@ -31,6 +31,8 @@ from engine.model.host import HostReport, RuntimeFound
 from engine.observe import oplog
 from engine.observe.function_logs import FunctionLogs
 from engine.observe.starts import Starts
+from engine.registry.attached import STORE_FILE as ATTACHED_FILE
+from engine.registry.attached import Attached
 from engine.registry.code import LocalCodeStore
 from engine.registry.functions import FunctionRegistry
 from engine.registry.schema import MIGRATIONS, STORE_FILE
@@ -225,10 +227,13 @@ class Service:
             preload_bytes=pool.preload_bytes,
         )
         undo.push_async_callback(rpc.stop, 0)
+        attached = await Attached.open(data.path / ATTACHED_FILE, registry)
+        undo.push_async_callback(attached.close)
         rest = RestServer(
             registry,
             code,
             pipeline,
+            attached,
             region=region,
             account=account,
             stop_on_disconnect=settings.stop_on_disconnect,

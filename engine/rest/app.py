@@ -18,6 +18,7 @@ import orjson
 from engine.errors import EngineError, NotServed, PayloadTooLarge, Unavailable
 from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.registry.api import CodeStore, Registry
+from engine.registry.attached import Attached
 from engine.rest.configuration import Documents
 from engine.rest.errors import BodyTooLarge, ErrorDocuments, OnlyRead, UnsupportedMedia
 from engine.rest.eventstream import failure
@@ -71,6 +72,7 @@ class LambdaApi:
         registry: Registry,
         code: CodeStore,
         invoker: Invoker,
+        attached: Attached,
         documents: Documents,
         *,
         logger: FaultLogger,
@@ -83,7 +85,7 @@ class LambdaApi:
         self._code = code
         self._logger = logger
         self._new_uuid = new_uuid
-        rooms = Rooms(registry, code, invoker, documents, Named(registry, documents), stop_on_disconnect)
+        rooms = Rooms(registry, code, invoker, documents, Named(registry, documents), attached, stop_on_disconnect)
         self._stop_on_disconnect = stop_on_disconnect
         self._event_limit_bytes = event_limit_bytes
         self.operations = served(rooms)

@@ -27,7 +27,6 @@ NOT_HONOURED: Mapping[str, str] = {
     "DeadLetterConfig": "asynchronous invocation is not served",
     "KMSKeyArn": "customer keys are not served",
     "TracingConfig": "tracing is not served",
-    "Tags": "tags are not served",
     "Layers": "layers are not served",
     "FileSystemConfigs": "file systems are not served",
     "CodeSigningConfigArn": "code signing is not served",
@@ -89,6 +88,10 @@ class Documents:
         arn = function_arn(self.region, self.account, FunctionRef(name))
         return f"{arn}:{qualifier}" if qualifier else arn
 
+    def runtime_version_arn(self, runtime: str) -> str:
+        """Names the interpreter that a function runs on: the host's own."""
+        return f"arn:aws:lambda:{self.region}::runtime:{runtime}"
+
     def configuration(self, function: Function, qualifier: str = "") -> dict[str, Any]:
         """The FunctionConfiguration; `qualifier` is what the client gave."""
         config = function.config
@@ -107,13 +110,12 @@ class Documents:
             "Version": function.version,
             "TracingConfig": {"Mode": "PassThrough"},
             "RevisionId": function.etag,
-            "Layers": [],
             "PackageType": "Zip",
             "Architectures": [self.architecture],
             "EphemeralStorage": {"Size": config.tmp_mb},
             "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
             "LoggingConfig": _logging(function),
-            "RuntimeVersionConfig": {"RuntimeVersionArn": f"arn:aws:lambda:{self.region}::runtime:{config.runtime}"},
+            "RuntimeVersionConfig": {"RuntimeVersionArn": self.runtime_version_arn(config.runtime)},
             **_state(function),
         }
         if config.environment:

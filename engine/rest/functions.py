@@ -17,6 +17,8 @@ from engine.rest.configuration import change_of, check_levels, in_aws_words
 from engine.rest.messages import Request
 from engine.rest.shapes import Params
 from engine.rest.table import Operation, Rooms
+from engine.rest.tags import KIND as TAGS
+from engine.rest.tags import checked, set_tags
 
 LIST_PAGE_MAX = 50
 """A page of ListFunctions: docs.aws.amazon.com/lambda/latest/api/API_ListFunctions.html."""
@@ -30,6 +32,7 @@ class Functions:
         self._registry = rooms.registry
         self._code = rooms.code
         self._documents = rooms.documents
+        self._attached = rooms.attached
         self._named = rooms.named
 
     def operations(self) -> Mapping[str, Operation]:
@@ -57,6 +60,7 @@ class Functions:
         if zip_file is None:
             raise InvalidArgument("Please provide a source for function code.", fields={"Code.ZipFile": "is missing"})
         check_levels(params, None)
+        tags = checked(params.get("Tags") or {})
         if self._named.find(name) is not None:
             raise AlreadyExists(f"Function already exist: {name}")
         blob = await self._store(zip_file)
@@ -66,17 +70,19 @@ class Functions:
             raise AlreadyExists(f"Function already exist: {name}") from None
         except InvalidArgument as error:
             raise in_aws_words(error, params) from None
+        await set_tags(self._attached, tags, name)
         return self._documents.configuration(function)
 
     async def get(self, params: Params, request: Request) -> dict[str, Any]:
         """GetFunction."""
         function, qualifier = self._named.with_qualifier(params)
         location = f"http://{request.header('host')}{code_path(function.code_sha256)}"
-        return {
+        described = {
             "Configuration": self._documents.configuration(function, qualifier),
             "Code": {"RepositoryType": "S3", "Location": location},
-            "Tags": {},
         }
+        tags = self._attached.get(TAGS, function.name)
+        return {**described, "Tags": dict(tags)} if tags else described
 
     async def get_configuration(self, params: Params, request: Request) -> dict[str, Any]:
         """GetFunctionConfiguration."""
@@ -134,7 +140,7 @@ class Functions:
             await self._registry.delete(ref.name)
         except NotFound:
             raise self._named.missing(ref) from None
-        return {"StatusCode": 200}
+        return {"StatusCode": 204}
 
     async def _update(self, name: str, params: Params, *, code_sha256: str | None = None) -> dict[str, Any]:
         change = change_of(params)
@@ -161,8 +167,8 @@ def code_path(sha256: str) -> str:
 
 def _stale() -> StaleEtag:
     return StaleEtag(
-        "The RevisionId provided does not match the latest RevisionId. Call the GetFunction/GetAlias API to retrieve "
-        "the latest RevisionId."
+        "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve "
+        "the latest Revision Id"
     )
 
 

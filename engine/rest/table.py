@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from engine.model.invocation import Invoker
 from engine.registry.api import CodeStore, Registry
+from engine.registry.attached import Attached
 from engine.rest.configuration import Documents
 from engine.rest.messages import Request
 from engine.rest.named import Named
@@ -30,6 +31,7 @@ class Rooms:
     invoker: Invoker
     documents: Documents
     named: Named
+    attached: Attached
     stop_on_disconnect: bool = False
 
 

@@ -48,13 +48,17 @@ def faults(operation: OperationModel, status: int, headers: dict[str, str], body
     shape: Any = operation.output_shape
     if operation.name in ("Invoke", "InvokeWithResponseStream"):
         return found  # their answers are the function's
-    if status != operation.http["responseCode"]:
+    members = shape.members.values() if shape is not None else ()
+    has_own = any(member.serialization.get("location") == "statusCode" for member in members)
+    if status != operation.http["responseCode"] and not has_own:
         found.append(f"status {status}")
     if shape is None or status == 204:
         return found + (["a body"] if body else [])
     if "payload" in shape.serialization:
         return found
     document = orjson.loads(body)
+    if operation.name == "GetFunctionCodeSigningConfig" and not document:
+        return found  # AWS's answer for a function that has none, whatever the model requires
     return found + list(_unfit(shape, document, ""))
 
 

@@ -17,12 +17,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import apsw
+
 from engine.errors import AlreadyExists, InvalidCode, NotFound, StaleEtag
 from engine.model.function import LATEST, CodeBlob, Function, FunctionConfig, FunctionState
 from engine.model.invocation import Completion, FunctionError, InvokeRequest, Report, Sink
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
 from engine.registry.api import ChangeListener, ConfigChange
+from engine.registry.attached import MIGRATIONS, Attached
 from engine.registry.validate import merged, refuse_if, wrong_fields
 from engine.rest.server import RestServer
 
@@ -76,6 +79,7 @@ class StubRegistry:
         self._code = code
         self.functions: dict[str, Function] = {}
         self.states: list[FunctionState] = []
+        self.listeners: list[ChangeListener] = []
 
     async def create(
         self, name: str, change: ConfigChange, code_sha256: str, *, validate_only: bool = False
@@ -88,6 +92,7 @@ class StubRegistry:
         function = Function(name, config, blob.sha256, blob.size_bytes, str(uuid.uuid4()), CREATED, CREATED)
         if not validate_only:
             self.functions[name] = function
+            self._tell(name, function)
         return function
 
     def get(self, ref: FunctionRef) -> Function:
@@ -117,14 +122,36 @@ class StubRegistry:
             code_size_bytes=blob.size_bytes,
             etag=str(uuid.uuid4()),
         )
+        self._tell(name, self.functions[name])
         return self.functions[name]
 
     async def delete(self, name: str, *, etag: str | None = None) -> None:
         self.get(FunctionRef(name))
         del self.functions[name]
+        self._tell(name, None)
 
     def subscribe(self, listener: ChangeListener) -> None:
-        raise NotImplementedError
+        self.listeners.append(listener)
+
+    def _tell(self, name: str, function: Function | None) -> None:
+        for listener in self.listeners:
+            listener(name, function)
+
+
+class MemoryStore:
+    """engine.registry.attached.Store in memory."""
+
+    def __init__(self) -> None:
+        self._connection = apsw.Connection(":memory:")
+        for migration in MIGRATIONS:
+            assert isinstance(migration, str)
+            self._connection.execute(migration)
+
+    async def run(self, fn: Callable[[apsw.Connection], T]) -> T:
+        return fn(self._connection)
+
+    async def close(self) -> None:
+        self._connection.close()
 
 
 def completed(request: InvokeRequest, payload: bytes, log_tail: bytes = b"") -> Completion:
@@ -185,6 +212,7 @@ class Rooms:
         """Empty, as at first."""
         self.code = StubCodeStore()
         self.registry = StubRegistry(self.code)
+        self.attached = Attached(MemoryStore(), self.registry)
         self.invoker = StubInvoker()
         self.faults.events.clear()
 
@@ -204,6 +232,7 @@ class Rooms:
             _Current(self, "registry"),
             _Current(self, "code"),
             _Current(self, "invoker"),
+            _Current(self, "attached"),  # type: ignore[arg-type]
             region=REGION,
             account=ACCOUNT,
             logger=self.faults,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,17 +15,12 @@ from tests.compat.stub_rooms import Rooms
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
-SERVED = {
-    "CreateFunction",
-    "DeleteFunction",
-    "GetFunction",
-    "GetFunctionConfiguration",
-    "Invoke",
-    "InvokeWithResponseStream",
-    "ListFunctions",
-    "UpdateFunctionCode",
-    "UpdateFunctionConfiguration",
-}
+NOT_BUILT = re.compile(
+    r"\w*(Layer|DurableExecution|CapacityProvider|Alias|Version|Concurrency|AccountSettings|ScalingConfig"
+    r"|ResourcePolicy|InvokeAsync)\w*"
+)
+"""What of AWS's API this release does not serve."""
+SERVED = {name for name in MODEL.operation_names if not NOT_BUILT.fullmatch(name)}
 
 
 def test_the_model_has_the_operations_that_are_counted_on() -> None:
@@ -54,7 +50,9 @@ def test_every_operation_answers_with_a_success_or_a_modelled_error(
     except ClientError as caught:
         refused = caught
     if refused is None:
-        assert (answered, name in SERVED) == (200, True)
+        assert answered is not None
+        assert answered < 300
+        assert name in SERVED
     else:
         error = refused.response["Error"]
         operation = MODEL.operation_model(name)

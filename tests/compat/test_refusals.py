@@ -170,7 +170,6 @@ NOT_HONOURED: list[tuple[dict[str, Any], str]] = [
     ({"DeadLetterConfig": {"TargetArn": "arn:aws:sqs:us-east-1:000000000000:q"}}, "deadLetterConfig.targetArn"),
     ({"KMSKeyArn": "arn:aws:kms:us-east-1:000000000000:key/1"}, "kMSKeyArn"),
     ({"TracingConfig": {"Mode": "Active"}}, "tracingConfig.mode"),
-    ({"Tags": {"team": "a"}}, "tags"),
     ({"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:deps:1"]}, "layers"),
     (
         {
