@@ -43,8 +43,9 @@ class Scheduler(Protocol):
         is free, Unavailable while draining, SandboxFault or HostUnfit when no sandbox could be started. Cancelling the
         task kills the sandbox."""
 
-    def retire(self, function_name: str, keep_etag: str | None) -> None:
-        """Stop what idles for other states of the function than `keep_etag` (None: all); what runs ends first."""
+    def retire(self, function_name: str, keep_etag: str | None, version: str | None = None) -> None:
+        """Stop what idles for other states of the function than `keep_etag` (None: all), of one version or of all
+        (None); what runs ends first."""
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new work, wait up to `grace_s` for what runs, then kill it; return when no sandbox is left."""

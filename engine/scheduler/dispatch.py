@@ -28,7 +28,7 @@ from engine.sandbox.api import Ending, Event, Pool, RunSink, SandboxSpec
 from engine.scheduler.admission import Admission
 from engine.scheduler.api import Counts, Done, Work
 from engine.scheduler.slots import Slots
-from engine.scheduler.warm import Held, WarmStacks
+from engine.scheduler.warm import Held, WarmStacks, is_stale
 
 WARM_TRIES = 3
 """After so many warm sandboxes that turned out dead when they were handed the event, it gets a fresh one."""
@@ -141,11 +141,11 @@ class LocalScheduler:
                     raise
                 _log.warning("sandbox_refused_event", sandbox=sandbox.id, stage=error.stage, error=error.text)
 
-    def retire(self, function_name: str, keep_etag: str | None) -> None:
+    def retire(self, function_name: str, keep_etag: str | None, version: str | None = None) -> None:
         """See Scheduler.retire."""
-        self._warm.retire(function_name, keep_etag)
+        self._warm.retire(function_name, keep_etag, version)
         for held in self._busy:
-            if held.key[0] == function_name and held.key[2] != keep_etag:
+            if is_stale(held.key, function_name, keep_etag, version):
                 held.retired = True
 
     async def drain(self, grace_s: float) -> None:

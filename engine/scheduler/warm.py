@@ -21,6 +21,11 @@ SWEEP_S = 15.0
 Key = tuple[str, str, str]
 
 
+def is_stale(key: Key, function_name: str, keep_etag: str | None, version: str | None) -> bool:
+    """Whether a sandbox of `key` is to serve no more; see Scheduler.retire."""
+    return key[0] == function_name and key[2] != keep_etag and version in (None, key[1])
+
+
 class Held:
     """What the scheduler holds for one sandbox, from the decision to start it until it is closed."""
 
@@ -87,9 +92,10 @@ class WarmStacks:
         self._drop(next(iter(self._oldest_first)))
         return True
 
-    def retire(self, function_name: str, keep_etag: str | None) -> None:
-        """Let go of what belongs to other states of the function than `keep_etag` (None: all)."""
-        stale = [key for key in self._stacks if key[0] == function_name and key[2] != keep_etag]
+    def retire(self, function_name: str, keep_etag: str | None, version: str | None = None) -> None:
+        """Let go of what belongs to other states of the function than `keep_etag` (None: all), of one version or of
+        all (None)."""
+        stale = [key for key in self._stacks if is_stale(key, function_name, keep_etag, version)]
         for key in stale:
             for held in list(self._stacks[key]):
                 self._drop(held)

@@ -24,7 +24,7 @@ from engine.model.function import LATEST, CodeBlob, Function, FunctionConfig, Fu
 from engine.model.invocation import Completion, FunctionError, InvokeRequest, Report, Sink
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
-from engine.registry.api import ChangeListener, ConfigChange
+from engine.registry.api import ChangeListener, ChangeObserver, ConfigChange
 from engine.registry.attached import MIGRATIONS, Attached
 from engine.registry.validate import merged, refuse_if, wrong_fields
 from engine.rest.server import RestServer
@@ -74,6 +74,10 @@ class StubCodeStore:
 
 class StubRegistry:
     """engine.registry.api.Registry in memory. `states` are what the next reads of a function see, in turn."""
+
+    versions: Any = None
+    aliases: Any = None
+    concurrency: Any = None
 
     def __init__(self, code: StubCodeStore) -> None:
         self._code = code
@@ -129,6 +133,12 @@ class StubRegistry:
         self.get(FunctionRef(name))
         del self.functions[name]
         self._tell(name, None)
+
+    def resolve(self, ref: FunctionRef) -> Function:
+        return self.get(ref)
+
+    def observe(self, observer: ChangeObserver) -> None:
+        raise NotImplementedError
 
     def subscribe(self, listener: ChangeListener) -> None:
         self.listeners.append(listener)
