@@ -44,7 +44,7 @@ class AliasRegistry:
             if name in entry.aliases:
                 raise AlreadyExists(
                     f"Alias already exists: {function_name}:{name}",
-                    fix=f"change it with `cleave aliases set {function_name} {name}`",
+                    fix=f"change it with `cleave aliases update {function_name} {name}`",
                 )
             now = shelf.now()
             blank = Alias(function_name, name, "", shelf.etag(), now, now)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from engine.errors import NotFound
-from engine.fabric.sqlite import Sqlite
 from engine.invoke.pipeline import Pipeline
 from engine.model.invocation import Completion, InvokeRequest
 from engine.model.names import FunctionRef, parse_aws_name, parse_resource_name
@@ -17,12 +16,11 @@ from engine.model.outcome import Outcome, StartKind
 from engine.registry.api import AliasChange, ConfigChange
 from engine.registry.code import LocalCodeStore
 from engine.registry.functions import FunctionRegistry
-from engine.registry.schema import MIGRATIONS, STORE_FILE
 from engine.sandbox.api import Ending, Event, RunSink
 from engine.sandbox.stub import Gate, StubPool, behind
 from engine.scheduler.dispatch import LocalScheduler
+from tests.registries import opened
 from tests.unit.invoke.things import Logs
-from tests.unit.registry.zips import ordinary, pieces
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:f"
 
@@ -52,22 +50,14 @@ class House:
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    store = await Sqlite.open(tmp_path / STORE_FILE, MIGRATIONS)
-    code = await LocalCodeStore.open(tmp_path / "code")
-    sha256 = (await code.add(pieces(ordinary({"app.py": "code"})))).sha256
     chances: list[House] = []
-    registry = await FunctionRegistry.open(
-        store, code, runtimes=["python3.11"], default_runtime="python3.11", chance=lambda: chances[0].chance
-    )
-    house = House(registry, code)
-    chances.append(house)
-    await registry.create("f", ConfigChange(), sha256)
-    await registry.versions.publish("f")
-    await registry.update("f", ConfigChange(memory_mb=256))
-    yield house
-    await house.scheduler.drain(0)
-    await code.close()
-    await store.close()
+    async with opened(tmp_path, lambda: chances[0].chance) as (registry, code):
+        house = House(registry, code)
+        chances.append(house)
+        await registry.versions.publish("f")
+        await registry.update("f", ConfigChange(memory_mb=256))
+        yield house
+        await house.scheduler.drain(0)
 
 
 async def test_the_version_that_ran_is_reported_and_the_arn_keeps_what_was_asked_for(house: House) -> None:

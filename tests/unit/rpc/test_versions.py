@@ -11,12 +11,8 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from engine.fabric.sqlite import Sqlite
 from engine.registry.api import ConfigChange
-from engine.registry.code import LocalCodeStore
 from engine.registry.functions import FunctionRegistry
-from engine.registry.schema import MIGRATIONS, STORE_FILE
-from engine.rpc.server import RpcServer
 from engine.v1 import aliases_pb2 as aliases
 from engine.v1 import (
     aliases_pb2_grpc,
@@ -27,8 +23,8 @@ from engine.v1 import (
 )
 from engine.v1 import concurrency_pb2 as concurrency
 from engine.v1 import versions_pb2 as versions
-from tests.unit.registry.zips import ordinary, pieces
-from tests.unit.rpc.things import ACCOUNT, REGION, StubInvoker, StubLogs, code, fields, host, info, refusal
+from tests.registries import served
+from tests.unit.rpc.things import ACCOUNT, REGION, code, fields, info, refusal
 
 ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f"
 
@@ -47,24 +43,16 @@ class Doors:
 @pytest.fixture
 async def doors(tmp_path: Path) -> AsyncIterator[Doors]:
     """With the function f."""
-    store = await Sqlite.open(tmp_path / STORE_FILE, MIGRATIONS)
-    zips = await LocalCodeStore.open(tmp_path / "code")
-    sha256 = (await zips.add(pieces(ordinary({"app.py": "code"})))).sha256
-    registry = await FunctionRegistry.open(store, zips, runtimes=["python3.11"], default_runtime="python3.11")
-    await registry.create("f", ConfigChange(), sha256)
-    server = RpcServer(registry, zips, StubInvoker(), StubLogs(), host, region=REGION, account=ACCOUNT)
-    channel: Any = grpc.aio.insecure_channel(f"127.0.0.1:{await server.start('127.0.0.1:0')}")
-    yield Doors(
-        registry,
-        functions_pb2_grpc.FunctionServiceStub(channel),
-        versions_pb2_grpc.VersionServiceStub(channel),
-        aliases_pb2_grpc.AliasServiceStub(channel),
-        concurrency_pb2_grpc.ConcurrencyServiceStub(channel),
-    )
-    await channel.close()
-    await server.stop(0)
-    await zips.close()
-    await store.close()
+    async with served(tmp_path) as it:
+        channel: Any = grpc.aio.insecure_channel(it.address)
+        yield Doors(
+            it.registry,
+            functions_pb2_grpc.FunctionServiceStub(channel),
+            versions_pb2_grpc.VersionServiceStub(channel),
+            aliases_pb2_grpc.AliasServiceStub(channel),
+            concurrency_pb2_grpc.ConcurrencyServiceStub(channel),
+        )
+        await channel.close()
 
 
 async def publish(doors: Doors, memory_mb: int) -> str:
