@@ -109,11 +109,8 @@ def check_provisionable(entry: Entry, version: str, alias: str = "") -> None:
     """Raise where a version cannot have provisioned concurrency of its own, or by way of `alias`: $LATEST, and one that
     has it the other way."""
     if version == LATEST:
-        raise InvalidArgument(
-            "Provisioned Concurrency Configs cannot be applied to unpublished function versions.",
-            fix="publish a version, and name it or an alias of it",
-            fields={"name": "must be a version or an alias of one"},
-        )
+        why = "Provisioned Concurrency Configs cannot be applied to unpublished function versions."
+        raise InvalidArgument(why, fix="publish a version, and name it or an alias of it", fields={"name": why})
     if alias and version in entry.provisioned:
         raise InUse(
             "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version",

@@ -21,8 +21,7 @@ from engine.rest.constraints import aws_path, problem, refusal
 from engine.rest.shapes import Params, is_empty
 
 NOT_HONOURED: Mapping[str, str] = {
-    "Publish": "versions are not served",
-    "PublishTo": "versions are not served",
+    "PublishTo": "functions of capacity providers are not served",
     "VpcConfig": "subnets and security groups are not served",
     "DeadLetterConfig": "asynchronous invocation is not served",
     "KMSKeyArn": "customer keys are not served",
@@ -105,7 +104,7 @@ class Documents:
             "Description": config.description,
             "Timeout": -(-config.timeout_ms // 1_000),
             "MemorySize": config.memory_mb,
-            "LastModified": _timestamp(function.update_time),
+            "LastModified": last_modified(function.update_time),
             "CodeSha256": base64.b64encode(bytes.fromhex(function.code_sha256)).decode(),
             "Version": function.version,
             "TracingConfig": {"Mode": "PassThrough"},
@@ -248,6 +247,6 @@ def _logging(function: Function) -> dict[str, str]:
     return logging
 
 
-def _timestamp(moment: datetime) -> str:
+def last_modified(moment: datetime) -> str:
     """AWS's form of LastModified: 2026-01-01T00:00:00.000+0000."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "+0000")

@@ -12,6 +12,7 @@ import orjson
 from engine.errors import (
     AlreadyExists,
     EngineError,
+    InUse,
     InvalidArgument,
     NotFound,
     NotServed,
@@ -23,7 +24,7 @@ from engine.errors import (
 from engine.rest.messages import Response
 from engine.rest.model import Model
 
-_AS_AWS_SAYS_IT = (NotFound, AlreadyExists, StaleEtag, Throttled)
+_AS_AWS_SAYS_IT = (NotFound, AlreadyExists, InUse, StaleEtag, Throttled)
 """Errors whose message is AWS's own text, to which nothing is added."""
 
 

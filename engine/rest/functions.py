@@ -7,11 +7,12 @@ is not there, a name that is taken, a stale RevisionId.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from engine.errors import AlreadyExists, InvalidArgument, NotFound, StaleEtag
-from engine.model.function import LATEST, CodeBlob
+from engine.model.function import LATEST, CodeBlob, Function
 from engine.model.names import FUNCTION_NAME, FunctionRef
 from engine.rest.configuration import change_of, check_levels, in_aws_words
 from engine.rest.messages import Request
@@ -19,10 +20,12 @@ from engine.rest.shapes import Params
 from engine.rest.table import Operation, Rooms
 from engine.rest.tags import KIND as TAGS
 from engine.rest.tags import checked, set_tags
+from engine.rest.versions import delete_version, every_version, publish_if_asked, stale
 
 LIST_PAGE_MAX = 50
 """A page of ListFunctions: docs.aws.amazon.com/lambda/latest/api/API_ListFunctions.html."""
 CODE_PIECE_BYTES = 2**20
+_MARKER = re.compile(rf"{FUNCTION_NAME.pattern}(:(\$LATEST|[0-9]+))?")
 
 
 class Functions:
@@ -71,7 +74,7 @@ class Functions:
         except InvalidArgument as error:
             raise in_aws_words(error, params) from None
         await set_tags(self._attached, tags, name)
-        return self._documents.configuration(function)
+        return await self._written(params, function)
 
     async def get(self, params: Params, request: Request) -> dict[str, Any]:
         """GetFunction."""
@@ -82,6 +85,9 @@ class Functions:
             "Code": {"RepositoryType": "S3", "Location": location},
         }
         tags = self._attached.get(TAGS, function.name)
+        reserved = self._registry.concurrency.reserved(function.name)
+        if reserved is not None:
+            described["Concurrency"] = {"ReservedConcurrentExecutions": reserved}
         return {**described, "Tags": dict(tags)} if tags else described
 
     async def get_configuration(self, params: Params, request: Request) -> dict[str, Any]:
@@ -89,17 +95,21 @@ class Functions:
         return self._documents.configuration(*self._named.with_qualifier(params))
 
     async def list(self, params: Params, request: Request) -> dict[str, Any]:
-        """ListFunctions. The marker is the name of the last function of the page before."""
+        """ListFunctions. The marker is the name of the last function of the page before, with its version if versions
+        are listed too."""
         after = params.get("Marker", "")
-        if after and not FUNCTION_NAME.fullmatch(after):
+        if after and not _MARKER.fullmatch(after):
             raise InvalidArgument("Invalid Marker.", fix="use NextMarker of the page before", fields={"Marker": "?"})
         region = params.get("MasterRegion", "ALL")
         if region not in ("ALL", self._documents.region):
             return {"Functions": []}
         limit = min(params.get("MaxItems", LIST_PAGE_MAX), LIST_PAGE_MAX)
-        functions, marker = self._registry.list(limit=limit, after=after)
-        qualifier = LATEST if params.get("FunctionVersion") == "ALL" else ""
-        listed = {"Functions": [self._documents.configuration(function, qualifier) for function in functions]}
+        if params.get("FunctionVersion") == "ALL":
+            functions, marker = every_version(self._registry, limit=limit, after=after)
+            listed = {"Functions": [self._documents.configuration(one, one.version) for one in functions]}
+        else:
+            functions, marker = self._registry.list(limit=limit, after=after.partition(":")[0])
+            listed = {"Functions": [self._documents.configuration(function) for function in functions]}
         return {**listed, "NextMarker": marker} if marker else listed
 
     async def update_code(self, params: Params, request: Request) -> dict[str, Any]:
@@ -112,7 +122,7 @@ class Functions:
             raise InvalidArgument("Please provide a source for function code.", fields={"ZipFile": "is missing"})
         revision = params.get("RevisionId")
         if revision and revision != function.etag:
-            raise _stale()
+            raise stale()
         blob = await self._store(zip_file)
         if params.get("DryRun"):
             tried = dataclasses.replace(function, code_sha256=blob.sha256, code_size_bytes=blob.size_bytes)
@@ -135,7 +145,10 @@ class Functions:
                 fix="leave the Qualifier out",
                 fields={"Qualifier": "must not be $LATEST"},
             )
-        self._named.function(ref)
+        self._named.function(FunctionRef(ref.name))
+        if ref.qualifier != LATEST:
+            await delete_version(self._registry, ref)
+            return {"StatusCode": 204}
         try:
             await self._registry.delete(ref.name)
         except NotFound:
@@ -151,10 +164,20 @@ class Functions:
         except NotFound:
             raise self._named.missing(FunctionRef(name)) from None
         except StaleEtag:
-            raise _stale() from None
+            raise stale() from None
         except InvalidArgument as error:
             raise in_aws_words(error, params) from None
-        return self._documents.configuration(function)
+        return await self._written(params, function)
+
+    async def _written(self, params: Params, function: Function) -> dict[str, Any]:
+        """What was written, or the version that was to be published of it."""
+        try:
+            version = await publish_if_asked(self._registry, params, function)
+        except NotFound:
+            raise self._named.missing(FunctionRef(function.name)) from None
+        except StaleEtag:
+            raise stale() from None
+        return self._documents.configuration(version, "" if version.version == LATEST else version.version)
 
     async def _store(self, zip_file: bytes) -> CodeBlob:
         return await self._code.add(_pieces(zip_file), size_bytes=len(zip_file))
@@ -163,13 +186,6 @@ class Functions:
 def code_path(sha256: str) -> str:
     """Where this front has a function's zip."""
     return f"/code/{sha256}.zip"
-
-
-def _stale() -> StaleEtag:
-    return StaleEtag(
-        "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve "
-        "the latest Revision Id"
-    )
 
 
 async def _pieces(data: bytes) -> AsyncIterator[bytes]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from engine.rest.aliases import Aliases
 from engine.rest.code_signing import CodeSigning
+from engine.rest.concurrency import Concurrency
 from engine.rest.event_invoke import EventInvokeConfigs
 from engine.rest.function_settings import FunctionSettings
 from engine.rest.functions import Functions
@@ -12,13 +14,16 @@ from engine.rest.permissions import Permissions
 from engine.rest.table import Operation, Rooms, table
 from engine.rest.tags import Tags
 from engine.rest.url_configs import UrlConfigs
+from engine.rest.versions import Versions
 
 
 def served(rooms: Rooms) -> dict[str, Operation]:
     """Every operation that has a handler; the one that streams is engine.rest.streams'."""
     return table(
         rooms,
+        Aliases,
         CodeSigning,
+        Concurrency,
         EventInvokeConfigs,
         FunctionSettings,
         Functions,
@@ -27,4 +32,5 @@ def served(rooms: Rooms) -> dict[str, Operation]:
         Permissions,
         Tags,
         UrlConfigs,
+        Versions,
     )

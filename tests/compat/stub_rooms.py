@@ -9,9 +9,8 @@ import asyncio
 import hashlib
 import io
 import threading
-import uuid
 import zipfile
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,14 +18,18 @@ from typing import Any, TypeVar
 
 import apsw
 
-from engine.errors import AlreadyExists, InvalidCode, NotFound, StaleEtag
-from engine.model.function import LATEST, CodeBlob, Function, FunctionConfig, FunctionState
+from engine.errors import InvalidCode, NotFound
+from engine.fabric.sqlite import Migration
+from engine.model.function import CodeBlob, Function, FunctionState
 from engine.model.invocation import Completion, FunctionError, InvokeRequest, Report, Sink
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
-from engine.registry.api import ChangeListener, ChangeObserver, ConfigChange
+from engine.registry.api import ChangeListener, ConfigChange
 from engine.registry.attached import MIGRATIONS, Attached
-from engine.registry.validate import merged, refuse_if, wrong_fields
+from engine.registry.functions import FunctionRegistry, account_default, new_etag
+from engine.registry.schema import MIGRATIONS as REGISTRY_MIGRATIONS
+from engine.registry.shelf import Shelf
+from engine.registry.validate import no_trouble, nothing_to_prepare, only_none
 from engine.rest.server import RestServer
 
 T = TypeVar("T")
@@ -72,88 +75,12 @@ class StubCodeStore:
         return self.zips[sha256]
 
 
-class StubRegistry:
-    """engine.registry.api.Registry in memory. `states` are what the next reads of a function see, in turn."""
-
-    versions: Any = None
-    aliases: Any = None
-    concurrency: Any = None
-
-    def __init__(self, code: StubCodeStore) -> None:
-        self._code = code
-        self.functions: dict[str, Function] = {}
-        self.states: list[FunctionState] = []
-        self.listeners: list[ChangeListener] = []
-
-    async def create(
-        self, name: str, change: ConfigChange, code_sha256: str, *, validate_only: bool = False
-    ) -> Function:
-        if name in self.functions:
-            raise AlreadyExists("the name is taken", fix="choose another")
-        config = merged(FunctionConfig(runtime="", handler=""), change)
-        refuse_if(wrong_fields(config))
-        blob = self._code.get(code_sha256)
-        function = Function(name, config, blob.sha256, blob.size_bytes, str(uuid.uuid4()), CREATED, CREATED)
-        if not validate_only:
-            self.functions[name] = function
-            self._tell(name, function)
-        return function
-
-    def get(self, ref: FunctionRef) -> Function:
-        function = self.functions.get(ref.name)
-        if function is None or ref.qualifier != LATEST:
-            raise NotFound("no such function", fix="look at the list")
-        return replace(function, state=self.states.pop(0)) if self.states else function
-
-    def list(self, *, limit: int, after: str = "") -> tuple[list[Function], str]:
-        names = sorted(name for name in self.functions if name > after)
-        page = names[:limit]
-        return [self.functions[name] for name in page], page[-1] if len(names) > limit else ""
-
-    async def update(
-        self, name: str, change: ConfigChange, *, code_sha256: str | None = None, etag: str | None = None
-    ) -> Function:
-        function = self.get(FunctionRef(name))
-        if etag is not None and etag != function.etag:
-            raise StaleEtag("somebody else wrote in between", fix="read it again")
-        config = merged(function.config, change)
-        refuse_if(wrong_fields(config))
-        blob = self._code.get(code_sha256 or function.code_sha256)
-        self.functions[name] = replace(
-            function,
-            config=config,
-            code_sha256=blob.sha256,
-            code_size_bytes=blob.size_bytes,
-            etag=str(uuid.uuid4()),
-        )
-        self._tell(name, self.functions[name])
-        return self.functions[name]
-
-    async def delete(self, name: str, *, etag: str | None = None) -> None:
-        self.get(FunctionRef(name))
-        del self.functions[name]
-        self._tell(name, None)
-
-    def resolve(self, ref: FunctionRef) -> Function:
-        return self.get(ref)
-
-    def observe(self, observer: ChangeObserver) -> None:
-        raise NotImplementedError
-
-    def subscribe(self, listener: ChangeListener) -> None:
-        self.listeners.append(listener)
-
-    def _tell(self, name: str, function: Function | None) -> None:
-        for listener in self.listeners:
-            listener(name, function)
-
-
 class MemoryStore:
-    """engine.registry.attached.Store in memory."""
+    """engine.fabric.sqlite.Sqlite in memory, on the caller's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, migrations: Sequence[Migration]) -> None:
         self._connection = apsw.Connection(":memory:")
-        for migration in MIGRATIONS:
+        for migration in migrations:
             assert isinstance(migration, str)
             self._connection.execute(migration)
 
@@ -162,6 +89,46 @@ class MemoryStore:
 
     async def close(self) -> None:
         self._connection.close()
+
+
+class AnyRuntime(frozenset[str]):
+    """Whatever a client names can be had here."""
+
+    def __contains__(self, runtime: object) -> bool:
+        return True
+
+
+class StubRegistry(FunctionRegistry):
+    """The registry over a database in memory. `states` are what the next reads of a function see, in turn."""
+
+    def __init__(self, code: StubCodeStore) -> None:
+        store: Any = MemoryStore(REGISTRY_MIGRATIONS)
+        self.shelf = Shelf(store, {}, {}, trouble=no_trouble, now=lambda: CREATED, etag=new_etag)
+        super().__init__(
+            self.shelf,
+            code,
+            runtimes=AnyRuntime(),
+            default_runtime="",
+            refuse_egress=only_none,
+            prepare=nothing_to_prepare,
+            chance=lambda: 0.0,
+            account_concurrency=account_default,
+        )
+        self.states: list[FunctionState] = []
+
+    @property
+    def listeners(self) -> list[ChangeListener]:
+        """Who is told."""
+        return self.shelf._listeners
+
+    @property
+    def functions(self) -> dict[str, Function]:
+        """All of them, by name."""
+        return {name: entry.function for name, entry in self.shelf.entries.items()}
+
+    def get(self, ref: FunctionRef) -> Function:
+        function = super().get(ref)
+        return replace(function, state=self.states.pop(0)) if self.states else function
 
 
 def completed(request: InvokeRequest, payload: bytes, log_tail: bytes = b"") -> Completion:
@@ -222,7 +189,7 @@ class Rooms:
         """Empty, as at first."""
         self.code = StubCodeStore()
         self.registry = StubRegistry(self.code)
-        self.attached = Attached(MemoryStore(), self.registry)
+        self.attached = Attached(MemoryStore(MIGRATIONS), self.registry)
         self.invoker = StubInvoker()
         self.faults.events.clear()
 

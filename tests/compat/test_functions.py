@@ -133,7 +133,9 @@ def test_a_function_is_found_by_every_form_of_its_name(client: LambdaClient, cre
 )
 def test_a_function_that_is_not_here_is_a_resource_not_found(client: LambdaClient, create: Create, name: str) -> None:
     create()
-    for call in (client.get_function, client.get_function_configuration, client.delete_function, client.invoke):
+    # To delete a version that is not there is no error, and an alias cannot be deleted so: test_versions.
+    delete = [] if name.startswith("thumbs:") else [client.delete_function]
+    for call in (client.get_function, client.get_function_configuration, client.invoke, *delete):
         error = error_of(call, FunctionName=name)
         assert (error["Code"], error["status"]) == ("ResourceNotFoundException", 404)
         assert error["Message"].startswith(("Function not found: ", "Functions from 'eu-west-1' are not reachable"))

@@ -161,7 +161,6 @@ def test_a_damaged_zip_is_refused(client: LambdaClient, create: Create, rooms: R
 
 
 NOT_HONOURED: list[tuple[dict[str, Any], str]] = [
-    ({"Publish": True}, "publish"),
     ({"PublishTo": "LATEST_PUBLISHED"}, "publishTo"),
     ({"VpcConfig": {"SubnetIds": ["subnet-1"]}}, "vpcConfig.subnetIds"),
     ({"VpcConfig": {"SecurityGroupIds": ["sg-1"]}}, "vpcConfig.securityGroupIds"),
@@ -213,7 +212,7 @@ def test_the_same_parameters_are_refused_in_updates(client: LambdaClient, create
         if name in client.meta.service_model.operation_model("UpdateFunctionConfiguration").input_shape.members:  # type: ignore[union-attr]
             error = error_of(client.update_function_configuration, FunctionName="thumbs", **parameters)
             assert f" at '{path}' " in error["Message"]
-    for parameters in ({"S3Bucket": "bucket", "S3Key": "key"}, {"ImageUri": "image"}, {"Publish": True}):
+    for parameters in ({"S3Bucket": "bucket", "S3Key": "key"}, {"ImageUri": "image"}):
         error = error_of(client.update_function_code, FunctionName="thumbs", **parameters)
         assert "Member must not be set" in error["Message"]
 

@@ -92,13 +92,14 @@ async def test_what_a_killed_engine_left_of_a_deleted_function_is_no_later_ones(
     await things.registry.delete("f")
     await things.registry.delete("g")
     await things.create("g")
-    earlier = things.registry.functions["g"]
-    things.registry.functions["g"] = replace(earlier, create_time=earlier.create_time + timedelta(microseconds=1))
+    entries = things.registry.shelf.entries
+    earlier = entries["g"].function
+    entries["g"].function = replace(earlier, create_time=earlier.create_time + timedelta(microseconds=1))
     await attached.close()
     again = await things.open()
     assert everything(again) == set()
     await again.close()
-    things.registry.functions["f"] = things.registry.functions["g"]
+    entries["f"] = entries["g"]
     last = await things.open()
     assert everything(last) == set()
     await last.close()

@@ -17,13 +17,34 @@ from tests.compat.stub_rooms import Rooms
 from tests.unit.rest.conftest import Wire
 
 DOORS: dict[str, tuple[str, str]] = {
+    "CreateAlias": ("AliasService.CreateAlias", "aliases create"),
     "CreateFunction": ("FunctionService.CreateFunction", "deploy"),
+    "DeleteAlias": ("AliasService.DeleteAlias", "aliases delete"),
     "DeleteFunction": ("FunctionService.DeleteFunction", "delete"),
+    "DeleteFunctionConcurrency": ("ConcurrencyService.DeleteFunctionConcurrency", "concurrency unreserve"),
+    "DeleteProvisionedConcurrencyConfig": (
+        "ConcurrencyService.DeleteProvisionedConcurrencyConfig",
+        "concurrency unprovision",
+    ),
+    "GetAccountSettings": ("ConcurrencyService.GetAccountSettings", "concurrency account"),
+    "GetAlias": ("AliasService.GetAlias", "aliases get"),
     "GetFunction": ("FunctionService.GetFunction", "get"),
     "GetFunctionConfiguration": ("FunctionService.GetFunction", "get"),
+    "GetFunctionConcurrency": ("ConcurrencyService.GetFunctionConcurrency", "concurrency get"),
+    "GetProvisionedConcurrencyConfig": ("ConcurrencyService.GetProvisionedConcurrencyConfig", "concurrency get"),
     "Invoke": ("InvocationService.Invoke", "invoke"),
     "InvokeWithResponseStream": ("InvocationService.InvokeStream", "invoke"),
+    "ListAliases": ("AliasService.ListAliases", "aliases list"),
     "ListFunctions": ("FunctionService.ListFunctions", "list"),
+    "ListProvisionedConcurrencyConfigs": ("ConcurrencyService.ListProvisionedConcurrencyConfigs", "concurrency get"),
+    "ListVersionsByFunction": ("VersionService.ListVersions", "versions list"),
+    "PublishVersion": ("VersionService.PublishVersion", "versions publish"),
+    "PutFunctionConcurrency": ("ConcurrencyService.PutFunctionConcurrency", "concurrency reserve"),
+    "PutProvisionedConcurrencyConfig": (
+        "ConcurrencyService.PutProvisionedConcurrencyConfig",
+        "concurrency provision",
+    ),
+    "UpdateAlias": ("AliasService.UpdateAlias", "aliases update"),
     "UpdateFunctionCode": ("FunctionService.UpdateFunction", "deploy"),
     "UpdateFunctionConfiguration": ("FunctionService.UpdateFunction", "deploy"),
 }
@@ -77,8 +98,11 @@ def test_every_operation_that_http_serves_has_its_other_doors_or_is_on_the_list(
 @pytest.mark.parametrize(("method", "command"), sorted(set(DOORS.values())))
 def test_the_other_doors_are_there(method: str, command: str) -> None:
     service, name = method.split(".")
-    files = [importlib.import_module(f"engine.v1.{file}_pb2") for file in ("functions", "invocations")]
+    rooms = ("functions", "invocations", "versions", "aliases", "concurrency")
+    files = [importlib.import_module(f"engine.v1.{file}_pb2") for file in rooms]
     services = {key: found for file in files for key, found in file.DESCRIPTOR.services_by_name.items()}
     assert name in services[service].methods_by_name
-    commands = typer.main.get_command(build_app())
-    assert command in getattr(commands, "commands", {})
+    found: object = typer.main.get_command(build_app())
+    for word in command.split():
+        found = getattr(found, "commands", {}).get(word)
+    assert found is not None
