@@ -153,6 +153,13 @@ async def test_what_runs_ends_in_its_sandbox_which_goes_then_unless_it_is_a_vers
     assert again.report.start_kind == pb.START_KIND_WARM
     assert again.report.executed_version == "1"
     assert again.json()["me"] == version.json()["me"]
+    await registry.aliases.create("g", "live", AliasChange("1"))
+    for qualifier, executed in (("1", "1"), ("live", "1"), ("$LATEST", "$LATEST")):
+        answer = await asyncio.to_thread(running.http.client.invoke, FunctionName="g", Qualifier=qualifier)
+        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        assert headers["x-amz-executed-version"] == answer["ExecutedVersion"] == executed
+    await registry.aliases.delete("g", "live")
     await registry.versions.delete("g", "1")
-    await until(lambda: not sandboxes(running), what="the sandbox of the deleted version is gone")
+    await until(lambda: len(sandboxes(running)) == 1, what="the sandbox of the deleted version is gone")
     await running.grpc.delete("g")
+    await until(lambda: not sandboxes(running), what="the sandbox of $LATEST is gone")

@@ -65,6 +65,7 @@ async def test_the_version_that_ran_is_reported_and_the_arn_keeps_what_was_asked
     await house.registry.aliases.create("f", "live", AliasChange("1", {"2": 0.5}))
     for name, chance, version, suffix in (
         ("f", 0.0, "$LATEST", ""),
+        ("f:$LATEST", 0.0, "$LATEST", ""),
         ("f:1", 0.0, "1", ":1"),
         (f"{ARN}:2", 0.0, "2", ":2"),
         ("000000000000:f:live", 0.49, "2", ":live"),
