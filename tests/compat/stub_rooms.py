@@ -41,10 +41,12 @@ CREATED = datetime(2026, 1, 1, 0, 0, 0, 120_000, tzinfo=UTC)
 
 
 def make_zip(source: str = "def handler(event, context):\n    return event\n") -> bytes:
-    """A zip of one module, app.py."""
+    """A zip of one module, app.py. The same source is the same bytes at any time of the day."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
-        archive.writestr("app.py", source)
+        entry = zipfile.ZipInfo("app.py")
+        entry.external_attr = 0o600 << 16
+        archive.writestr(entry, source)
     return data.getvalue()
 
 
