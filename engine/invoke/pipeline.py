@@ -102,7 +102,9 @@ class Pipeline:
             new_uuid=new_uuid,
             invoke=self.invoke,
         )
-        registry.subscribe(Retirer(scheduler, self._specs, logs))
+        retirer = Retirer(scheduler, self._specs, logs)
+        registry.subscribe(retirer)
+        registry.observe(retirer.changed)
         registry.subscribe(self._express.drop)
 
     def settle(self) -> None:
@@ -122,7 +124,7 @@ class Pipeline:
                 return await call.result()
         accepted_ns = self._monotonic_ns()
         self._authorize(request)
-        function = self._registry.get(request.ref)
+        function = self._registry.resolve(request.ref)
         check_invocable(function)
         payload = check_payload(request.payload, raw=request.raw, limit_bytes=self._event_limit_bytes)
         if request.client_context:
