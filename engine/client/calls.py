@@ -13,12 +13,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar, Unpack
 
+from engine.client.log_reads import When, log_query
 from engine.client.packing import packed
 from engine.client.results import FunctionOptions, Result, event_bytes, ref_of, result_of, timed_out
 from engine.client.streams import AsyncConversation, AsyncStream, Items
 from engine.errors import NotFound, Throttled
 from engine.model.function import Function
 from engine.model.invocation import Completion, InvokeRequest, LogLine
+from engine.observe.log_query import LogQuery
 
 T = TypeVar("T")
 OnLog = Callable[[LogLine], None]
@@ -161,11 +163,21 @@ class AsyncCalls(abc.ABC):
         return AsyncConversation(begin, retries=self._retries, timeout_s=timeout_s)
 
     def logs(
-        self, name: str, *, follow: bool = False, request_id: str = "", limit: int = 0
+        self,
+        name: str,
+        *,
+        follow: bool = False,
+        request_id: str = "",
+        limit: int = 0,
+        since: When = None,
+        until: When = None,
+        contains: str | bytes = "",
     ) -> AsyncGenerator[LogLine, None]:
         """What is kept of a function's log, oldest first, at most the newest `limit`; then each line to come, if
-        told to follow, until it is closed."""
-        return self._logs(ref_of(name).resource_name(), follow, request_id, limit)
+        told to follow, until it is closed. `since` (included) and `until` (excluded) are moments, or a timedelta for
+        how long ago; `contains` is text that a line has, in this very case."""
+        query = log_query(request_id, limit, since, until, contains)
+        return self._logs(ref_of(name).resource_name(), query, follow)
 
     async def _retrying(self, call: Callable[[], Awaitable[T]]) -> T:
         for _ in range(self._retries):
@@ -203,4 +215,4 @@ class AsyncCalls(abc.ABC):
         """Chunks, then the Completion without them. Closing it stops the function."""
 
     @abc.abstractmethod
-    def _logs(self, resource_name: str, follow: bool, request_id: str, limit: int) -> AsyncGenerator[LogLine, None]: ...
+    def _logs(self, resource_name: str, query: LogQuery, follow: bool) -> AsyncGenerator[LogLine, None]: ...

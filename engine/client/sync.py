@@ -17,6 +17,7 @@ import grpc
 
 from engine.client import wire
 from engine.client.calls import PAGE
+from engine.client.log_reads import When, log_query
 from engine.client.packing import packed
 from engine.client.results import FunctionFailed, FunctionOptions, Result, event_bytes, ref_of, result_of
 from engine.errors import NotFound, Throttled
@@ -27,7 +28,6 @@ from engine.v1 import (
     functions_pb2_grpc,
     invocations_pb2,
     invocations_pb2_grpc,
-    logs_pb2,
     logs_pb2_grpc,
     resources_pb2,
 )
@@ -320,15 +320,24 @@ class Client:
 
         return Conversation(self, begin, on_log, timeout_s)
 
-    def logs(self, name: str, *, follow: bool = False, request_id: str = "", limit: int = 0) -> Iterator[LogLine]:
+    def logs(
+        self,
+        name: str,
+        *,
+        follow: bool = False,
+        request_id: str = "",
+        limit: int = 0,
+        since: When = None,
+        until: When = None,
+        contains: str | bytes = "",
+    ) -> Iterator[LogLine]:
         """See AsyncCalls.logs."""
-        request = logs_pb2.TailLogsRequest(
-            name=ref_of(name).resource_name(), request_id=request_id, limit=limit, follow=follow
-        )
+        query = log_query(request_id, limit, since, until, contains)
+        request = wire.tail_request(ref_of(name).resource_name(), query, follow=follow)
         call: Any = self._tails.TailLogs(request, timeout=None if follow else self._timeout_s)
         try:
             while (answer := self._answer(lambda: next(call, None))) is not None:
-                yield wire.line_from_proto(answer.line)
+                yield from wire.lines_from_proto(answer)
         finally:
             call.cancel()
 

@@ -6,7 +6,7 @@ The reverse of engine.rpc.convert and engine.rpc.status, which are the server's.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC
 from typing import Any
 
@@ -20,7 +20,8 @@ from engine.errors import EngineError, InvalidArgument, Throttled, Unavailable
 from engine.model.function import Egress, Function, FunctionConfig, FunctionState
 from engine.model.invocation import Completion, FunctionError, InvokeRequest, LogLine, Report
 from engine.model.outcome import OUTCOMES, StartKind
-from engine.v1 import functions_pb2, invocations_pb2, reports_pb2, resources_pb2
+from engine.observe.log_query import NO_END, LogQuery
+from engine.v1 import functions_pb2, invocations_pb2, logs_pb2, reports_pb2, resources_pb2
 
 ADDRESS_VARIABLE = "CLEAVE_GRPC_ADDRESS"
 DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -31,6 +32,7 @@ CHANNEL_OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),  # a channel that is closed leaves no connection for the next
 ]
 UPLOAD_CHUNK_BYTES = 256 * 1024
+_BATCH_LINES = 500
 _OUTCOMES = {reports_pb2.Outcome.Value(row.proto): outcome for outcome, row in OUTCOMES.items()}
 _KINDS = {reports_pb2.StartKind.Value(f"START_KIND_{kind.name}"): kind for kind in StartKind}
 
@@ -155,6 +157,28 @@ def item_from_frame(frame: Frame) -> bytes | LogLine | Completion | None:
 def line_from_proto(line: invocations_pb2.LogLine) -> LogLine:
     """A line of a log."""
     return LogLine(line.time.seconds * 1_000_000 + line.time.nanos // 1_000, line.text, line.request_id)
+
+
+def tail_request(resource_name: str, query: LogQuery, *, follow: bool) -> logs_pb2.TailLogsRequest:
+    """What LogService is asked for."""
+    request = logs_pb2.TailLogsRequest(
+        name=resource_name,
+        request_id=query.request_id,
+        limit=query.limit,
+        follow=follow,
+        contains=query.contains,
+        batch_lines=_BATCH_LINES,
+    )
+    if query.since_us:
+        request.since.FromMicroseconds(query.since_us)
+    if query.until_us != NO_END:
+        request.until.FromMicroseconds(query.until_us)
+    return request
+
+
+def lines_from_proto(answer: logs_pb2.TailLogsResponse) -> Iterable[LogLine]:
+    """The lines of an answer to such a request."""
+    return map(line_from_proto, answer.lines)
 
 
 def error_from_rpc(error: Any, address: str, timeout_s: float | None) -> EngineError:

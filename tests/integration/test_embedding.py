@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,46 @@ async def test_logs_come_oldest_first_and_only_of_the_invocation_asked_for(calls
         found = await lines()
     assert b"told mine" in found
     assert b"told other" not in found
+
+
+async def test_logs_are_asked_for_by_time_and_by_text(calls: Any) -> None:
+    async def lines(**conditions: Any) -> list[Any]:
+        return [line async for line in calls.logs("handler", **conditions)]
+
+    first = (await calls.invoke("handler", "früh")).report
+    second = (await calls.invoke("handler", "spät")).report
+    mine: list[Any] = []
+    while sum(line.text.startswith(b"REPORT") for line in mine) < 2:  # written a moment after the answer
+        everything = await lines()
+        mine = [line for line in everything if line.request_id in (first.request_id, second.request_id)]
+
+    assert [line.text.decode() for line in await lines(contains="told sp")] == ["told spät"]
+    assert {line.request_id for line in await lines(contains=b"fr\xc3\xbch")} == {first.request_id}
+    assert await lines(contains="TOLD") == [], "in this very case"
+
+    border_us = min(line.time_us for line in mine if line.request_id == second.request_id)
+    border = datetime.fromtimestamp(border_us // 1_000_000, UTC) + timedelta(microseconds=border_us % 1_000_000)
+    for moment in (border, border.astimezone(timezone(timedelta(hours=-5))), border.astimezone().replace(tzinfo=None)):
+        assert await lines(since=moment) == [line for line in everything if line.time_us >= border_us]
+        assert await lines(until=moment) == [line for line in everything if line.time_us < border_us]
+
+    hour = timedelta(hours=1)
+    assert await lines(since=hour) == everything
+    assert await lines(until=hour) == await lines(since=-hour) == []
+    assert await lines(since=hour, contains="told", limit=1) == [mine[-3]], "the newest of what has the text"
+    for wrong in ({"limit": -1}, {"since": timedelta.max}, {"until": timedelta.min}):
+        with pytest.raises(InvalidArgument) as refused:
+            await lines(**wrong)
+        assert set(refused.value.fields) == set(wrong)
+
+
+async def test_a_log_that_is_followed_has_only_the_lines_that_were_asked_for(calls: Any) -> None:
+    following = calls.logs("handler", follow=True, since=timedelta(0), contains="told")
+    reading = asyncio.ensure_future(anext(following))
+    while not reading.done():  # until it follows, what is written may be before its time
+        await calls.invoke("handler", "followed")
+    assert (await reading).text == b"told followed"
+    await following.aclose()
 
 
 async def test_an_engine_without_a_data_directory_leaves_nothing() -> None:
