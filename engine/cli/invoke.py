@@ -35,6 +35,9 @@ def invoke(
     timeline: Annotated[bool, typer.Option("--timeline", help="Show where the time and the memory went.")] = False,
     request_id: Annotated[str, typer.Option(metavar="UUID", help="Run it under this id.", show_default=False)] = "",
     qualifier: Annotated[str | None, typer.Option(help="A version or an alias.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option(metavar="ID", help="Run it for this tenant, whose sandboxes serve nobody else.")
+    ] = None,
     address: AddressOption = None,
     output: OutputOption = None,
 ) -> int:
@@ -57,6 +60,7 @@ def invoke(
         "request_id": request_id,
         "log_mode": invocations_pb2.LOG_MODE_TAIL if log else invocations_pb2.LOG_MODE_NONE,
         "timeline": timeline,
+        "tenant_id": tenant,
     }
     what = f"cannot invoke {ref.name}"
     with connected(choices) as engine:

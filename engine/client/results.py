@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict
 
 from engine.errors import EngineError, InvalidArgument
 from engine.model.function import Egress
-from engine.model.invocation import Completion, Report
+from engine.model.invocation import CognitoIdentity, Completion, InvokeRequest, Report
 from engine.model.names import FunctionRef, parse_aws_name, parse_resource_name
 
 
@@ -31,6 +31,18 @@ class FunctionOptions(TypedDict, total=False):
     egress: Egress | Literal["none", "internet"]
     preload: list[str] | tuple[str, ...]  # modules of the interpreter to import ahead
     own_layout: bool  # an address-space layout of its own for each sandbox; default: False
+
+
+class InvokeOptions(TypedDict, total=False):
+    """What an invocation may be given beside its event."""
+
+    qualifier: str | None  # a version or an alias
+    request_id: str  # a UUID to run it under; default: made
+    client_context: object  # for context.client_context: an object of JSON
+    tenant_id: str | None  # for whom it runs: the sandboxes of a tenant serve nobody else
+    identity: CognitoIdentity | None  # for context.identity
+    timeline: bool  # fill report.timeline
+    raw: bool  # the handler gets the event, which has to be bytes, as bytes; not of a conversation
 
 
 class FunctionFailed(Exception):
@@ -96,6 +108,29 @@ def event_bytes(event: object) -> bytes:
     if isinstance(event, bytes | bytearray | memoryview):
         return bytes(event)
     return b"" if event is None else json.dumps(event).encode()
+
+
+def request_of(name: str, event: object, options: InvokeOptions, *, log: bool, talk: bool = False) -> InvokeRequest:
+    """An invocation. Raises TypeError, ValueError, InvalidArgument for what cannot be sent."""
+    if unknown := options.keys() - InvokeOptions.__annotations__.keys():
+        known = ", ".join(InvokeOptions.__annotations__)
+        raise TypeError(f"an invocation has no {', '.join(sorted(unknown))}; it has {known}")
+    raw = options.get("raw", False)
+    if raw and talk:
+        raise TypeError("the event of a conversation cannot be raw: it is an object, which brings the input along")
+    if raw and not isinstance(event, bytes | bytearray | memoryview):
+        raise TypeError(f"a raw event is bytes, not {type(event).__name__}")
+    return InvokeRequest(
+        ref_of(name, options.get("qualifier")),
+        event_bytes(event),
+        options.get("request_id", ""),
+        event_bytes(options.get("client_context")),
+        options.get("timeline", False),
+        log,
+        raw=raw,
+        tenant_id=options.get("tenant_id"),
+        identity=options.get("identity"),
+    )
 
 
 def ref_of(name: str, qualifier: str | None = None) -> FunctionRef:

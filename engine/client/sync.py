@@ -19,10 +19,18 @@ from engine.client import wire
 from engine.client.calls import PAGE
 from engine.client.log_reads import When, log_query
 from engine.client.packing import packed
-from engine.client.results import FunctionFailed, FunctionOptions, Result, event_bytes, ref_of, result_of
+from engine.client.results import (
+    FunctionFailed,
+    FunctionOptions,
+    InvokeOptions,
+    Result,
+    ref_of,
+    request_of,
+    result_of,
+)
 from engine.errors import NotFound, Throttled
 from engine.model.function import Function
-from engine.model.invocation import Completion, InvokeRequest, LogLine, Report
+from engine.model.invocation import Completion, LogLine, Report
 from engine.v1 import (
     functions_pb2,
     functions_pb2_grpc,
@@ -254,25 +262,13 @@ class Client:
         name: str,
         event: object = None,
         *,
-        qualifier: str | None = None,
-        request_id: str = "",
-        client_context: object = None,
         log_tail: bool = False,
-        timeline: bool = False,
         timeout_s: float | None = None,
         check: bool = True,
+        **options: Unpack[InvokeOptions],
     ) -> Result:
         """See AsyncCalls.invoke."""
-        fields = wire.invoke_fields(
-            InvokeRequest(
-                ref_of(name, qualifier),
-                event_bytes(event),
-                request_id,
-                event_bytes(client_context),
-                timeline,
-                log_tail,
-            )
-        )
+        fields = wire.invoke_fields(request_of(name, event, options, log=log_tail))
         message, left_s = invocations_pb2.InvokeRequest(**fields), _countdown(timeout_s)
         answer = self._answer(lambda: self._invocations.Invoke(message, timeout=left_s()), timeout_s)
         return result_of(wire.completion_from_proto(answer), check=check)
@@ -282,15 +278,12 @@ class Client:
         name: str,
         event: object = None,
         *,
-        qualifier: str | None = None,
-        request_id: str = "",
-        client_context: object = None,
         on_log: OnLog | None = None,
-        timeline: bool = False,
         timeout_s: float | None = None,
+        **options: Unpack[InvokeOptions],
     ) -> Stream:
         """See AsyncCalls.invoke_stream. `on_log` is called in the thread that reads."""
-        fields = _stream_fields(name, qualifier, event, request_id, client_context, timeline, on_log)
+        fields = wire.invoke_fields(request_of(name, event, options, log=on_log is not None))
         message, left_s = invocations_pb2.InvokeStreamRequest(**fields), _countdown(timeout_s)
         return Stream(self, lambda: self._invocations.InvokeStream(message, timeout=left_s()), on_log, timeout_s)
 
@@ -299,15 +292,12 @@ class Client:
         name: str,
         event: object = None,
         *,
-        qualifier: str | None = None,
-        request_id: str = "",
-        client_context: object = None,
         on_log: OnLog | None = None,
-        timeline: bool = False,
         timeout_s: float | None = None,
+        **options: Unpack[InvokeOptions],
     ) -> Conversation:
         """See AsyncCalls.converse."""
-        fields = _stream_fields(name, qualifier, event, request_id, client_context, timeline, on_log)
+        fields = wire.invoke_fields(request_of(name, event, options, log=on_log is not None, talk=True))
         left_s = _countdown(timeout_s)
 
         def begin(chunks: Iterable[bytes]) -> Any:
@@ -357,20 +347,6 @@ class Client:
                     raise error from None
             left -= 1
             time.sleep(error.retry_after_ms / 1000)
-
-
-def _stream_fields(
-    name: str,
-    qualifier: str | None,
-    event: object,
-    request_id: str,
-    client_context: object,
-    timeline: bool,
-    on_log: OnLog | None,
-) -> dict[str, Any]:
-    ref, context = ref_of(name, qualifier), event_bytes(client_context)
-    request = InvokeRequest(ref, event_bytes(event), request_id, context, timeline, on_log is not None)
-    return wire.invoke_fields(request)
 
 
 def _countdown(timeout_s: float | None) -> Callable[[], float | None]:

@@ -116,14 +116,23 @@ def upload_frames(code: bytes) -> Iterator[functions_pb2.UploadCodeRequest]:
 
 
 def invoke_fields(request: InvokeRequest) -> dict[str, Any]:
-    """What InvokeRequest, InvokeStreamRequest and ConverseStart of engine.v1 have in common."""
-    return {
+    """What InvokeRequest, InvokeStreamRequest and ConverseStart of engine.v1 have in common, and the first two's
+    encoding where it is not JSON."""
+    identity = request.identity
+    raw = {"payload_encoding": invocations_pb2.PAYLOAD_ENCODING_RAW} if request.raw else {}
+    return raw | {
         "name": request.ref.resource_name(),
         "payload": request.payload,
         "request_id": request.request_id,
         "client_context": request.client_context,
         "timeline": request.timeline,
         "log_mode": invocations_pb2.LOG_MODE_TAIL if request.log_tail else invocations_pb2.LOG_MODE_NONE,
+        "tenant_id": request.tenant_id,
+        "identity": None
+        if identity is None
+        else invocations_pb2.CognitoIdentity(
+            cognito_identity_id=identity.id, cognito_identity_pool_id=identity.pool_id
+        ),
     }
 
 

@@ -18,7 +18,7 @@ from engine.sandbox.api import Sandbox
 
 SWEEP_S = 15.0
 
-Key = tuple[str, str, str]
+Key = tuple[str, ...]
 
 
 class Held:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -42,6 +43,15 @@ CODE = zip_of("""
             raise ValueError("half")
         while event.get("hang"):
             time.sleep(0.1)
+
+    def told(event, context):
+        identity, client = context.identity, context.client_context
+        ids = [identity.cognito_identity_id, identity.cognito_identity_pool_id]
+        return [context.tenant_id, *ids, client and client.custom]
+
+    def size(event, context):
+        assert type(event) is bytes
+        return event * 2
 
     def echo(event, context):
         yield event.get("greeting", "")
@@ -119,7 +129,7 @@ async def calls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 
 async def with_functions(calls: Any) -> Any:
-    for name in ("handler", "words", "echo"):
+    for name in ("handler", "words", "echo", "told", "size"):
         await calls.create_function(name, CODE, handler=f"app.{name}", timeout_ms=60_000, memory_mb=256)
     return calls
 
@@ -146,6 +156,34 @@ async def test_a_result_has_the_value_and_the_report(calls: Any) -> None:
     assert report.timeline
     assert (await calls.invoke("handler", b'{"raw": 1}')).value == {"raw": 1}
     assert (await calls.invoke("handler")).report.start_kind is StartKind.WARM
+
+
+async def test_an_invocation_is_made_for_whom_and_as_what_the_caller_says(calls: Any) -> None:
+    identity = engine.CognitoIdentity("us-east-1:0f3c", "us-east-1:7a6a")
+    given: dict[str, Any] = {"tenant_id": "blue", "identity": identity, "client_context": {"custom": {"k": 1}}}
+    told = ["blue", "us-east-1:0f3c", "us-east-1:7a6a", {"k": 1}]
+    assert (await calls.invoke("told", **given)).value == told
+    assert (await calls.invoke("told")).value == [None, None, None, None]
+    async with calls.invoke_stream("told", **given) as stream:
+        assert json.loads(await stream.read()) == told
+    async with calls.converse("told", **given) as talk:
+        await talk.end()
+        assert json.loads(await talk.read()) == told
+    with pytest.raises(InvalidArgument) as refused:
+        await calls.invoke("told", tenant_id="")
+    assert set(refused.value.fields) == {"tenant_id"}
+    with pytest.raises(TypeError, match="tenants"):
+        await calls.invoke("told", tenants="blue")
+
+
+async def test_an_event_that_is_raw_is_bytes_to_its_handler(calls: Any) -> None:
+    assert (await calls.invoke("size", b"\xff\x00{", raw=True)).payload == b"\xff\x00{" * 2
+    async with calls.invoke_stream("size", b"", raw=True) as stream:
+        assert await stream.read() == b""
+    with pytest.raises(TypeError, match="bytes"):
+        await calls.invoke("size", {"a": 1}, raw=True)
+    with pytest.raises(TypeError, match="conversation"):
+        calls.converse("size", b"{}", raw=True)
 
 
 async def test_a_functions_failure_is_raised_with_the_traceback_inside_it(calls: Any) -> None:
@@ -192,7 +230,14 @@ async def test_functions_are_deployed_changed_listed_and_deleted(calls: Any, tmp
     assert (await calls.invoke("folder")).value == 2
     assert (await calls.update_function("folder", timeout_ms=5_000)).config.timeout_ms == 5_000
     assert (await calls.get_function("folder")).config.timeout_ms == 5_000
-    assert [function.name for function in await calls.list_functions()] == ["echo", "folder", "handler", "words"]
+    assert [function.name for function in await calls.list_functions()] == [
+        "echo",
+        "folder",
+        "handler",
+        "size",
+        "told",
+        "words",
+    ]
     await calls.delete_function("folder")
     with pytest.raises(NotFound):
         await calls.get_function("folder")
