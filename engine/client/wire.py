@@ -6,7 +6,7 @@ The reverse of engine.rpc.convert and engine.rpc.status, which are the server's.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC
 from typing import Any
 
@@ -17,7 +17,7 @@ from grpc_status import rpc_status
 from engine.client.results import FunctionOptions, checked, timed_out
 from engine.config_address import split_address
 from engine.errors import EngineError, InvalidArgument, Throttled, Unavailable
-from engine.model.function import Egress, Function, FunctionConfig, FunctionState
+from engine.model.function import Egress, Function, FunctionConfig, FunctionState, LogFormat, LogLevel
 from engine.model.invocation import Completion, FunctionError, InvokeRequest, LogLine, Report
 from engine.model.outcome import OUTCOMES, StartKind
 from engine.observe.log_query import NO_END, LogQuery
@@ -35,6 +35,13 @@ UPLOAD_CHUNK_BYTES = 256 * 1024
 _BATCH_LINES = 500
 _OUTCOMES = {reports_pb2.Outcome.Value(row.proto): outcome for outcome, row in OUTCOMES.items()}
 _KINDS = {reports_pb2.StartKind.Value(f"START_KIND_{kind.name}"): kind for kind in StartKind}
+
+_PREFIXES: Mapping[str, tuple[Callable[[str], int], str]] = {
+    "egress": (resources_pb2.Egress.Value, "EGRESS_"),
+    "log_format": (resources_pb2.LogFormat.Value, "LOG_FORMAT_"),
+    "log_level": (resources_pb2.LogLevel.Value, "LOG_LEVEL_"),
+    "system_log_level": (resources_pb2.LogLevel.Value, "LOG_LEVEL_"),
+}
 
 Frame = invocations_pb2.InvokeStreamResponse | invocations_pb2.ConverseResponse
 
@@ -55,8 +62,9 @@ def config_to_proto(options: FunctionOptions) -> tuple[resources_pb2.FunctionCon
     """Options as a config, and the paths of an update mask that name them. Raises TypeError, InvalidArgument."""
     values = checked(options)
     paths = [f"config.{name}" for name in values]
-    if "egress" in values:
-        values["egress"] = resources_pb2.Egress.Value(f"EGRESS_{values['egress'].name}")
+    for name in values.keys() & _PREFIXES.keys():
+        number, prefix = _PREFIXES[name]
+        values[name] = number(f"{prefix}{values[name].name}")
     try:
         return resources_pb2.FunctionConfig(**values), paths
     except ValueError as error:  # an integer that does not fit its field
@@ -94,6 +102,9 @@ def function_from_proto(message: resources_pb2.Function) -> Function:
             description=config.description,
             role=config.role,
             egress=Egress[resources_pb2.Egress.Name(config.egress).removeprefix("EGRESS_")],
+            log_format=LogFormat[resources_pb2.LogFormat.Name(config.log_format).removeprefix("LOG_FORMAT_")],
+            log_level=_level(config.log_level),
+            system_log_level=_level(config.system_log_level),
             preload=tuple(config.preload),
             own_layout=config.own_layout,
         ),
@@ -106,6 +117,12 @@ def function_from_proto(message: resources_pb2.Function) -> Function:
         state=FunctionState[resources_pb2.State.Name(message.state).removeprefix("STATE_")],
         state_reason=message.state_reason,
     )
+
+
+def _level(number: resources_pb2.LogLevel.ValueType) -> LogLevel:
+    """The engine's default where an engine tells none: a log in text has no levels."""
+    name = resources_pb2.LogLevel.Name(number).removeprefix("LOG_LEVEL_")
+    return LogLevel.INFO if name == "UNSPECIFIED" else LogLevel[name]
 
 
 def upload_frames(code: bytes) -> Iterator[functions_pb2.UploadCodeRequest]:

@@ -16,7 +16,7 @@ import pytest_asyncio
 
 import engine
 from engine.errors import AlreadyExists, InvalidArgument, NotFound, StaleEtag, Throttled, Unavailable
-from engine.model.function import Egress
+from engine.model.function import Egress, LogFormat, LogLevel
 from engine.model.outcome import Outcome, StartKind
 from tests.doors import zip_of
 from tests.engines import engine as served_engine
@@ -184,6 +184,8 @@ async def test_an_event_that_is_raw_is_bytes_to_its_handler(calls: Any) -> None:
         await calls.invoke("size", {"a": 1}, raw=True)
     with pytest.raises(TypeError, match="conversation"):
         calls.converse("size", b"{}", raw=True)
+    with pytest.raises(InvalidArgument, match="JSON object"):
+        calls.converse("size", [1])
 
 
 async def test_a_functions_failure_is_raised_with_the_traceback_inside_it(calls: Any) -> None:
@@ -252,6 +254,22 @@ async def test_modules_are_imported_ahead_and_a_layout_is_a_sandboxs_own_by_ever
         await calls.update_function("ahead", preload=["nothing_of_this_name"])
     assert "config.preload" in refused.value.fields
     await calls.delete_function("ahead")
+
+
+async def test_a_logs_format_and_levels_are_set_and_read_back_by_every_way(calls: Any) -> None:
+    levels: dict[str, Any] = {"log_level": "error", "system_log_level": LogLevel.WARN}
+    made = await calls.create_function("levels", CODE, log_format="json", **levels)
+    told = (made.config.log_format, made.config.log_level, made.config.system_log_level)
+    assert told == (LogFormat.JSON, LogLevel.ERROR, LogLevel.WARN)
+    result = await calls.invoke("levels", 1, log_tail=True)
+    assert result.log == b"", "a line without a level is of INFO"
+    plain = await calls.get_function("handler")
+    assert (plain.config.log_format, plain.config.log_level) == (LogFormat.TEXT, LogLevel.INFO)
+    for wrong in ({"log_format": "xml"}, {"log_level": "loud"}, {"egress": "all"}):
+        with pytest.raises(InvalidArgument) as refused:
+            await calls.update_function("levels", **wrong)
+        assert set(refused.value.fields) == {f"config.{name}" for name in wrong}
+    await calls.delete_function("levels")
 
 
 async def test_a_stream_has_the_chunks_then_the_report_and_the_log_meanwhile(calls: Any) -> None:
