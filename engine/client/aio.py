@@ -110,8 +110,11 @@ class AsyncClient(AsyncCalls):
             call = self._invocations.InvokeStream(invocations_pb2.InvokeStreamRequest(**fields))
         else:
             call = self._invocations.Converse(_input(fields, request.input, begun))
+        # Not by read(), which after a write that failed hides what has arrived: github.com/grpc/grpc/issues/36066. The
+        # function had ended meanwhile, and that is told by a frame.
+        frames: AsyncIterator[wire.Frame] = call.__aiter__()
         try:
-            while (frame := await self._answer(call.read())) is not grpc.aio.EOF:
+            while (frame := await self._answer(anext(frames, None))) is not None:
                 begun.set()
                 item = wire.item_from_frame(frame)
                 if isinstance(item, LogLine):

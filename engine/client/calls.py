@@ -125,7 +125,7 @@ class AsyncCalls(abc.ABC):
         timeout_s: float | None = None,
         **options: Unpack[InvokeOptions],
     ) -> AsyncConversation:
-        """Run a function that reads its input while its answer is read; it begins with the first read."""
+        """Run a function that reads its input while its answer is read; it begins with the first read or send."""
         request = request_of(name, event, options, log=on_log is not None, talk=True)
 
         def begin(chunks: AsyncIterator[bytes]) -> Items:

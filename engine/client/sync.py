@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -43,6 +44,7 @@ from engine.v1 import (
 T = TypeVar("T")
 OnLog = Callable[[LogLine], None]
 _TOGETHER_S = 0.05
+AHEAD_FRAMES = 16
 
 
 class Stream:
@@ -72,12 +74,7 @@ class Stream:
         while self._completion is None:
             if self._closed:
                 raise RuntimeError("the stream was closed")
-            if self._call is None:
-                frame = self._client._answer(self._first, self._timeout_s)
-            else:
-                frame = self._client._answer(lambda: next(self._call), self._timeout_s, 0)
-            self._begun()
-            item = wire.item_from_frame(frame)
+            item = wire.item_from_frame(self._frame())
             if isinstance(item, bytes):
                 return item
             if isinstance(item, LogLine) and self._on_log is not None:
@@ -118,18 +115,22 @@ class Stream:
     ) -> None:
         self.close()
 
+    def _frame(self) -> Any:
+        """The next one, with which it begins."""
+        if self._call is None:
+            return self._client._answer(self._first, self._timeout_s)
+        return self._client._answer(lambda: next(self._call), self._timeout_s, 0)
+
     def _first(self) -> Any:
         call = self._begin()
         frame = next(call)
         self._call = call
         return frame
 
-    def _begun(self) -> None:
-        """A frame has come."""
-
 
 class Conversation(Stream):
-    """A stream whose input is written meanwhile: see AsyncConversation."""
+    """A stream whose input is written meanwhile: see AsyncConversation. A thread of its own reads AHEAD_FRAMES of the
+    answer before they are asked for."""
 
     def __init__(
         self,
@@ -140,11 +141,15 @@ class Conversation(Stream):
     ) -> None:
         super().__init__(client, lambda: begin(self._input()), on_log, timeout_s)
         self._waiting: queue.Queue[bytes | None] = queue.Queue(1)
-        self._has_begun = False
+        self._frames: queue.Queue[Any] = queue.Queue(AHEAD_FRAMES)
+        self._beginning = threading.Lock()
+        self._reader: threading.Thread | None = None
+        self._ended = False  # the last frame has come, or an error
+        self._failure: Any = None
         self._over = False
 
     def send(self, chunk: bytes | str) -> None:
-        """The next chunk of the input. Raises BrokenPipeError when the function has ended."""
+        """See AsyncConversation.send."""
         self._put(chunk.encode() if isinstance(chunk, str) else chunk)
 
     def end(self) -> None:
@@ -155,21 +160,63 @@ class Conversation(Stream):
         """See Stream.close."""
         self._over = True
         super().close()
+        if self._reader is not None:
+            self._reader.join()
 
-    def _begun(self) -> None:
-        self._has_begun = True
+    def _start(self) -> None:
+        with self._beginning:
+            if self._reader is None and not self._over:
+                self._frames.put(super()._frame())
+                self._reader = threading.Thread(target=self._read_ahead, args=(self._call,), daemon=True)
+                self._reader.start()
+
+    def _read_ahead(self, call: Any) -> None:
+        last: Any = None
+        try:
+            for frame in call:
+                if frame.WhichOneof("frame") == "finished":
+                    last = frame
+                    break
+                self._hand_over(frame)
+        except grpc.RpcError as error:
+            self._failure = last = error
+        self._ended = True
+        self._hand_over(last)
+
+    def _hand_over(self, item: Any) -> None:
+        while True:
+            try:
+                return self._frames.put(item, timeout=_TOGETHER_S)
+            except queue.Full:
+                if self._over:
+                    return
+
+    def _frame(self) -> Any:
+        self._start()
+        if self._reader is None:
+            raise RuntimeError("the stream was closed")
+        frame = self._frames.get()
+        if frame is None or isinstance(frame, grpc.RpcError):
+            self._frames.put(frame)  # for whoever asks again: it is the last
+            if frame is None:
+                raise StopIteration
+            raise wire.error_from_rpc(frame, self._client._address, self._timeout_s)
+        return frame
 
     def _put(self, item: bytes | None) -> None:
-        while not self._over:
+        self._start()
+        while not (self._over or self._ended):
             try:
                 return self._waiting.put(item, timeout=_TOGETHER_S)
             except queue.Full:
                 continue
+        if self._failure is not None and not self._over:
+            raise wire.error_from_rpc(self._failure, self._client._address, self._timeout_s)
         raise BrokenPipeError("the function has ended, or the conversation was closed")
 
     def _input(self) -> Iterator[bytes]:
-        while not self._over:
-            if not self._has_begun:  # what is taken from the queue could not be sent again
+        while not (self._over or self._ended):
+            if self._reader is None:  # what is taken from the queue could not be sent again
                 time.sleep(0.001)
                 continue
             try:
