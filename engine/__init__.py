@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _PLACES = {
     "AsyncClient": "engine.client.aio",
     "Client": "engine.client.sync",
+    "CognitoIdentity": "engine.model.invocation",
     "Engine": "engine.embedded",
     "EngineError": "engine.errors",
     "FunctionFailed": "engine.client.results",

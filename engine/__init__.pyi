@@ -7,5 +7,6 @@ from engine.client.results import TimedOut as TimedOut
 from engine.client.sync import Client as Client
 from engine.embedded import Engine as Engine
 from engine.errors import EngineError as EngineError
+from engine.model.invocation import CognitoIdentity as CognitoIdentity
 
 __version__: str

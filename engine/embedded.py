@@ -142,12 +142,10 @@ class Engine(AsyncCalls):
         finally:
             await stop(running)
 
-    async def _logs(
-        self, resource_name: str, follow: bool, request_id: str, limit: int
-    ) -> AsyncGenerator[LogLine, None]:
+    async def _logs(self, resource_name: str, query: LogQuery, follow: bool) -> AsyncGenerator[LogLine, None]:
         parts = self._parts
         name = parts.registry.get(parse_resource_name(resource_name)).name
-        async for batch in parts.logs.read(name, LogQuery(request_id=request_id, limit=limit), follow=follow):
+        async for batch in parts.logs.read(name, query, follow=follow):
             for line in batch:
                 yield line
 

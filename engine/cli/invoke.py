@@ -35,6 +35,12 @@ def invoke(
     timeline: Annotated[bool, typer.Option("--timeline", help="Show where the time and the memory went.")] = False,
     request_id: Annotated[str, typer.Option(metavar="UUID", help="Run it under this id.", show_default=False)] = "",
     qualifier: Annotated[str | None, typer.Option(help="A version or an alias.")] = None,
+    client_context: Annotated[
+        str | None, typer.Option(metavar="JSON|@FILE|-", help="For context.client_context.", show_default=False)
+    ] = None,
+    tenant: Annotated[
+        str | None, typer.Option(metavar="ID", help="Run it for this tenant, whose sandboxes serve nobody else.")
+    ] = None,
     address: AddressOption = None,
     output: OutputOption = None,
 ) -> int:
@@ -57,6 +63,8 @@ def invoke(
         "request_id": request_id,
         "log_mode": invocations_pb2.LOG_MODE_TAIL if log else invocations_pb2.LOG_MODE_NONE,
         "timeline": timeline,
+        "client_context": event_of(client_context, "client context", "--client-context"),
+        "tenant_id": tenant,
     }
     what = f"cannot invoke {ref.name}"
     with connected(choices) as engine:
@@ -77,8 +85,8 @@ def invoke(
     return ExitCode.FUNCTION_ERROR if response.WhichOneof("result") == "function_error" else ExitCode.OK
 
 
-def event_of(data: str | None) -> bytes:
-    """The event that --data gives. Raises Problem."""
+def event_of(data: str | None, what: str = "event", flag: str = "-d") -> bytes:
+    """What an option gives as text, @FILE or - for standard input. Raises Problem."""
     if data is None:
         return b""
     if data == "-":
@@ -89,7 +97,7 @@ def event_of(data: str | None) -> bytes:
         return Path(data[1:]).read_bytes()
     except OSError as error:
         why = f"{data[1:] or 'the file after @'} cannot be read: {error.strerror}"
-        raise usage("cannot read the event", why, "give -d JSON, -d @FILE or -d -") from None
+        raise usage(f"cannot read the {what}", why, f"give {flag} JSON, {flag} @FILE or {flag} -") from None
 
 
 def _whole(frames: Iterator[invocations_pb2.InvokeStreamResponse], *, show: bool) -> invocations_pb2.InvokeResponse:

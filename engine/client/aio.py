@@ -16,12 +16,12 @@ from engine.client.results import FunctionOptions
 from engine.client.streams import Items
 from engine.model.function import Function
 from engine.model.invocation import Completion, InvokeRequest, LogLine
+from engine.observe.log_query import LogQuery
 from engine.v1 import (
     functions_pb2,
     functions_pb2_grpc,
     invocations_pb2,
     invocations_pb2_grpc,
-    logs_pb2,
     logs_pb2_grpc,
     resources_pb2,
 )
@@ -123,8 +123,11 @@ class AsyncClient(AsyncCalls):
             call = self._invocations.InvokeStream(invocations_pb2.InvokeStreamRequest(**fields))
         else:
             call = self._invocations.Converse(_input(fields, request.input, begun))
+        # Not by read(), which after a write that failed hides what has arrived: github.com/grpc/grpc/issues/36066. The
+        # function had ended meanwhile, and that is told by a frame.
+        frames: AsyncIterator[wire.Frame] = call.__aiter__()
         try:
-            while (frame := await self._answer(call.read())) is not grpc.aio.EOF:
+            while (frame := await self._answer(anext(frames, None))) is not None:
                 begun.set()
                 item = wire.item_from_frame(frame)
                 if isinstance(item, LogLine):
@@ -135,15 +138,14 @@ class AsyncClient(AsyncCalls):
         finally:
             call.cancel()
 
-    async def _logs(
-        self, resource_name: str, follow: bool, request_id: str, limit: int
-    ) -> AsyncGenerator[LogLine, None]:
+    async def _logs(self, resource_name: str, query: LogQuery, follow: bool) -> AsyncGenerator[LogLine, None]:
         stub: logs_pb2_grpc.LogServiceAsyncStub = logs_pb2_grpc.LogServiceStub(self._connected())
-        request = logs_pb2.TailLogsRequest(name=resource_name, request_id=request_id, limit=limit, follow=follow)
+        request = wire.tail_request(resource_name, query, follow=follow)
         call: Any = stub.TailLogs(request, timeout=None if follow else self._timeout_s)
         try:
             while (answer := await self._answer(call.read())) is not grpc.aio.EOF:
-                yield wire.line_from_proto(answer.line)
+                for line in wire.lines_from_proto(answer):
+                    yield line
         finally:
             call.cancel()
 

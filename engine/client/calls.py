@@ -13,13 +13,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar, Unpack
 
+from msgspec.structs import replace
+
 from engine.client.async_resources import AsyncResourceCalls
+from engine.client.log_reads import When, log_query
 from engine.client.packing import packed
-from engine.client.results import FunctionOptions, Result, event_bytes, ref_of, result_of, timed_out
+from engine.client.results import FunctionOptions, InvokeOptions, Result, ref_of, request_of, result_of, timed_out
 from engine.client.streams import AsyncConversation, AsyncStream, Items
 from engine.errors import NotFound, Throttled
 from engine.model.function import Function
 from engine.model.invocation import Completion, InvokeRequest, LogLine
+from engine.observe.log_query import LogQuery
 
 T = TypeVar("T")
 OnLog = Callable[[LogLine], None]
@@ -83,26 +87,16 @@ class AsyncCalls(AsyncResourceCalls):
         name: str,
         event: object = None,
         *,
-        qualifier: str | None = None,
-        request_id: str = "",
-        client_context: object = None,
         log_tail: bool = False,
-        timeline: bool = False,
         timeout_s: float | None = None,
         check: bool = True,
+        **options: Unpack[InvokeOptions],
     ) -> Result:
         """Run a function once: `event` is sent as JSON (bytes: as they are), `.value` is what it returned.
 
         Raises FunctionFailed if it fails; with check=False its Result has the error instead. `timeout_s` is the
         caller's own patience, retries included: TimedOut."""
-        request = InvokeRequest(
-            ref_of(name, qualifier),
-            event_bytes(event),
-            request_id,
-            event_bytes(client_context),
-            timeline,
-            log_tail,
-        )
+        request = request_of(name, event, options, log=log_tail)
         try:
             async with asyncio.timeout(timeout_s):
                 completion = await self._retrying(lambda: self._invoke(request))
@@ -115,22 +109,12 @@ class AsyncCalls(AsyncResourceCalls):
         name: str,
         event: object = None,
         *,
-        qualifier: str | None = None,
-        request_id: str = "",
-        client_context: object = None,
         on_log: OnLog | None = None,
-        timeline: bool = False,
         timeout_s: float | None = None,
+        **options: Unpack[InvokeOptions],
     ) -> AsyncStream:
         """Run a function whose answer is read as it is made; it begins with the first read."""
-        request = InvokeRequest(
-            ref_of(name, qualifier),
-            event_bytes(event),
-            request_id,
-            event_bytes(client_context),
-            timeline,
-            on_log is not None,
-        )
+        request = request_of(name, event, options, log=on_log is not None)
         return AsyncStream(lambda: self._stream(request, on_log), retries=self._retries, timeout_s=timeout_s)
 
     def converse(
@@ -138,35 +122,34 @@ class AsyncCalls(AsyncResourceCalls):
         name: str,
         event: object = None,
         *,
-        qualifier: str | None = None,
-        request_id: str = "",
-        client_context: object = None,
         on_log: OnLog | None = None,
-        timeline: bool = False,
         timeout_s: float | None = None,
+        **options: Unpack[InvokeOptions],
     ) -> AsyncConversation:
-        """Run a function that reads its input while its answer is read; it begins with the first read."""
+        """Run a function that reads its input while its answer is read; it begins with the first read or send."""
+        request = request_of(name, event, options, log=on_log is not None, talk=True)
 
         def begin(chunks: AsyncIterator[bytes]) -> Items:
-            request = InvokeRequest(
-                ref_of(name, qualifier),
-                event_bytes(event),
-                request_id,
-                event_bytes(client_context),
-                timeline,
-                on_log is not None,
-                input=chunks,
-            )
-            return self._stream(request, on_log)
+            return self._stream(replace(request, input=chunks), on_log)
 
         return AsyncConversation(begin, retries=self._retries, timeout_s=timeout_s)
 
     def logs(
-        self, name: str, *, follow: bool = False, request_id: str = "", limit: int = 0
+        self,
+        name: str,
+        *,
+        follow: bool = False,
+        request_id: str = "",
+        limit: int = 0,
+        since: When = None,
+        until: When = None,
+        contains: str | bytes = "",
     ) -> AsyncGenerator[LogLine, None]:
         """What is kept of a function's log, oldest first, at most the newest `limit`; then each line to come, if
-        told to follow, until it is closed."""
-        return self._logs(ref_of(name).resource_name(), follow, request_id, limit)
+        told to follow, until it is closed. `since` (included) and `until` (excluded) are moments, or a timedelta for
+        how long ago; `contains` is text that a line has, in this very case."""
+        query = log_query(request_id, limit, since, until, contains)
+        return self._logs(ref_of(name).resource_name(), query, follow)
 
     async def _retrying(self, call: Callable[[], Awaitable[T]]) -> T:
         for _ in range(self._retries):
@@ -204,4 +187,4 @@ class AsyncCalls(AsyncResourceCalls):
         """Chunks, then the Completion without them. Closing it stops the function."""
 
     @abc.abstractmethod
-    def _logs(self, resource_name: str, follow: bool, request_id: str, limit: int) -> AsyncGenerator[LogLine, None]: ...
+    def _logs(self, resource_name: str, query: LogQuery, follow: bool) -> AsyncGenerator[LogLine, None]: ...

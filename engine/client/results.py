@@ -6,15 +6,19 @@ mix, as in engine.model.outcome.
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, TypedDict
 
-from engine.errors import EngineError, InvalidArgument
-from engine.model.function import Egress
-from engine.model.invocation import Completion, Report
+from engine.errors import EngineError, InvalidArgument, InvalidPayload
+from engine.model.function import Egress, LogFormat, LogLevel
+from engine.model.invocation import CognitoIdentity, Completion, InvokeRequest, Report
 from engine.model.names import FunctionRef, parse_aws_name, parse_resource_name
+
+Level = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 
 
 class FunctionOptions(TypedDict, total=False):
@@ -29,8 +33,29 @@ class FunctionOptions(TypedDict, total=False):
     description: str
     role: str  # an ARN
     egress: Egress | Literal["none", "internet"]
+    log_format: LogFormat | Literal["text", "json"]  # default: text
+    log_level: LogLevel | Level  # of a log in JSON, the least of the function's own lines that is kept
+    system_log_level: LogLevel | Level  # the same of the engine's: debug, info or warn
     preload: list[str] | tuple[str, ...]  # modules of the interpreter to import ahead
     own_layout: bool  # an address-space layout of its own for each sandbox; default: False
+
+
+class InvokeOptions(TypedDict, total=False):
+    """What an invocation may be given beside its event."""
+
+    qualifier: str | None  # a version or an alias
+    request_id: str  # a UUID to run it under; default: made
+    client_context: object  # for context.client_context: an object of JSON
+    tenant_id: str | None  # for whom it runs: the sandboxes of a tenant serve nobody else
+    identity: CognitoIdentity | None  # for context.identity
+    timeline: bool  # fill report.timeline
+    raw: bool  # the handler gets the event, which has to be bytes, as bytes; not of a conversation
+
+
+ENUMS: Mapping[str, type[enum.Enum]] = MappingProxyType(
+    {"egress": Egress, "log_format": LogFormat, "log_level": LogLevel, "system_log_level": LogLevel}
+)
+"""The settings that may be given by name."""
 
 
 class FunctionFailed(Exception):
@@ -98,6 +123,35 @@ def event_bytes(event: object) -> bytes:
     return b"" if event is None else json.dumps(event).encode()
 
 
+def request_of(name: str, event: object, options: InvokeOptions, *, log: bool, talk: bool = False) -> InvokeRequest:
+    """An invocation. Raises TypeError, ValueError, InvalidArgument for what cannot be sent."""
+    if unknown := options.keys() - InvokeOptions.__annotations__.keys():
+        known = ", ".join(InvokeOptions.__annotations__)
+        raise TypeError(f"an invocation has no {', '.join(sorted(unknown))}; it has {known}")
+    raw, payload = options.get("raw", False), event_bytes(event)
+    if talk and payload and not payload.lstrip().startswith(b"{"):
+        raise InvalidPayload(
+            "the event of a conversation is a JSON object",
+            fix="send an object, or none; what is not an event goes into the chunks",
+            fields={"event": "must be a JSON object"},
+        )
+    if raw and talk:
+        raise TypeError("the event of a conversation cannot be raw: it is an object, which brings the input along")
+    if raw and not isinstance(event, bytes | bytearray | memoryview):
+        raise TypeError(f"a raw event is bytes, not {type(event).__name__}")
+    return InvokeRequest(
+        ref_of(name, options.get("qualifier")),
+        payload,
+        options.get("request_id", ""),
+        event_bytes(options.get("client_context")),
+        options.get("timeline", False),
+        log,
+        raw=raw,
+        tenant_id=options.get("tenant_id"),
+        identity=options.get("identity"),
+    )
+
+
 def ref_of(name: str, qualifier: str | None = None) -> FunctionRef:
     """A function as users name it: its name, name:qualifier, ARN or functions/{function}. Raises InvalidArgument."""
     return parse_resource_name(name) if name.startswith("functions/") else parse_aws_name(name, qualifier)
@@ -109,18 +163,25 @@ def checked(options: FunctionOptions) -> dict[str, Any]:
     if unknown := values.keys() - FunctionOptions.__annotations__.keys():
         known = ", ".join(FunctionOptions.__annotations__)
         raise TypeError(f"a function has no {', '.join(sorted(unknown))}; it has {known}")
-    if "egress" in values:
-        try:
-            values["egress"] = Egress(values["egress"])
-        except ValueError:
-            raise InvalidArgument(
-                f"{values['egress']!r} is not an egress",
-                fix='use "none" or "internet"',
-                fields={"config.egress": 'must be "none" or "internet"'},
-            ) from None
+    for name in values.keys() & ENUMS.keys():
+        values[name] = _member(name, ENUMS[name], values[name])
     if "preload" in values:
         values["preload"] = tuple(dict.fromkeys(values["preload"]))
     return values
+
+
+def _member(name: str, kind: type[enum.Enum], value: Any) -> enum.Enum:
+    members = {member.name.lower(): member for member in kind}
+    if isinstance(value, kind):
+        return value
+    if value in members:
+        return members[value]
+    names = " or ".join(f'"{known}"' for known in members)
+    what = name.replace("_", " ")
+    article = "an" if what[0] in "aeiou" else "a"
+    raise InvalidArgument(
+        f"{value!r} is not {article} {what}", fix=f"use {names}", fields={f"config.{name}": f"must be {names}"}
+    )
 
 
 def timed_out(timeout_s: float | None) -> TimedOut:

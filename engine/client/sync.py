@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,19 +18,27 @@ import grpc
 
 from engine.client import resource_wire, wire
 from engine.client.calls import PAGE
+from engine.client.log_reads import When, log_query
 from engine.client.packing import packed
 from engine.client.resource_calls import Call
-from engine.client.results import FunctionFailed, FunctionOptions, Result, event_bytes, ref_of, result_of
+from engine.client.results import (
+    FunctionFailed,
+    FunctionOptions,
+    InvokeOptions,
+    Result,
+    ref_of,
+    request_of,
+    result_of,
+)
 from engine.client.sync_resources import ResourceCalls
 from engine.errors import NotFound, Throttled
 from engine.model.function import Function
-from engine.model.invocation import Completion, InvokeRequest, LogLine, Report
+from engine.model.invocation import Completion, LogLine, Report
 from engine.v1 import (
     functions_pb2,
     functions_pb2_grpc,
     invocations_pb2,
     invocations_pb2_grpc,
-    logs_pb2,
     logs_pb2_grpc,
     resources_pb2,
 )
@@ -37,6 +46,7 @@ from engine.v1 import (
 T = TypeVar("T")
 OnLog = Callable[[LogLine], None]
 _TOGETHER_S = 0.05
+AHEAD_FRAMES = 16
 
 
 class Stream:
@@ -66,12 +76,7 @@ class Stream:
         while self._completion is None:
             if self._closed:
                 raise RuntimeError("the stream was closed")
-            if self._call is None:
-                frame = self._client._answer(self._first, self._timeout_s)
-            else:
-                frame = self._client._answer(lambda: next(self._call), self._timeout_s, 0)
-            self._begun()
-            item = wire.item_from_frame(frame)
+            item = wire.item_from_frame(self._frame())
             if isinstance(item, bytes):
                 return item
             if isinstance(item, LogLine) and self._on_log is not None:
@@ -112,18 +117,22 @@ class Stream:
     ) -> None:
         self.close()
 
+    def _frame(self) -> Any:
+        """The next one, with which it begins."""
+        if self._call is None:
+            return self._client._answer(self._first, self._timeout_s)
+        return self._client._answer(lambda: next(self._call), self._timeout_s, 0)
+
     def _first(self) -> Any:
         call = self._begin()
         frame = next(call)
         self._call = call
         return frame
 
-    def _begun(self) -> None:
-        """A frame has come."""
-
 
 class Conversation(Stream):
-    """A stream whose input is written meanwhile: see AsyncConversation."""
+    """A stream whose input is written meanwhile: see AsyncConversation. A thread of its own reads AHEAD_FRAMES of the
+    answer before they are asked for."""
 
     def __init__(
         self,
@@ -134,11 +143,15 @@ class Conversation(Stream):
     ) -> None:
         super().__init__(client, lambda: begin(self._input()), on_log, timeout_s)
         self._waiting: queue.Queue[bytes | None] = queue.Queue(1)
-        self._has_begun = False
+        self._frames: queue.Queue[Any] = queue.Queue(AHEAD_FRAMES)
+        self._beginning = threading.Lock()
+        self._reader: threading.Thread | None = None
+        self._ended = False  # the last frame has come, or an error
+        self._failure: Any = None
         self._over = False
 
     def send(self, chunk: bytes | str) -> None:
-        """The next chunk of the input. Raises BrokenPipeError when the function has ended."""
+        """See AsyncConversation.send."""
         self._put(chunk.encode() if isinstance(chunk, str) else chunk)
 
     def end(self) -> None:
@@ -149,21 +162,63 @@ class Conversation(Stream):
         """See Stream.close."""
         self._over = True
         super().close()
+        if self._reader is not None:
+            self._reader.join()
 
-    def _begun(self) -> None:
-        self._has_begun = True
+    def _start(self) -> None:
+        with self._beginning:
+            if self._reader is None and not self._over:
+                self._frames.put(super()._frame())
+                self._reader = threading.Thread(target=self._read_ahead, args=(self._call,), daemon=True)
+                self._reader.start()
+
+    def _read_ahead(self, call: Any) -> None:
+        last: Any = None
+        try:
+            for frame in call:
+                if frame.WhichOneof("frame") == "finished":
+                    last = frame
+                    break
+                self._hand_over(frame)
+        except grpc.RpcError as error:
+            self._failure = last = error
+        self._ended = True
+        self._hand_over(last)
+
+    def _hand_over(self, item: Any) -> None:
+        while True:
+            try:
+                return self._frames.put(item, timeout=_TOGETHER_S)
+            except queue.Full:
+                if self._over:
+                    return
+
+    def _frame(self) -> Any:
+        self._start()
+        if self._reader is None:
+            raise RuntimeError("the stream was closed")
+        frame = self._frames.get()
+        if frame is None or isinstance(frame, grpc.RpcError):
+            self._frames.put(frame)  # for whoever asks again: it is the last
+            if frame is None:
+                raise StopIteration
+            raise wire.error_from_rpc(frame, self._client._address, self._timeout_s)
+        return frame
 
     def _put(self, item: bytes | None) -> None:
-        while not self._over:
+        self._start()
+        while not (self._over or self._ended):
             try:
                 return self._waiting.put(item, timeout=_TOGETHER_S)
             except queue.Full:
                 continue
+        if self._failure is not None and not self._over:
+            raise wire.error_from_rpc(self._failure, self._client._address, self._timeout_s)
         raise BrokenPipeError("the function has ended, or the conversation was closed")
 
     def _input(self) -> Iterator[bytes]:
-        while not self._over:
-            if not self._has_begun:  # what is taken from the queue could not be sent again
+        while not (self._over or self._ended):
+            if self._reader is None:  # what is taken from the queue could not be sent again
                 time.sleep(0.001)
                 continue
             try:
@@ -256,25 +311,13 @@ class Client(ResourceCalls):
         name: str,
         event: object = None,
         *,
-        qualifier: str | None = None,
-        request_id: str = "",
-        client_context: object = None,
         log_tail: bool = False,
-        timeline: bool = False,
         timeout_s: float | None = None,
         check: bool = True,
+        **options: Unpack[InvokeOptions],
     ) -> Result:
         """See AsyncCalls.invoke."""
-        fields = wire.invoke_fields(
-            InvokeRequest(
-                ref_of(name, qualifier),
-                event_bytes(event),
-                request_id,
-                event_bytes(client_context),
-                timeline,
-                log_tail,
-            )
-        )
+        fields = wire.invoke_fields(request_of(name, event, options, log=log_tail))
         message, left_s = invocations_pb2.InvokeRequest(**fields), _countdown(timeout_s)
         answer = self._answer(lambda: self._invocations.Invoke(message, timeout=left_s()), timeout_s)
         return result_of(wire.completion_from_proto(answer), check=check)
@@ -284,15 +327,12 @@ class Client(ResourceCalls):
         name: str,
         event: object = None,
         *,
-        qualifier: str | None = None,
-        request_id: str = "",
-        client_context: object = None,
         on_log: OnLog | None = None,
-        timeline: bool = False,
         timeout_s: float | None = None,
+        **options: Unpack[InvokeOptions],
     ) -> Stream:
         """See AsyncCalls.invoke_stream. `on_log` is called in the thread that reads."""
-        fields = _stream_fields(name, qualifier, event, request_id, client_context, timeline, on_log)
+        fields = wire.invoke_fields(request_of(name, event, options, log=on_log is not None))
         message, left_s = invocations_pb2.InvokeStreamRequest(**fields), _countdown(timeout_s)
         return Stream(self, lambda: self._invocations.InvokeStream(message, timeout=left_s()), on_log, timeout_s)
 
@@ -301,15 +341,12 @@ class Client(ResourceCalls):
         name: str,
         event: object = None,
         *,
-        qualifier: str | None = None,
-        request_id: str = "",
-        client_context: object = None,
         on_log: OnLog | None = None,
-        timeline: bool = False,
         timeout_s: float | None = None,
+        **options: Unpack[InvokeOptions],
     ) -> Conversation:
         """See AsyncCalls.converse."""
-        fields = _stream_fields(name, qualifier, event, request_id, client_context, timeline, on_log)
+        fields = wire.invoke_fields(request_of(name, event, options, log=on_log is not None, talk=True))
         left_s = _countdown(timeout_s)
 
         def begin(chunks: Iterable[bytes]) -> Any:
@@ -322,15 +359,24 @@ class Client(ResourceCalls):
 
         return Conversation(self, begin, on_log, timeout_s)
 
-    def logs(self, name: str, *, follow: bool = False, request_id: str = "", limit: int = 0) -> Iterator[LogLine]:
+    def logs(
+        self,
+        name: str,
+        *,
+        follow: bool = False,
+        request_id: str = "",
+        limit: int = 0,
+        since: When = None,
+        until: When = None,
+        contains: str | bytes = "",
+    ) -> Iterator[LogLine]:
         """See AsyncCalls.logs."""
-        request = logs_pb2.TailLogsRequest(
-            name=ref_of(name).resource_name(), request_id=request_id, limit=limit, follow=follow
-        )
+        query = log_query(request_id, limit, since, until, contains)
+        request = wire.tail_request(ref_of(name).resource_name(), query, follow=follow)
         call: Any = self._tails.TailLogs(request, timeout=None if follow else self._timeout_s)
         try:
             while (answer := self._answer(lambda: next(call, None))) is not None:
-                yield wire.line_from_proto(answer.line)
+                yield from wire.lines_from_proto(answer)
         finally:
             call.cancel()
 
@@ -362,20 +408,6 @@ class Client(ResourceCalls):
                     raise error from None
             left -= 1
             time.sleep(error.retry_after_ms / 1000)
-
-
-def _stream_fields(
-    name: str,
-    qualifier: str | None,
-    event: object,
-    request_id: str,
-    client_context: object,
-    timeline: bool,
-    on_log: OnLog | None,
-) -> dict[str, Any]:
-    ref, context = ref_of(name, qualifier), event_bytes(client_context)
-    request = InvokeRequest(ref, event_bytes(event), request_id, context, timeline, on_log is not None)
-    return wire.invoke_fields(request)
 
 
 def _countdown(timeout_s: float | None) -> Callable[[], float | None]:

@@ -6,7 +6,7 @@ The reverse of engine.rpc.convert and engine.rpc.status, which are the server's.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC
 from typing import Any
 
@@ -17,10 +17,11 @@ from grpc_status import rpc_status
 from engine.client.results import FunctionOptions, checked, timed_out
 from engine.config_address import split_address
 from engine.errors import EngineError, InvalidArgument, Throttled, Unavailable
-from engine.model.function import Egress, Function, FunctionConfig, FunctionState
+from engine.model.function import Egress, Function, FunctionConfig, FunctionState, LogFormat, LogLevel
 from engine.model.invocation import Completion, FunctionError, InvokeRequest, LogLine, Report
 from engine.model.outcome import OUTCOMES, StartKind
-from engine.v1 import functions_pb2, invocations_pb2, reports_pb2, resources_pb2
+from engine.observe.log_query import NO_END, LogQuery
+from engine.v1 import functions_pb2, invocations_pb2, logs_pb2, reports_pb2, resources_pb2
 
 ADDRESS_VARIABLE = "CLEAVE_GRPC_ADDRESS"
 DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -31,8 +32,16 @@ CHANNEL_OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),  # a channel that is closed leaves no connection for the next
 ]
 UPLOAD_CHUNK_BYTES = 256 * 1024
+_BATCH_LINES = 500
 _OUTCOMES = {reports_pb2.Outcome.Value(row.proto): outcome for outcome, row in OUTCOMES.items()}
 _KINDS = {reports_pb2.StartKind.Value(f"START_KIND_{kind.name}"): kind for kind in StartKind}
+
+_PREFIXES: Mapping[str, tuple[Callable[[str], int], str]] = {
+    "egress": (resources_pb2.Egress.Value, "EGRESS_"),
+    "log_format": (resources_pb2.LogFormat.Value, "LOG_FORMAT_"),
+    "log_level": (resources_pb2.LogLevel.Value, "LOG_LEVEL_"),
+    "system_log_level": (resources_pb2.LogLevel.Value, "LOG_LEVEL_"),
+}
 
 Frame = invocations_pb2.InvokeStreamResponse | invocations_pb2.ConverseResponse
 
@@ -53,8 +62,9 @@ def config_to_proto(options: FunctionOptions) -> tuple[resources_pb2.FunctionCon
     """Options as a config, and the paths of an update mask that name them. Raises TypeError, InvalidArgument."""
     values = checked(options)
     paths = [f"config.{name}" for name in values]
-    if "egress" in values:
-        values["egress"] = resources_pb2.Egress.Value(f"EGRESS_{values['egress'].name}")
+    for name in values.keys() & _PREFIXES.keys():
+        number, prefix = _PREFIXES[name]
+        values[name] = number(f"{prefix}{values[name].name}")
     try:
         return resources_pb2.FunctionConfig(**values), paths
     except ValueError as error:  # an integer that does not fit its field
@@ -92,6 +102,9 @@ def function_from_proto(message: resources_pb2.Function) -> Function:
             description=config.description,
             role=config.role,
             egress=Egress[resources_pb2.Egress.Name(config.egress).removeprefix("EGRESS_")],
+            log_format=LogFormat[resources_pb2.LogFormat.Name(config.log_format).removeprefix("LOG_FORMAT_")],
+            log_level=_level(config.log_level),
+            system_log_level=_level(config.system_log_level),
             preload=tuple(config.preload),
             own_layout=config.own_layout,
         ),
@@ -106,6 +119,12 @@ def function_from_proto(message: resources_pb2.Function) -> Function:
     )
 
 
+def _level(number: resources_pb2.LogLevel.ValueType) -> LogLevel:
+    """The engine's default where an engine tells none: a log in text has no levels."""
+    name = resources_pb2.LogLevel.Name(number).removeprefix("LOG_LEVEL_")
+    return LogLevel.INFO if name == "UNSPECIFIED" else LogLevel[name]
+
+
 def upload_frames(code: bytes) -> Iterator[functions_pb2.UploadCodeRequest]:
     """A zip as an upload's frames."""
     yield functions_pb2.UploadCodeRequest(header=functions_pb2.UploadCodeHeader(size_bytes=len(code)))
@@ -114,14 +133,23 @@ def upload_frames(code: bytes) -> Iterator[functions_pb2.UploadCodeRequest]:
 
 
 def invoke_fields(request: InvokeRequest) -> dict[str, Any]:
-    """What InvokeRequest, InvokeStreamRequest and ConverseStart of engine.v1 have in common."""
-    return {
+    """What InvokeRequest, InvokeStreamRequest and ConverseStart of engine.v1 have in common, and the first two's
+    encoding where it is not JSON."""
+    identity = request.identity
+    raw = {"payload_encoding": invocations_pb2.PAYLOAD_ENCODING_RAW} if request.raw else {}
+    return raw | {
         "name": request.ref.resource_name(),
         "payload": request.payload,
         "request_id": request.request_id,
         "client_context": request.client_context,
         "timeline": request.timeline,
         "log_mode": invocations_pb2.LOG_MODE_TAIL if request.log_tail else invocations_pb2.LOG_MODE_NONE,
+        "tenant_id": request.tenant_id,
+        "identity": None
+        if identity is None
+        else invocations_pb2.CognitoIdentity(
+            cognito_identity_id=identity.id, cognito_identity_pool_id=identity.pool_id
+        ),
     }
 
 
@@ -155,6 +183,28 @@ def item_from_frame(frame: Frame) -> bytes | LogLine | Completion | None:
 def line_from_proto(line: invocations_pb2.LogLine) -> LogLine:
     """A line of a log."""
     return LogLine(line.time.seconds * 1_000_000 + line.time.nanos // 1_000, line.text, line.request_id)
+
+
+def tail_request(resource_name: str, query: LogQuery, *, follow: bool) -> logs_pb2.TailLogsRequest:
+    """What LogService is asked for."""
+    request = logs_pb2.TailLogsRequest(
+        name=resource_name,
+        request_id=query.request_id,
+        limit=query.limit,
+        follow=follow,
+        contains=query.contains,
+        batch_lines=_BATCH_LINES,
+    )
+    if query.since_us:
+        request.since.FromMicroseconds(query.since_us)
+    if query.until_us != NO_END:
+        request.until.FromMicroseconds(query.until_us)
+    return request
+
+
+def lines_from_proto(answer: logs_pb2.TailLogsResponse) -> Iterable[LogLine]:
+    """The lines of an answer to such a request."""
+    return map(line_from_proto, answer.lines)
 
 
 def error_from_rpc(error: Any, address: str, timeout_s: float | None) -> EngineError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+from engine.invoke.callers import check_caller, of_tenant
 from engine.invoke.checks import check_client_context, check_invocable, check_payload, check_request_id
 from engine.invoke.endings import Endings, Record, check_answered, record_nothing
 from engine.invoke.express import Express, ExpressCall
@@ -129,12 +130,16 @@ class Pipeline:
         payload = check_payload(request.payload, raw=request.raw, limit_bytes=self._event_limit_bytes)
         if request.client_context:
             check_client_context(request.client_context)
+        if request.tenant_id is not None or request.identity is not None:
+            check_caller(request)
         request_id = request.request_id
         if request_id:
             check_request_id(request_id)
         else:
             request_id = self._new_uuid()
         prepared = self._specs.get(function)
+        if request.tenant_id is not None:
+            prepared = of_tenant(prepared, request.tenant_id)
         stream_limit_bytes = 0 if sink is None else self._stream_limit_bytes
         if request.input is not None:
             stream_limit_bytes = CONVERSATION_LIMIT_BYTES
@@ -183,6 +188,8 @@ class Pipeline:
             timeline=request.timeline,
             input=request.input,
             raw=request.raw,
+            tenant_id=request.tenant_id,
+            identity=request.identity,
         )
 
 
@@ -195,4 +202,6 @@ def is_plain(request: InvokeRequest) -> bool:
         or request.log_tail
         or request.raw
         or request.input is not None
+        or request.tenant_id is not None
+        or request.identity is not None
     )

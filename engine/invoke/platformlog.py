@@ -10,6 +10,7 @@ monitoring-cloudwatchlogs-log-level.html (which level each has, and what level a
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -34,6 +35,9 @@ class PlatformLog(Protocol):
     @property
     def takes(self) -> Callable[[bytes], bool] | None:
         """Whether a line of the function is kept; None: all are."""
+
+    def of_tenant(self, tenant_id: str) -> PlatformLog:
+        """What is said of invocations for a tenant."""
 
     def init_start(self, wall_ns: int) -> Lines:
         """Before module code runs."""
@@ -64,6 +68,9 @@ class TextLog:
 
     def __init__(self, runtime_version: str, runtime_version_arn: str) -> None:
         self._init_start = (reportline.init_start_line(runtime_version, runtime_version_arn),)
+
+    def of_tenant(self, tenant_id: str) -> PlatformLog:
+        return self
 
     def init_start(self, wall_ns: int) -> Lines:
         return self._init_start
@@ -114,6 +121,7 @@ class JsonLog:
         config = function.config
         self._least = _rank(config.system_log_level)
         self.takes: Callable[[bytes], bool] | None = _filter(config)
+        self._tenant: dict[str, str] = {}
         self._init = {"initializationType": "on-demand", "phase": "init"}
         self._init_start = {
             **self._init,
@@ -122,6 +130,11 @@ class JsonLog:
             "functionName": function.name,
             "functionVersion": function.version,
         }
+
+    def of_tenant(self, tenant_id: str) -> PlatformLog:
+        made = copy.copy(self)
+        made._tenant = {"tenantId": tenant_id}
+        return made
 
     def init_start(self, wall_ns: int) -> Lines:
         return self._say(LogLevel.INFO, "initStart", self._init_start, wall_ns)
@@ -139,15 +152,15 @@ class JsonLog:
         return self._say(LogLevel.DEBUG, "initRuntimeDone", {**self._init, "status": "success"}, wall_ns)
 
     def start(self, request_id: str, version: str, wall_ns: int) -> Lines:
-        return self._say(LogLevel.INFO, "start", {"requestId": request_id, "version": version}, wall_ns)
+        return self._say(LogLevel.INFO, "start", self._of(request_id) | {"version": version}, wall_ns)
 
     def left(self, request_id: str, wall_ns: int) -> Lines:
-        return self._say(LogLevel.WARN, "runtimeDone", {"requestId": request_id, "status": "failure"}, wall_ns)
+        return self._say(LogLevel.WARN, "runtimeDone", self._of(request_id) | {"status": "failure"}, wall_ns)
 
     def report(self, report: Report, facts: Facts, error_type: str, wall_ns: int) -> Lines:
         status = _status(report.outcome, error_type)
         failed = report.outcome is not Outcome.OK
-        done = {"requestId": facts.request_id, **status, "metrics": {"durationMs": _ms(report.handler_us)}}
+        done = {**self._of(facts.request_id), **status, "metrics": {"durationMs": _ms(report.handler_us)}}
         metrics = {
             "durationMs": _ms(report.handler_us),
             "billedDurationMs": report.billed_ms,
@@ -156,7 +169,7 @@ class JsonLog:
         }
         if report.init_us:
             metrics["initDurationMs"] = _ms(report.init_us)
-        record = {"requestId": facts.request_id, "metrics": metrics, **status}
+        record = {**self._of(facts.request_id), "metrics": metrics, **status}
         return (
             *self._say(LogLevel.WARN if failed else LogLevel.DEBUG, "runtimeDone", done, wall_ns),
             *self._say(LogLevel.WARN if failed else LogLevel.INFO, "report", record, wall_ns),
@@ -166,6 +179,9 @@ class JsonLog:
         reason = "the function wrote faster than its log can be kept"
         (line,) = self._say(LogLevel.WARN, "logsDropped", {"droppedRecords": lines, "reason": reason}, wall_ns)
         return line
+
+    def _of(self, request_id: str) -> dict[str, str]:
+        return {"requestId": request_id, **self._tenant}
 
     def _say(self, level: LogLevel, kind: str, record: Mapping[str, Any], wall_ns: int) -> Lines:
         if _rank(level) < self._least:

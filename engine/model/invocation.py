@@ -26,6 +26,13 @@ STREAM_LIMIT_BYTES = 209_715_200
 LOG_TAIL_BYTES = 4096
 
 
+class CognitoIdentity(msgspec.Struct, frozen=True):
+    """Who called, where a mobile SDK did, as the caller says."""
+
+    id: str
+    pool_id: str
+
+
 class InvokeRequest(msgspec.Struct, frozen=True):
     """What a front asks for. `payload` is JSON text, empty counts as {}; or anything, if it is `raw`."""
 
@@ -37,6 +44,8 @@ class InvokeRequest(msgspec.Struct, frozen=True):
     log_tail: bool = False  # return the end of the log in the completion
     input: AsyncIterator[bytes] | None = None  # what the handler reads while it runs; read as fast as it does
     raw: bool = False  # the handler gets the payload as bytes
+    tenant_id: str | None = None  # for whom; its sandboxes serve nobody else
+    identity: CognitoIdentity | None = None
 
 
 class FunctionError(msgspec.Struct, frozen=True):

@@ -33,7 +33,7 @@ NOT_HONOURED: Mapping[str, str] = {
     "PackageType": "container images are not served",
     "SnapStart": "SnapStart is not served",
     "LoggingConfig.LogGroup": "a function's log group cannot be chosen",
-    "TenancyConfig": "tenant isolation is not served",
+    "TenancyConfig": "a tenant is kept apart wherever an invocation names one (TenantId), and cannot be demanded",
     "CapacityProviderConfig": "capacity providers are not served",
     "DurableConfig": "durable executions are not served",
     "RuntimeConfig": "a runtime's version cannot be chosen",
@@ -51,7 +51,6 @@ NOT_HONOURED: Mapping[str, str] = {
     "S3ObjectStorageMode": "code comes as a zip in the request (ZipFile)",
     "ImageUri": "container images are not served; code comes as a zip in the request (ZipFile)",
     "SourceKMSKeyArn": "customer keys are not served",
-    "TenantId": "tenant isolation is not served",
     "DurableExecutionName": "durable executions are not served",
 }
 """Members of served operations that this release cannot honour, and why."""

@@ -52,7 +52,12 @@ class Invocations:
             return {"StatusCode": 204}
         tail = params.get("LogType") == "Tail"
         call = InvokeRequest(
-            ref, params.get("Payload", b""), request_id=request.id, client_context=context, log_tail=tail
+            ref,
+            params.get("Payload", b""),
+            request_id=request.id,
+            client_context=context,
+            log_tail=tail,
+            tenant_id=params.get("TenantId"),
         )
         running = self._invoker.invoke(call)
         completion = await (request.body.unless_gone(running) if self._stop_on_disconnect else running)

@@ -43,7 +43,12 @@ class Streams:
             return Response(204, [])
         tail = params.get("LogType") == "Tail"
         call = InvokeRequest(
-            ref, params.get("Payload", b""), request_id=request.id, client_context=context, log_tail=tail
+            ref,
+            params.get("Payload", b""),
+            request_id=request.id,
+            client_context=context,
+            log_tail=tail,
+            tenant_id=params.get("TenantId"),
         )
         answer = _Answer()
         running = asyncio.ensure_future(self._invoker.invoke(call, answer))

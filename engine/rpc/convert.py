@@ -15,7 +15,7 @@ from msgspec.structs import asdict
 from engine.errors import InvalidArgument, NotServed
 from engine.model.function import LATEST, Egress, Function, FunctionConfig, FunctionState, LogFormat, LogLevel
 from engine.model.host import Distribution, HostReport, StartStats
-from engine.model.invocation import FunctionError, LogLine, Report
+from engine.model.invocation import CognitoIdentity, FunctionError, LogLine, Report
 from engine.model.names import FunctionRef, function_arn
 from engine.model.outcome import OUTCOMES, Outcome, StartKind
 from engine.registry.api import ConfigChange
@@ -199,6 +199,21 @@ def report_to_proto(report: Report) -> reports_pb2.Report:
     if report.cost is not None:
         message.cost.CopyFrom(reports_pb2.Cost(**asdict(report.cost)))
     return message
+
+
+Invocation = invocations_pb2.InvokeRequest | invocations_pb2.InvokeStreamRequest | invocations_pb2.ConverseStart
+
+
+def tenant_of(request: Invocation) -> str | None:
+    """For whom it runs; an empty id is one, and is refused later."""
+    return request.tenant_id if request.HasField("tenant_id") else None
+
+
+def identity_of(request: Invocation) -> CognitoIdentity | None:
+    """Who called."""
+    if not request.HasField("identity"):
+        return None
+    return CognitoIdentity(request.identity.cognito_identity_id, request.identity.cognito_identity_pool_id)
 
 
 def function_error_to_proto(error: FunctionError) -> invocations_pb2.FunctionError:

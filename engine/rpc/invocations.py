@@ -16,7 +16,7 @@ from engine.model.invocation import Completion, Invoker, InvokeRequest, Pending
 from engine.model.names import parse_resource_name
 from engine.model.outcome import OUTCOMES, Outcome
 from engine.rpc.calls import Method, Write
-from engine.rpc.convert import function_error_to_proto, report_to_proto
+from engine.rpc.convert import function_error_to_proto, identity_of, report_to_proto, tenant_of
 from engine.rpc.frames import CHUNK_BYTES, Frame, FrameSink, started
 from engine.v1 import invocations_pb2 as pb
 
@@ -64,6 +64,8 @@ class InvocationService:
                     request.timeline,
                     tail,
                     raw=_is_raw(request.payload_encoding),
+                    tenant_id=tenant_of(request),
+                    identity=identity_of(request),
                 )
             )
         report = completion.report
@@ -95,6 +97,8 @@ class InvocationService:
             request.client_context,
             request.timeline,
             raw=_is_raw(request.payload_encoding),
+            tenant_id=tenant_of(request),
+            identity=identity_of(request),
         )
         await self._stream(invoke, pb.InvokeStreamResponse, _wants_log(request.log_mode), write)
 
@@ -121,6 +125,8 @@ class InvocationService:
             start.client_context,
             start.timeline,
             input=_chunks_of(requests),
+            tenant_id=tenant_of(start),
+            identity=identity_of(start),
         )
         await self._stream(invoke, pb.ConverseResponse, _wants_log(start.log_mode), write)
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 
 from engine.model.function import Egress
-from engine.model.invocation import NO_COST, RESULT_LIMIT_BYTES, Cost, FunctionError
+from engine.model.invocation import NO_COST, RESULT_LIMIT_BYTES, CognitoIdentity, Cost, FunctionError
 from engine.model.outcome import Outcome, StartKind
 
 UNREAD = "unread"
@@ -31,7 +31,7 @@ UNREAD = "unread"
 class SandboxSpec:
     """All that decides what a sandbox is. Sandboxes of one `key` are interchangeable; no other two are."""
 
-    key: tuple[str, str, str]  # function name, version, etag
+    key: tuple[str, ...]  # function name, version, etag, and the tenant where it serves one
     runtime: str  # such as "python3.11"
     handler: str
     code_path: str  # the folder to mount at /var/task
@@ -61,6 +61,8 @@ class Event(msgspec.Struct, frozen=True):
     timeline: bool = False  # say where the time and the memory went
     input: AsyncIterator[bytes] | None = None  # read as fast as the handler does; what it raises ends the run
     raw: bool = False  # the handler gets the payload as bytes
+    tenant_id: str | None = None
+    identity: CognitoIdentity | None = None
 
 
 class Ending(msgspec.Struct, frozen=True):

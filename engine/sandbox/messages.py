@@ -77,6 +77,11 @@ def _event_meta(event: Event) -> bytes:
         meta["client_context"] = event.client_context.decode()
     if event.trace_id:
         meta["trace_id"] = event.trace_id
+    if event.tenant_id is not None:
+        meta["tenant_id"] = event.tenant_id
+    if event.identity is not None:
+        identity = event.identity
+        meta["identity"] = {"cognitoIdentityId": identity.id, "cognitoIdentityPoolId": identity.pool_id}
     if event.input is not None:
         meta["input"] = True
     if event.stream_limit_bytes:

@@ -62,7 +62,7 @@ class Scheduler(Protocol):
         is free, Unavailable while draining, SandboxFault or HostUnfit when no sandbox could be started. Cancelling the
         task kills the sandbox."""
 
-    def borrow(self, key: tuple[str, str, str]) -> Borrowed | None:
+    def borrow(self, key: tuple[str, ...]) -> Borrowed | None:
         """A warm sandbox of this key; None where the event has to take the long way, through `run`. Raises Throttled
         and Unavailable as `run` does."""
 
@@ -85,7 +85,7 @@ class Scheduler(Protocol):
         """Keep so many sandboxes ready for the key of `spec`; 0 ends it. Raises InvalidArgument where there is not
         enough."""
 
-    def allocation(self, key: tuple[str, str, str]) -> Allocated:
+    def allocation(self, key: tuple[str, ...]) -> Allocated:
         """What there is of a key's provisioned concurrency now."""
 
     async def drain(self, grace_s: float) -> None:

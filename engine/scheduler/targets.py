@@ -11,7 +11,7 @@ from engine.errors import Unavailable
 from engine.sandbox.api import SandboxSpec
 from engine.scheduler.core import FULL, Core, Rejected
 
-Key = tuple[str, str, str]
+Key = tuple[str, ...]
 
 
 class Targets:

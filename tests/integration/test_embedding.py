@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,128 +15,18 @@ import pytest_asyncio
 
 import engine
 from engine.errors import AlreadyExists, InvalidArgument, NotFound, StaleEtag, Throttled, Unavailable
-from engine.model.function import Egress
+from engine.model.function import Egress, LogFormat, LogLevel
 from engine.model.outcome import Outcome, StartKind
+from tests.callers import CODE, WAYS, calls_by, no_longer_throttled
 from tests.doors import zip_of
-from tests.engines import engine as served_engine
-from tests.remains import instance_of, leaves_of
 
 pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
 
-CODE = zip_of("""
-    import time
 
-    def handler(event, context):
-        print("told", event)
-        if event == "fail":
-            raise ValueError("no good")
-        if event == "hang":
-            time.sleep(50)
-        return event
-
-    def words(event, context):
-        print("begun")
-        for word in ("caf\\u00e9 ", "cr\\u00e8me\\n", "br\\u00fbl\\u00e9e"):
-            yield word
-        if event.get("fail"):
-            raise ValueError("half")
-        while event.get("hang"):
-            time.sleep(0.1)
-
-    def echo(event, context):
-        yield event.get("greeting", "")
-        for chunk in event.stream:
-            yield chunk.upper()
-            if event.get("once"):
-                return
-""")
-
-
-class Threaded:
-    """A Client as async callers would have it: each call in a thread."""
-
-    def __init__(self, client: engine.Client) -> None:
-        self._client = client
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-        if name in ("invoke_stream", "converse"):
-            return lambda *args, **kwargs: ThreadedStream(method(*args, **kwargs))
-        if name == "logs":
-            return lambda *args, **kwargs: _items(iter(method(*args, **kwargs)))
-        return lambda *args, **kwargs: asyncio.to_thread(method, *args, **kwargs)
-
-
-class ThreadedStream:
-    """A stream of a Client."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    @property
-    def report(self) -> Any:
-        return self._stream.report
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return _items(self._stream)
-
-    def text(self) -> AsyncIterator[Any]:
-        return _items(self._stream.text())
-
-    async def __aenter__(self) -> ThreadedStream:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self._stream.close)
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args: asyncio.to_thread(getattr(self._stream, name), *args)
-
-
-async def _items(iterator: Iterator[Any]) -> AsyncIterator[Any]:
-    over = object()
-    while (item := await asyncio.to_thread(next, iterator, over)) is not over:
-        yield item
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["Engine", "AsyncClient", "Client"])
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=WAYS)
 async def calls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
-    data_dir = tmp_path_factory.mktemp("embedding") / "data"
-    few: dict[str, Any] = {
-        "parked_ceiling": 0,
-        "leaf_pool_size": 0,
-        "max_concurrency": 1,
-        "requests_per_concurrency": 0,
-    }
-    if request.param == "Engine":
-        async with engine.Engine(str(data_dir), **few) as embedded:
-            yield await with_functions(embedded)
-        assert not leaves_of(instance_of(data_dir))
-        return
-    async with served_engine(data_dir, **few) as running:
-        address = f"127.0.0.1:{running.service.grpc_port}"
-        if request.param == "AsyncClient":
-            async with engine.AsyncClient(address) as client:
-                yield await with_functions(client)
-        else:
-            with engine.Client(address) as sync:
-                yield await with_functions(Threaded(sync))
-
-
-async def with_functions(calls: Any) -> Any:
-    for name in ("handler", "words", "echo"):
-        await calls.create_function(name, CODE, handler=f"app.{name}", timeout_ms=60_000, memory_mb=256)
-    return calls
-
-
-async def no_longer_throttled(calls: Any) -> None:
-    """What ran has ended: the engine takes one at a time."""
-    while True:
-        try:
-            await calls.invoke("handler")
-            return
-        except Throttled:
-            continue
+    async with calls_by(request.param, tmp_path_factory.mktemp("embedding") / "data") as made:
+        yield made
 
 
 async def test_a_result_has_the_value_and_the_report(calls: Any) -> None:
@@ -150,6 +41,36 @@ async def test_a_result_has_the_value_and_the_report(calls: Any) -> None:
     assert report.timeline
     assert (await calls.invoke("handler", b'{"raw": 1}')).value == {"raw": 1}
     assert (await calls.invoke("handler")).report.start_kind is StartKind.WARM
+
+
+async def test_an_invocation_is_made_for_whom_and_as_what_the_caller_says(calls: Any) -> None:
+    identity = engine.CognitoIdentity("us-east-1:0f3c", "us-east-1:7a6a")
+    given: dict[str, Any] = {"tenant_id": "blue", "identity": identity, "client_context": {"custom": {"k": 1}}}
+    told = ["blue", "us-east-1:0f3c", "us-east-1:7a6a", {"k": 1}]
+    assert (await calls.invoke("told", **given)).value == told
+    assert (await calls.invoke("told")).value == [None, None, None, None]
+    async with calls.invoke_stream("told", **given) as stream:
+        assert json.loads(await stream.read()) == told
+    async with calls.converse("told", **given) as talk:
+        await talk.end()
+        assert json.loads(await talk.read()) == told
+    with pytest.raises(InvalidArgument) as refused:
+        await calls.invoke("told", tenant_id="")
+    assert set(refused.value.fields) == {"tenant_id"}
+    with pytest.raises(TypeError, match="tenants"):
+        await calls.invoke("told", tenants="blue")
+
+
+async def test_an_event_that_is_raw_is_bytes_to_its_handler(calls: Any) -> None:
+    assert (await calls.invoke("size", b"\xff\x00{", raw=True)).payload == b"\xff\x00{" * 2
+    async with calls.invoke_stream("size", b"", raw=True) as stream:
+        assert await stream.read() == b""
+    with pytest.raises(TypeError, match="bytes"):
+        await calls.invoke("size", {"a": 1}, raw=True)
+    with pytest.raises(TypeError, match="conversation"):
+        calls.converse("size", b"{}", raw=True)
+    with pytest.raises(InvalidArgument, match="JSON object"):
+        calls.converse("size", [1])
 
 
 async def test_a_functions_failure_is_raised_with_the_traceback_inside_it(calls: Any) -> None:
@@ -196,7 +117,14 @@ async def test_functions_are_deployed_changed_listed_and_deleted(calls: Any, tmp
     assert (await calls.invoke("folder")).value == 2
     assert (await calls.update_function("folder", timeout_ms=5_000)).config.timeout_ms == 5_000
     assert (await calls.get_function("folder")).config.timeout_ms == 5_000
-    assert [function.name for function in await calls.list_functions()] == ["echo", "folder", "handler", "words"]
+    assert [function.name for function in await calls.list_functions()] == [
+        "echo",
+        "folder",
+        "handler",
+        "size",
+        "told",
+        "words",
+    ]
     await calls.delete_function("folder")
     with pytest.raises(NotFound):
         await calls.get_function("folder")
@@ -232,57 +160,20 @@ async def test_modules_are_imported_ahead_and_a_layout_is_a_sandboxs_own_by_ever
     await calls.delete_function("ahead")
 
 
-async def test_a_stream_has_the_chunks_then_the_report_and_the_log_meanwhile(calls: Any) -> None:
-    lines: list[bytes] = []
-    async with calls.invoke_stream("words", {}, on_log=lambda line: lines.append(line.text)) as stream:
-        assert "".join([text async for text in stream.text()]) == "café crème\nbrûlée"
-    assert stream.report.outcome is Outcome.OK
-    assert b"begun" in lines
-
-
-async def test_a_failure_in_the_middle_of_a_stream_is_raised_after_what_was_made(calls: Any) -> None:
-    chunks: list[bytes] = []
-
-    async def read() -> None:
-        async for chunk in calls.invoke_stream("words", {"fail": True}):
-            chunks.append(chunk)
-
-    with pytest.raises(engine.FunctionFailed, match="half"):
-        await read()
-    assert b"".join(chunks).decode().endswith("brûlée")
-
-
-async def test_leaving_a_stream_stops_the_function(calls: Any) -> None:
-    async with calls.invoke_stream("words", {"hang": True}) as stream:
-        async for _ in stream:
-            break
-    with pytest.raises(RuntimeError):
-        _ = stream.report
-    with pytest.raises(RuntimeError, match="closed"):
-        await stream.read()
-    await no_longer_throttled(calls)
-
-
-async def test_a_conversation_goes_both_ways(calls: Any) -> None:
-    async with calls.converse("echo", {"greeting": "hi"}) as talk:
-        answers = talk.__aiter__()
-        assert await anext(answers) == b"hi"
-        for word in ("one", "two"):
-            await talk.send(word)
-            assert await anext(answers) == word.upper().encode()
-        await talk.end()
-        assert await talk.read() == b""
-    assert talk.report.outcome is Outcome.OK
-
-
-async def test_a_conversation_that_the_function_has_ended_takes_no_more(calls: Any) -> None:
-    async with calls.converse("echo", {"greeting": "hi", "once": True}) as talk:
-        answers = talk.__aiter__()
-        await anext(answers)
-        await talk.send("last")
-        assert [chunk async for chunk in answers] == [b"LAST"]
-        with pytest.raises(BrokenPipeError):
-            await talk.send("more")
+async def test_a_logs_format_and_levels_are_set_and_read_back_by_every_way(calls: Any) -> None:
+    levels: dict[str, Any] = {"log_level": "error", "system_log_level": LogLevel.WARN}
+    made = await calls.create_function("levels", CODE, log_format="json", **levels)
+    told = (made.config.log_format, made.config.log_level, made.config.system_log_level)
+    assert told == (LogFormat.JSON, LogLevel.ERROR, LogLevel.WARN)
+    result = await calls.invoke("levels", 1, log_tail=True)
+    assert result.log == b"", "a line without a level is of INFO"
+    plain = await calls.get_function("handler")
+    assert (plain.config.log_format, plain.config.log_level) == (LogFormat.TEXT, LogLevel.INFO)
+    for wrong in ({"log_format": "xml"}, {"log_level": "loud"}, {"egress": "all"}):
+        with pytest.raises(InvalidArgument) as refused:
+            await calls.update_function("levels", **wrong)
+        assert set(refused.value.fields) == {f"config.{name}" for name in wrong}
+    await calls.delete_function("levels")
 
 
 async def test_a_caller_whose_time_is_up_is_told_and_the_function_is_stopped(calls: Any) -> None:
@@ -294,20 +185,6 @@ async def test_a_caller_whose_time_is_up_is_told_and_the_function_is_stopped(cal
 async def test_what_is_throttled_is_tried_again_when_the_engine_says(calls: Any) -> None:
     results = await asyncio.gather(*(calls.invoke("handler", number) for number in range(2)), return_exceptions=True)
     assert [getattr(result, "value", result) for result in results] == [0, 1]
-
-
-async def test_logs_come_oldest_first_and_only_of_the_invocation_asked_for(calls: Any) -> None:
-    report = (await calls.invoke("handler", "mine")).report
-    await calls.invoke("handler", "other")
-
-    async def lines() -> list[bytes]:
-        return [line.text async for line in calls.logs("handler", request_id=report.request_id)]
-
-    found: list[bytes] = []
-    while not any(line.startswith(b"REPORT") for line in found):  # written a moment after the answer
-        found = await lines()
-    assert b"told mine" in found
-    assert b"told other" not in found
 
 
 async def test_an_engine_without_a_data_directory_leaves_nothing() -> None:

@@ -25,6 +25,8 @@ LANGUAGES = {"sh", "python", "toml", "json", "text", "c", "mermaid", "ini"}
 
 OTHERS = {
     ".ci/run": "runs these tests itself",
+    "pip": "downloads packages; tests/bundles.py takes those of requirements/dev.lock",
+    "cp": "copies files",
     "export": "sets the reader's own shell",
 }
 
@@ -90,14 +92,15 @@ def test_a_shown_command_exists(words: list[str]) -> None:
     if program == "make":
         assert {word for word in words[1:] if "=" not in word} <= make_targets()
     elif program == "cleave":
-        _check_cleave(words[1:])
+        check_cleave(words[1:])
     elif program == "python":
         assert words[1] == "-m" or (ROOT / words[1]).is_file()
     else:
         assert program in OTHERS, "neither a make target nor a cleave command: add it to OTHERS with a reason"
 
 
-def _check_cleave(words: list[str]) -> None:
+def check_cleave(words: list[str]) -> None:
+    """Whether the command has this subcommand and these flags."""
     # A typer command is one of click's, or of what typer has in its place.
     command = command_line()
     known = flags(command)

@@ -55,6 +55,25 @@ def test_an_event_comes_from_the_argument_a_file_or_standard_input(
     assert events == [b'{"from": "argument"}', b'{"from": "file"}', b'{"from": "stdin"}', b""]
 
 
+def test_a_tenant_is_named_only_if_it_is_given(cleave: Cleave, engine: StubEngine) -> None:
+    for flags in (("--tenant", "blue"), ("--tenant", ""), ()):
+        cleave("invoke", "hello", *flags)
+    named = [(request.HasField("tenant_id"), request.tenant_id) for request in engine.invoked]
+    assert named == [(True, "blue"), (True, ""), (False, "")], "an empty one is the engine's to refuse"
+
+
+def test_a_client_context_is_sent_as_it_is_written(cleave: Cleave, engine: StubEngine, tmp_path: Path) -> None:
+    (tmp_path / "context.json").write_bytes(b'{"custom": {"from": "file"}}')
+    cleave("invoke", "hello", "--client-context", '{"custom": {}}')
+    cleave("invoke", "hello", "--client-context", f"@{tmp_path / 'context.json'}")
+    cleave("invoke", "hello")
+    contexts = [request.client_context for request in engine.invoked]
+    missing = cleave("invoke", "hello", "--client-context", "@nowhere.json")
+    assert missing.code == 2
+    assert "give --client-context JSON" in missing.err
+    assert contexts == [b'{"custom": {}}', b'{"custom": {"from": "file"}}', b""]
+
+
 def test_raw_bytes_go_in_and_come_out_byte_for_byte(cleave: Cleave, engine: StubEngine) -> None:
     engine.answer.payload = "no JSON, no line end, ä".encode()
     assert cleave("invoke", "hello", "--raw", "-d", "-", stdin=b"\x00\xff").out == "no JSON, no line end, ä"

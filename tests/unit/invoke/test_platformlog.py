@@ -72,6 +72,16 @@ def test_a_report_has_what_the_line_has() -> None:
     assert "initDurationMs" not in records(log().report(report(), FACTS, "", WALL_NS))[1][1]["metrics"]
 
 
+def test_what_is_said_of_a_tenants_invocation_names_it_and_nothing_else_does() -> None:
+    shared = log()
+    told = shared.of_tenant("blue")
+    lines = (*told.start("id", "1", WALL_NS), *told.left("id", WALL_NS), *told.report(report(), FACTS, "", WALL_NS))
+    assert [record["tenantId"] for _, record in records(lines)] == ["blue"] * 4
+    assert "tenantId" not in records(shared.start("id", "1", WALL_NS))[0][1]
+    text = TextLog("python:3.11.2", "arn:x")
+    assert text.of_tenant("blue").start("id", "1", WALL_NS) == text.start("id", "1", WALL_NS)
+
+
 @pytest.mark.parametrize("outcome", [*sorted(FUNCTION_FAILED, key=lambda outcome: outcome.value)])
 def test_each_failure_has_a_status_and_a_type_at_every_level(outcome: Outcome) -> None:
     for system in (LogLevel.DEBUG, LogLevel.INFO, LogLevel.WARN):
