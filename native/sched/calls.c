@@ -148,6 +148,7 @@ int sched_started(struct sched *s, sched_id id, uint64_t user, int64_t now_ns, s
 
     sandbox->user = user;
     decision->call = pool_id(&s->calls, call);
+    decision->call_user = call_at(s, call)->user;
     decision->user = user;
     if (sandbox->provisioned) {
         target->failures = 0;

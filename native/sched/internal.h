@@ -18,6 +18,11 @@ static const int64_t NS_PER_S = 1000000000;
 static const int64_t BURST_NS_MOST = 100000000000;
 static const int64_t HOUR_NS = 3600000000000;
 
+/* Items begin a line of the cache, and what each call touches comes first in them: with ten thousand functions, lines
+ * are what a decision costs. */
+enum { LINE = 64 };
+#define LINES __attribute__((aligned(LINE)))
+
 /* Every item of a pool begins so. An even generation is free, an odd one is in use. */
 struct item {
     uint32_t generation;
@@ -25,7 +30,9 @@ struct item {
 };
 
 struct pool {
-    unsigned char *items; /* zeroed by the kernel as they are first touched; slot 0 is never given out */
+    void *memory;
+    unsigned char
+        *items; /* in it, aligned; zeroed by the kernel as they are first touched; slot 0 is never given out */
     size_t size;
     uint32_t capacity, used, free, live;
 };
@@ -47,7 +54,7 @@ enum call_state {
     CALL_STATES,
 };
 
-struct sandbox {
+struct LINES sandbox {
     struct item item;
     uint32_t target;
     uint32_t call; /* 0: none */
@@ -61,7 +68,7 @@ struct sandbox {
     bool hurried;
 };
 
-struct call {
+struct LINES call {
     struct item item;
     uint32_t target;
     uint32_t sandbox; /* 0: waits */
@@ -76,7 +83,7 @@ struct call {
     struct timer deadline;
 };
 
-struct target {
+struct LINES target {
     struct item item;
     uint32_t function;
     uint32_t idle;  /* on demand, the youngest first */
@@ -99,7 +106,7 @@ struct target {
     struct timer retry;
 };
 
-struct function {
+struct LINES function {
     struct item item;
     int32_t reserved;     /* -1: none */
     uint32_t on_demand;   /* calls whose lease is not a target's */
@@ -114,7 +121,7 @@ struct function {
     struct bucket burst, rate;
 };
 
-struct alias {
+struct LINES alias {
     struct item item;
     uint32_t count;
     uint32_t upto[SCHED_ROUTES]; /* cumulated weights */

@@ -15,6 +15,7 @@ void place(struct sched *s, uint32_t slot, struct sched_decision *decision)
     uint32_t sandbox = 0;
 
     decision->call = pool_id(&s->calls, slot);
+    decision->call_user = call->user;
     decision->covers_init = call->covers_init;
     if (call->warm_left > 0)
         sandbox = target->ready != 0 ? target->ready : target->idle;

@@ -134,7 +134,8 @@ struct sched_decision {
     bool provisioned; /* with SCHED_RUN: by the target's provisioned concurrency */
     bool covers_init; /* the timeout covers the init phase, since that failed once for this call */
     sched_id call, sandbox;
-    uint64_t user; /* with SCHED_RUN: the sandbox's */
+    uint64_t user;      /* with SCHED_RUN: the sandbox's */
+    uint64_t call_user; /* of `call` */
 };
 
 int sched_submit(struct sched *sched, sched_id target, uint64_t user, int64_t now_ns, struct sched_decision *decision);

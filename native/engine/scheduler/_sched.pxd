@@ -66,6 +66,7 @@ cdef extern from "sched/sched.h" nogil:
         sched_id call
         sched_id sandbox
         uint64_t user
+        uint64_t call_user
 
     enum sched_why:
         SCHED_WHY_DEAD
