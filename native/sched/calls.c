@@ -17,13 +17,12 @@ int sched_submit(struct sched *s, sched_id target_id, uint64_t user, int64_t now
         decision->verdict = SCHED_REFUSED;
         return 0;
     }
-    struct function *function = function_at(s, target->function);
     bool paid = false;
 
-    decision->reason = admit(s, target, function, &paid, &decision->retry_after_ms);
+    decision->reason = admit(s, target, &paid, &decision->retry_after_ms);
     if (decision->reason != SCHED_NO_REASON) {
         s->throttled[decision->reason]++;
-        function->throttled++;
+        function_at(s, target->function)->throttled++;
         decision->verdict = SCHED_THROTTLED;
         return 0;
     }

@@ -92,8 +92,10 @@ struct LINES target {
     uint32_t live; /* sandboxes that do not close */
     uint32_t queued;
     uint32_t handovers;
-    struct list waiting; /* calls */
+    uint32_t leased; /* calls whose lease is of its provisioned concurrency; the others are on demand */
     bool retired;
+    bool reserves; /* its function has a reservation: here too, so that a warm call of any other need not look there */
+    struct list waiting; /* calls */
     bool backing_off;
     struct link ring;     /* among those of its function that have waiting calls */
     struct link siblings; /* of its function */
@@ -109,8 +111,7 @@ struct LINES target {
 struct LINES function {
     struct item item;
     int32_t reserved;     /* -1: none */
-    uint32_t on_demand;   /* calls whose lease is not a target's */
-    uint32_t kept;        /* calls whose lease is */
+    uint32_t in_use;      /* calls on demand; counted where it has a reservation */
     uint32_t provisioned; /* requested by all its targets */
     uint32_t live, sandboxes, queued;
     bool removed;
@@ -318,8 +319,7 @@ static inline void settle(struct sched *s)
 /* --- Limits (admit.c) */
 
 /* SCHED_NO_REASON, or why not. What it costs is taken; `paid`: a start is part of that. */
-enum sched_reason admit(struct sched *s, const struct target *target, struct function *function, bool *paid,
-                        uint32_t *retry_after_ms);
+enum sched_reason admit(struct sched *s, const struct target *target, bool *paid, uint32_t *retry_after_ms);
 
 static inline uint64_t rate_capacity(const struct sched *s, const struct function *function)
 {
