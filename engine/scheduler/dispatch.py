@@ -57,11 +57,12 @@ class _Watch:
 class Held:
     """A sandbox that is there, until it is closed."""
 
-    __slots__ = ("id", "killed", "sandbox")
+    __slots__ = ("cold", "id", "killed", "sandbox")
 
-    def __init__(self, sandbox_id: int, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox_id: int, sandbox: Sandbox, *, cold: bool = False) -> None:
         self.id = sandbox_id  # the native scheduler's
         self.sandbox = sandbox
+        self.cold = cold  # provisioned, and its init phase comes with its first event
         self.killed = False  # by a drain that ran out of patience
 
 
@@ -149,6 +150,8 @@ class LocalScheduler:
                     if verdict >= native.REFUSED:
                         raise killed()
                     continue
+                if held.cold:
+                    held.cold, kind = False, held.sandbox.kind
             else:
                 sandbox_id = core.sandbox
                 if core.pending:
@@ -283,6 +286,7 @@ class LocalScheduler:
         """A sandbox that is there before any call is, with its init phase over."""
         try:
             sandbox = await self._pool.start(spec)
+            cold = not isinstance(sandbox, Prepares)
             if isinstance(sandbox, Prepares):
                 try:
                     await sandbox.prepare()
@@ -293,7 +297,7 @@ class LocalScheduler:
             _log.warning("provisioned_start_failed", function=spec.key[0], version=spec.key[1], error=str(error))
             self._core.start_failed(sandbox_id, self._now())
         else:
-            self._held[sandbox_id] = Held(sandbox_id, sandbox)
+            self._held[sandbox_id] = Held(sandbox_id, sandbox, cold=cold)
             self._core.started(sandbox_id, self._now())
         self._obey()
 

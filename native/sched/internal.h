@@ -264,6 +264,8 @@ static inline void clock_set(struct sched *s, int64_t now_ns)
         uint64_t passed = (uint64_t)now_ns - (uint64_t)s->raw_ns, left = most - (uint64_t)s->now_ns;
 
         s->now_ns += (int64_t)(passed < left ? passed : left);
+    } else if (s->seen && (uint64_t)s->raw_ns - (uint64_t)now_ns <= SCHED_JITTER_NS) {
+        return;
     }
     s->seen = true;
     s->raw_ns = now_ns;

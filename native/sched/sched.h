@@ -16,7 +16,8 @@
  * are a small index (sched_slot) that an owner may use for a table of its own. 0 is never an id.
  *
  * Time is in nanoseconds of any clock. It may step back: for the scheduler it then stood still for that moment, so that
- * everything that was due in n nanoseconds still is.
+ * everything that was due in n nanoseconds still is. Up to SCHED_JITTER_NS are no step: two clocks were read, or one
+ * twice in another order, and time stands still until it is that late again.
  *
  * The rules are AWS Lambda's: docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html, and
  * .../configuration-concurrency.html, .../provisioned-concurrency.html, .../scaling-behavior.html. */
@@ -33,6 +34,8 @@ static inline uint32_t sched_slot(sched_id id)
 {
     return (uint32_t)id;
 }
+
+enum { SCHED_JITTER_NS = 10000000 };
 
 /* What every input returns: 0, or one of these, and then nothing has changed. */
 enum sched_error {

@@ -280,7 +280,7 @@ def play(pair: Pair, choices: list[Choice], *, check: bool = True) -> None:
                 pair.now += (1, 700, 500_000, 30_000_000, SECOND, 11 * SECOND, 700 * SECOND)[first % 7] * (second % 5)
                 pair.timed("tick")
             case "back":
-                pair.now -= (1, 1_000_000, SECOND, 3_600 * SECOND, 2_000_000 * SECOND)[first % 5]
+                pair.now -= (1, 1_000_000, 10_000_000, SECOND, 3_600 * SECOND, 2_000_000 * SECOND)[first % 6]
                 pair.timed("tick")
             case "drain":
                 pair.timed("drain")

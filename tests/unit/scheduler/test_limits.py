@@ -146,6 +146,15 @@ async def test_provisioned_sandboxes_are_ready_before_the_first_event_and_run_it
     assert pool.alive == []
 
 
+async def test_one_that_cannot_be_made_ready_has_its_init_phase_with_its_first_event_which_is_cold() -> None:
+    sched = scheduler(StubPool(), **LARGE)
+    sched.set_provisioned(spec(), 1)
+    await settled()
+    kinds = [(await sched.run(work(), Notes())).start_kind for _ in range(2)]
+    assert kinds == [StartKind.FORK, StartKind.WARM]
+    await sched.drain(0)
+
+
 async def test_events_beyond_the_provisioned_ones_spill_over_to_demand() -> None:
     pool = ReadyPool()
     sched = scheduler(pool, **LARGE)
