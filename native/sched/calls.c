@@ -33,6 +33,26 @@ int sched_submit(struct sched *s, sched_id target_id, uint64_t user, int64_t now
     return 0;
 }
 
+int sched_submit_warm(struct sched *s, sched_id target_id, uint64_t user, int64_t now_ns,
+                      struct sched_decision *decision)
+{
+    uint32_t slot = pool_find(&s->targets, target_id), call, retry_after_ms;
+    const struct target *target = target_at(s, slot);
+    bool paid = false;
+
+    *decision = (struct sched_decision){.verdict = SCHED_NOTHING};
+    if (slot == 0 || target->retired)
+        return SCHED_E_STALE;
+    clock_set(s, now_ns);
+    if (s->draining || (target->ready == 0 && target->idle == 0) ||
+        admit(s, target, &paid, &retry_after_ms) != SCHED_NO_REASON)
+        return 0;
+    s->submitted++;
+    call = call_begin(s, slot, user);
+    place(s, call, decision);
+    return 0;
+}
+
 /* The sandbox that ran the call: serves on, or closes. */
 static void leave(struct sched *s, uint32_t slot, bool keep)
 {
@@ -167,6 +187,16 @@ int sched_started(struct sched *s, sched_id id, uint64_t user, int64_t now_ns, s
         release(s, slot);
     }
     settle(s);
+    return 0;
+}
+
+int sched_set_user(struct sched *s, sched_id id, uint64_t user)
+{
+    uint32_t slot = pool_find(&s->sandboxes, id);
+
+    if (slot == 0)
+        return SCHED_E_STALE;
+    sandbox_at(s, slot)->user = user;
     return 0;
 }
 

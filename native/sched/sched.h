@@ -143,6 +143,11 @@ struct sched_decision {
 
 int sched_submit(struct sched *sched, sched_id target, uint64_t user, int64_t now_ns, struct sched_decision *decision);
 
+/* The same where a warm sandbox is there and nothing speaks against the call; else SCHED_NOTHING, and nothing has
+ * changed: for an owner whose quick way knows warm calls alone, and leaves all others to sched_submit. */
+int sched_submit_warm(struct sched *sched, sched_id target, uint64_t user, int64_t now_ns,
+                      struct sched_decision *decision);
+
 /* The call ran to an end. The sandbox serves on if `keep`, and if nothing else speaks against it; else it closes. */
 int sched_finished(struct sched *sched, sched_id call, bool keep, int64_t now_ns);
 
@@ -166,6 +171,8 @@ int sched_set_deadline(struct sched *sched, sched_id call, int64_t after_ns, int
 /* It is there. With SCHED_RUN its call is to run on it; with SCHED_REFUSED its call is none any longer. */
 int sched_started(struct sched *sched, sched_id sandbox, uint64_t user, int64_t now_ns,
                   struct sched_decision *decision);
+/* Another user value. */
+int sched_set_user(struct sched *sched, sched_id sandbox, uint64_t user);
 /* It never came to be and nothing of it is left; its call, if it has one, has ended. */
 int sched_start_failed(struct sched *sched, sched_id sandbox, int64_t now_ns);
 /* It ended by itself: an idle one closes; a busy one is not kept once its call has finished. */
