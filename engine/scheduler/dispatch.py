@@ -209,9 +209,9 @@ class LocalScheduler:
         reserved = -1 if concurrency is None else concurrency
         try:
             self._core.set_reserved(self._targets.function(function_name, now), reserved, now)
-        except native.Rejected as rejected:
+        except (native.Rejected, OverflowError) as error:
             limit = self._core.settings["account_limit"]
-            raise not_reserved(rejected, "reserved_concurrency", reserved, limit) from None
+            raise not_reserved(error, "reserved_concurrency", reserved, limit) from None
 
     def set_provisioned(self, spec: SandboxSpec, sandboxes: int) -> None:
         """See Scheduler.set_provisioned."""
@@ -219,9 +219,9 @@ class LocalScheduler:
         target = self._targets.of(spec.key, now)
         try:
             self._core.set_provisioned(target, sandboxes, now)
-        except native.Rejected as rejected:
+        except (native.Rejected, OverflowError) as error:
             limit = self._core.settings["account_limit"]
-            raise not_reserved(rejected, "provisioned_concurrency", sandboxes, limit) from None
+            raise not_reserved(error, "provisioned_concurrency", sandboxes, limit) from None
         self._targets.specs[target] = spec
         self._obey()
 

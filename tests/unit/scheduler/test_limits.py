@@ -61,8 +61,11 @@ async def test_a_hundred_stay_unreserved_and_the_refusal_says_so() -> None:
     assert caught.value.fix
     with pytest.raises(InvalidArgument):
         sched.set_provisioned(spec("g"), 1)
-    with pytest.raises(InvalidArgument):
-        sched.set_reserved("f", -5)
+    for number in (-5, -(2**40), 2**40):
+        with pytest.raises(InvalidArgument):
+            sched.set_reserved("f", number)
+        with pytest.raises(InvalidArgument):
+            sched.set_provisioned(spec("f"), number)
 
 
 async def test_events_beyond_ten_times_the_concurrency_in_a_second_are_throttled_until_time_has_passed() -> None:
