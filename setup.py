@@ -160,6 +160,15 @@ EXTENSIONS = [
         extra_compile_args=CYTHON_FLAGS,
         extra_link_args=LINK_FLAGS,
     ),
+    # The same decisions over virtual sandboxes: a load in a second that takes a day.
+    Extension(
+        "engine.scheduler._simulate",
+        ["native/engine/scheduler/_simulate.pyx", *SCHED],
+        include_dirs=["native"],
+        depends=SCHED_HEADERS,
+        extra_compile_args=CYTHON_FLAGS,
+        extra_link_args=LINK_FLAGS,
+    ),
     # What a zygote loads: plain C on the limited API, so that one build serves every Python from 3.9 on.
     Extension(
         "engine.zygote._fork",

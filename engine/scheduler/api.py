@@ -63,8 +63,8 @@ class Scheduler(Protocol):
         task kills the sandbox."""
 
     def borrow(self, key: tuple[str, ...]) -> Borrowed | None:
-        """A warm sandbox of this key; None where the event has to take the long way, through `run`. Raises Throttled
-        and Unavailable as `run` does."""
+        """A warm sandbox of this key; None where there is none, or something speaks against the event: `run` says
+        what."""
 
     def give_back(self, borrowed: Any, ending: Ending | None) -> None:
         """Its event ended like that; None: it did not, and the sandbox is to be closed. Raises Unavailable where a

@@ -2,6 +2,8 @@
 native/engine/scheduler/_sched.pyx over native/sched. What each call does is said in native/sched/sched.h.
 """
 
+from typing import TYPE_CHECKING
+
 from engine.scheduler._sched import (
     BURST,
     CONCURRENCY,
@@ -39,6 +41,9 @@ from engine.scheduler._sched import (
     Core,
     Rejected,
 )
+
+if TYPE_CHECKING:
+    from engine.scheduler._sched import CoreCounts as CoreCounts
 
 __all__ = [
     "BURST",

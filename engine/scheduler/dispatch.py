@@ -23,18 +23,16 @@ import structlog
 from msgspec.structs import replace
 
 from engine.errors import SandboxFault
-from engine.model.outcome import Outcome, StartKind
+from engine.model.outcome import StartKind
 from engine.sandbox.api import UNREAD, Ending, Event, Pool, Prepares, RunSink, Sandbox, SandboxSpec
 from engine.scheduler import core as native
 from engine.scheduler.api import Allocated, Counts, Done, Work
+from engine.scheduler.lending import BY_KILL, Held, Lending
 from engine.scheduler.limits import BURST_S, KEPT_UNRESERVED, draining, killed, not_reserved, throttled
 from engine.scheduler.targets import Key, Targets
 from engine.scheduler.timer import Timer
 
 _log = structlog.get_logger(__name__)
-
-_BY_KILL = frozenset({Outcome.EXITED, Outcome.CANCELLED, Outcome.ENGINE_FAULT})
-"""How a run ends that a drain killed; any other outcome was decided before."""
 
 
 class _Watch:
@@ -54,29 +52,7 @@ class _Watch:
         self._sink.started(kind)
 
 
-class Held:
-    """A sandbox that is there, until it is closed."""
-
-    __slots__ = ("id", "killed", "sandbox")
-
-    def __init__(self, sandbox_id: int, sandbox: Sandbox) -> None:
-        self.id = sandbox_id  # the native scheduler's
-        self.sandbox = sandbox
-        self.killed = False  # by a drain that ran out of patience
-
-
-class Lent:
-    """A sandbox that one event has borrowed."""
-
-    __slots__ = ("call", "held", "sandbox")
-
-    def __init__(self, call: int, held: Held) -> None:
-        self.call = call  # the native scheduler's
-        self.held = held
-        self.sandbox = held.sandbox
-
-
-class LocalScheduler:
+class LocalScheduler(Lending):
     """Schedules on one event loop; implements engine.scheduler.api.Scheduler.
 
     `max_concurrency`: events under way at once, never more than `max_sandboxes`, since each needs a sandbox.
@@ -148,54 +124,6 @@ class LocalScheduler:
             if self._ended is not None and core.concurrency == 0:
                 self._ended.set()
 
-    def borrow(self, key: Key) -> Lent | None:
-        """See Scheduler.borrow."""
-        core = self._core
-        target = self._target_ids.get(key)
-        verdict = native.NOTHING if target is None else core.borrow(target, self._now())
-        if verdict != native.RUN:
-            if verdict == native.THROTTLED:
-                raise throttled(core.reason, core.retry_after_ms, core.settings["account_limit"])
-            if verdict == native.REFUSED:
-                raise draining()
-            return None
-        call, held = core.call, self._held[core.sandbox]
-        if core.pending:
-            self._obey()
-        if held.sandbox.dead:
-            self._end_lent(call)
-            return None
-        return Lent(call, held)
-
-    def give_back(self, lent: Lent, ending: Ending | None) -> None:
-        """See Scheduler.give_back."""
-        held = lent.held
-        if ending is None:
-            self._end_lent(lent.call)
-        else:
-            self._finished(lent.call, ending.reusable and not held.sandbox.dead)
-        if held.killed and (ending is None or ending.outcome in _BY_KILL):
-            raise killed()
-
-    def give_back_unused(self, lent: Lent) -> None:
-        """See Scheduler.give_back_unused."""
-        self._finished(lent.call, not lent.held.sandbox.dead)
-
-    def _end_lent(self, call: int) -> None:
-        self._abandon(call)
-        if self._ended is not None and self._core.concurrency == 0:
-            self._ended.set()
-
-    def _finished(self, call: int, keep: bool) -> None:
-        core = self._core
-        core.finished(call, keep, self._now())
-        if core.pending:
-            self._obey()
-        elif self._timer.off:
-            self._timer.arm()
-        if self._ended is not None and core.concurrency == 0:
-            self._ended.set()
-
     async def _carry(self, verdict: int, call: int, spec: SandboxSpec, event: Event, watch: _Watch) -> Done:
         """From the first decision to the end of the call, which it leaves to `run` where it raises."""
         core = self._core
@@ -208,6 +136,8 @@ class LocalScheduler:
                     if verdict >= native.REFUSED:
                         raise killed()
                     continue
+                if held.cold:
+                    held.cold, kind = False, held.sandbox.kind
             else:
                 sandbox_id = core.sandbox
                 if core.pending:
@@ -246,7 +176,7 @@ class LocalScheduler:
                 self._obey()
             else:
                 self._finished(call, ending.reusable and not held.sandbox.dead)
-            if held.killed and ending.outcome in _BY_KILL:
+            if held.killed and ending.outcome in BY_KILL:
                 raise killed()
             return Done(ending, kind, queue_us)
 
@@ -261,9 +191,9 @@ class LocalScheduler:
         reserved = -1 if concurrency is None else concurrency
         try:
             self._core.set_reserved(self._targets.function(function_name, now), reserved, now)
-        except native.Rejected as rejected:
+        except (native.Rejected, OverflowError) as error:
             limit = self._core.settings["account_limit"]
-            raise not_reserved(rejected, "reserved_concurrency", reserved, limit) from None
+            raise not_reserved(error, "reserved_concurrency", reserved, limit) from None
 
     def set_provisioned(self, spec: SandboxSpec, sandboxes: int) -> None:
         """See Scheduler.set_provisioned."""
@@ -271,9 +201,9 @@ class LocalScheduler:
         target = self._targets.of(spec.key, now)
         try:
             self._core.set_provisioned(target, sandboxes, now)
-        except native.Rejected as rejected:
+        except (native.Rejected, OverflowError) as error:
             limit = self._core.settings["account_limit"]
-            raise not_reserved(rejected, "provisioned_concurrency", sandboxes, limit) from None
+            raise not_reserved(error, "provisioned_concurrency", sandboxes, limit) from None
         self._targets.specs[target] = spec
         self._obey()
 
@@ -281,6 +211,32 @@ class LocalScheduler:
         """See Scheduler.allocation."""
         target = self._target_ids.get(key)
         return Allocated() if target is None else Allocated(**self._core.allocation(target))
+
+    @property
+    def core(self) -> native.Core:
+        """For native code that decides warm calls by itself, on the thread of the event loop; it calls `noticed` where
+        actions are pending, or while `noticing`, after it has ended a call."""
+        return self._core
+
+    @property
+    def noticing(self) -> bool:
+        """Whether each end is to be told: a drain waits for the last, or what idles has no timer yet."""
+        return self._ended is not None or self._timer.off
+
+    def noticed(self) -> None:
+        """Something was decided or has ended elsewhere."""
+        self._obey()
+        if self._ended is not None and self._core.concurrency == 0:
+            self._ended.set()
+
+    def target(self, key: Key) -> int:
+        """The native target of a key; it changes when the key is retired."""
+        return self._targets.of(key, self._now())
+
+    def sandbox_of(self, sandbox_id: int) -> Sandbox | None:
+        """The sandbox that the native scheduler calls so, if it is there."""
+        held = self._held.get(sandbox_id)
+        return None if held is None else held.sandbox
 
     async def drain(self, grace_s: float) -> None:
         """See Scheduler.drain. Once begun it cannot be taken back; a second call waits for the same end."""
@@ -338,6 +294,7 @@ class LocalScheduler:
         """A sandbox that is there before any call is, with its init phase over."""
         try:
             sandbox = await self._pool.start(spec)
+            cold = not isinstance(sandbox, Prepares)
             if isinstance(sandbox, Prepares):
                 try:
                     await sandbox.prepare()
@@ -348,7 +305,7 @@ class LocalScheduler:
             _log.warning("provisioned_start_failed", function=spec.key[0], version=spec.key[1], error=str(error))
             self._core.start_failed(sandbox_id, self._now())
         else:
-            self._held[sandbox_id] = Held(sandbox_id, sandbox)
+            self._held[sandbox_id] = Held(sandbox_id, sandbox, cold=cold)
             self._core.started(sandbox_id, self._now())
         self._obey()
 

@@ -34,12 +34,13 @@ def throttled(reason: int, retry_after_ms: int, limit: int) -> Throttled:
     )
 
 
-def not_reserved(error: core.Rejected, what: str, number: int, limit: int) -> InvalidArgument:
+def not_reserved(error: core.Rejected | OverflowError, what: str, number: int, limit: int) -> InvalidArgument:
     """A reservation, or provisioned concurrency, for which there is not enough."""
-    if error.code == core.UNRESERVED:
+    code = error.code if isinstance(error, core.Rejected) else core.VALUE
+    if code == core.UNRESERVED:
         why = f"{number} would leave less than {KEPT_UNRESERVED} of the account's {limit} to functions without any"
         fix = "take less, or raise the engine's max_concurrency"
-    elif error.code == core.PROVISIONED:
+    elif code == core.PROVISIONED:
         why = f"{number} does not fit: a function's provisioned concurrency is part of what is reserved for it"
         fix = "reserve more for the function, or provision less of it"
     else:

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from engine.scheduler.core import Core
 
 SWEEP_S = 15.0
-_EARLY_NS = 1_000_000
-"""The loop's clock may be read a little before the moment that it was told to wake up at."""
 
 
 class Timer:
@@ -45,7 +43,7 @@ class Timer:
                 return
             self._handle.cancel()
         self._at = at
-        self._handle = asyncio.get_running_loop().call_later(due / 1e9, self.fire)
+        self._handle = asyncio.get_running_loop().call_later(due / 1e9, self._ring)
         self.off = False
 
     def stop(self) -> None:
@@ -53,12 +51,16 @@ class Timer:
         self._stopped = True
         self._disarm()
 
-    def fire(self) -> None:
-        """Look now."""
+    def fire(self, at_ns: int = 0) -> None:
+        """Look at what is due now, or by `at_ns` if that is later."""
         self._disarm()
         self._sweep()
-        self._core.tick(self._now() + _EARLY_NS)
+        self._core.tick(max(self._now(), at_ns))
         self._obey()
+
+    def _ring(self) -> None:
+        # The clock may be read a little before the moment that the loop was told to wake up at.
+        self.fire(self._at)
 
     def _disarm(self) -> None:
         if self._handle is not None:

@@ -26,44 +26,45 @@ static uint32_t in_ms(const struct sched *s, int64_t wait_ns)
     return wait_ns < 0 ? s->config.retry_after_ms : (uint32_t)((wait_ns + 999999) / 1000000);
 }
 
-static enum sched_reason concurrency(const struct sched *s, const struct target *target,
-                                     const struct function *function)
+static enum sched_reason concurrency(const struct sched *s, const struct target *target)
 {
-    if (target->ready == 0 && function->reserved >= 0 &&
-        (int64_t)function->on_demand >= (int64_t)function->reserved - function->provisioned)
-        return SCHED_RESERVED_CONCURRENCY;
+    if (target->ready == 0 && target->reserves) {
+        const struct function *function = function_at(s, target->function);
+
+        if ((int64_t)function->in_use >= (int64_t)function->reserved - function->provisioned)
+            return SCHED_RESERVED_CONCURRENCY;
+    }
     if (s->calls.live >= s->config.account_limit)
         return SCHED_CONCURRENCY;
-    if (target->ready == 0 && function->reserved < 0 &&
+    if (target->ready == 0 && !target->reserves &&
         (int64_t)s->unreserved_in_use >= (int64_t)s->config.account_limit - s->reserved - s->provisioned)
         return SCHED_CONCURRENCY;
     return SCHED_NO_REASON;
 }
 
-enum sched_reason admit(struct sched *s, const struct target *target, struct function *function, bool *paid,
-                        uint32_t *retry_after_ms)
+enum sched_reason admit(struct sched *s, const struct target *target, bool *paid, uint32_t *retry_after_ms)
 {
-    struct bucket *rate = function->reserved >= 0 ? &function->rate : &s->rate;
+    struct function *function = function_at(s, target->function);
+    struct bucket *rate = target->reserves ? &function->rate : &s->rate;
     bool limited = s->config.rate_factor > 0;
-    bool starts = s->config.burst > 0 && target->ready == 0 && target->idle == 0;
-    enum sched_reason reason = concurrency(s, target, function);
+    enum sched_reason reason = concurrency(s, target);
 
     if (reason != SCHED_NO_REASON) {
         *retry_after_ms = s->config.retry_after_ms;
         return reason;
     }
     if (limited) {
-        uint64_t capacity = rate_capacity(s, function);
+        uint64_t capacity = rate_capacity(s, target->reserves ? function : NULL);
 
         bucket_refill(rate, capacity, NS_PER_S, s->now_ns);
         int64_t wait_ns = bucket_wait_ns(rate, capacity, NS_PER_S);
 
         if (wait_ns != 0) {
             *retry_after_ms = in_ms(s, wait_ns);
-            return function->reserved >= 0 ? SCHED_RESERVED_RATE : SCHED_RATE;
+            return target->reserves ? SCHED_RESERVED_RATE : SCHED_RATE;
         }
     }
-    if (starts) {
+    if (s->config.burst > 0 && target->ready == 0 && target->idle == 0) {
         bucket_refill(&function->burst, s->config.burst, s->config.burst_ns, s->now_ns);
         int64_t wait_ns = bucket_wait_ns(&function->burst, s->config.burst, s->config.burst_ns);
 
@@ -77,6 +78,16 @@ enum sched_reason admit(struct sched *s, const struct target *target, struct fun
     if (limited)
         bucket_take(rate, NS_PER_S);
     return SCHED_NO_REASON;
+}
+
+/* Calls on demand of all its targets. */
+static uint32_t on_demand(const struct sched *s, const struct function *function)
+{
+    uint32_t calls = 0;
+
+    for (uint32_t slot = function->targets.first; slot != 0; slot = target_at(s, slot)->siblings.next)
+        calls += target_at(s, slot)->calls - target_at(s, slot)->leased;
+    return calls;
 }
 
 /* What functions without a reservation would be left with. */
@@ -110,7 +121,7 @@ int sched_set_reserved(struct sched *s, sched_id id, int32_t reserved, int64_t n
         s->reserved -= (uint32_t)function->reserved;
     } else {
         s->provisioned -= function->provisioned;
-        s->unreserved_in_use -= function->on_demand;
+        s->unreserved_in_use -= on_demand(s, function);
     }
     bool had = function->reserved >= 0;
 
@@ -123,8 +134,11 @@ int sched_set_reserved(struct sched *s, sched_id id, int32_t reserved, int64_t n
             bucket_fill(&function->rate, rate_capacity(s, function), NS_PER_S, s->now_ns);
     } else {
         s->provisioned += function->provisioned;
-        s->unreserved_in_use += function->on_demand;
+        s->unreserved_in_use += on_demand(s, function);
     }
+    function->in_use = reserved >= 0 ? on_demand(s, function) : 0;
+    for (uint32_t at = function->targets.first; at != 0; at = target_at(s, at)->siblings.next)
+        target_at(s, at)->reserves = reserved >= 0;
     bucket_refill(&s->rate, rate_capacity(s, NULL), NS_PER_S, s->now_ns);
     return 0;
 }

@@ -17,13 +17,12 @@ int sched_submit(struct sched *s, sched_id target_id, uint64_t user, int64_t now
         decision->verdict = SCHED_REFUSED;
         return 0;
     }
-    struct function *function = function_at(s, target->function);
     bool paid = false;
 
-    decision->reason = admit(s, target, function, &paid, &decision->retry_after_ms);
+    decision->reason = admit(s, target, &paid, &decision->retry_after_ms);
     if (decision->reason != SCHED_NO_REASON) {
         s->throttled[decision->reason]++;
-        function->throttled++;
+        function_at(s, target->function)->throttled++;
         decision->verdict = SCHED_THROTTLED;
         return 0;
     }
@@ -31,6 +30,26 @@ int sched_submit(struct sched *s, sched_id target_id, uint64_t user, int64_t now
     call_at(s, call)->burst_taken = paid;
     place(s, call, decision);
     settle(s);
+    return 0;
+}
+
+int sched_submit_warm(struct sched *s, sched_id target_id, uint64_t user, int64_t now_ns,
+                      struct sched_decision *decision)
+{
+    uint32_t slot = pool_find(&s->targets, target_id), call, retry_after_ms;
+    const struct target *target = target_at(s, slot);
+    bool paid = false;
+
+    *decision = (struct sched_decision){.verdict = SCHED_NOTHING};
+    if (slot == 0 || target->retired)
+        return SCHED_E_STALE;
+    clock_set(s, now_ns);
+    if (s->draining || (target->ready == 0 && target->idle == 0) ||
+        admit(s, target, &paid, &retry_after_ms) != SCHED_NO_REASON)
+        return 0;
+    s->submitted++;
+    call = call_begin(s, slot, user);
+    place(s, call, decision);
     return 0;
 }
 
@@ -148,6 +167,7 @@ int sched_started(struct sched *s, sched_id id, uint64_t user, int64_t now_ns, s
 
     sandbox->user = user;
     decision->call = pool_id(&s->calls, call);
+    decision->call_user = call_at(s, call)->user;
     decision->user = user;
     if (sandbox->provisioned) {
         target->failures = 0;
@@ -167,6 +187,16 @@ int sched_started(struct sched *s, sched_id id, uint64_t user, int64_t now_ns, s
         release(s, slot);
     }
     settle(s);
+    return 0;
+}
+
+int sched_set_user(struct sched *s, sched_id id, uint64_t user)
+{
+    uint32_t slot = pool_find(&s->sandboxes, id);
+
+    if (slot == 0)
+        return SCHED_E_STALE;
+    sandbox_at(s, slot)->user = user;
     return 0;
 }
 

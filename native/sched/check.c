@@ -33,14 +33,19 @@ int sched_function_counts(const struct sched *s, sched_id id, struct sched_funct
 {
     uint32_t slot = pool_find(&s->functions, id);
     const struct function *function = function_at(s, slot);
+    uint32_t calls = 0, leased = 0;
 
     if (slot == 0)
         return SCHED_E_STALE;
+    for (uint32_t at = function->targets.first; at != 0; at = target_at(s, at)->siblings.next) {
+        calls += target_at(s, at)->calls;
+        leased += target_at(s, at)->leased;
+    }
     *counts = (struct sched_function_counts){
         .reserved = function->reserved,
         .provisioned = function->provisioned,
-        .concurrency = function->on_demand + function->kept,
-        .on_demand = function->on_demand,
+        .concurrency = calls,
+        .on_demand = calls - leased,
         .waiting = function->queued,
         .sandboxes = function->sandboxes,
         .throttled = function->throttled,
@@ -195,7 +200,7 @@ static int check_functions(const struct sched *s, struct sums *sums, char *text,
 {
     for (uint32_t slot = 1; slot <= s->functions.used; slot++) {
         const struct function *function = function_at(s, slot);
-        uint32_t calls = 0, kept = 0, live = 0, sandboxes = 0, queued = 0, provisioned = 0;
+        uint32_t calls = 0, kept = 0, leased = 0, live = 0, sandboxes = 0, queued = 0, provisioned = 0;
 
         if (!used(&s->functions, slot))
             continue;
@@ -203,7 +208,9 @@ static int check_functions(const struct sched *s, struct sums *sums, char *text,
             const struct target *target = target_at(s, at);
 
             CLAIM(used(&s->targets, at) && target->function == slot, "function %u has another's target", slot);
+            CLAIM(target->reserves == (function->reserved >= 0), "target %u does not know of the reservation", at);
             calls += target->calls;
+            leased += target->leased;
             live += target->live;
             sandboxes += target->sandboxes;
             queued += target->queued;
@@ -212,9 +219,9 @@ static int check_functions(const struct sched *s, struct sums *sums, char *text,
         for (uint32_t at = 1; at <= s->calls.used; at++)
             kept += used(&s->calls, at) && call_at(s, at)->provisioned &&
                     target_at(s, call_at(s, at)->target)->function == slot;
-        CLAIM(kept == function->kept && calls == function->kept + function->on_demand,
-              "function %u: %u calls, %u provisioned; %u and %u counted", slot, calls, kept, function->on_demand,
-              function->kept);
+        CLAIM(kept == leased, "function %u: %u calls with its provisioned concurrency, %u counted", slot, kept, leased);
+        CLAIM(function->in_use == (function->reserved >= 0 ? calls - kept : 0), "function %u: %u calls, %u in use",
+              slot, calls, function->in_use);
         CLAIM(live == function->live && sandboxes == function->sandboxes && queued == function->queued,
               "function %u miscounts sandboxes or waiting calls", slot);
         CLAIM(provisioned == function->provisioned, "function %u miscounts provisioned concurrency", slot);
@@ -225,7 +232,7 @@ static int check_functions(const struct sched *s, struct sums *sums, char *text,
             sums->reserved += (uint32_t)function->reserved;
         } else {
             sums->provisioned += provisioned;
-            sums->unreserved += function->on_demand;
+            sums->unreserved += calls - kept;
         }
     }
     CLAIM(sums->reserved == s->reserved, "%u reserved, %u counted", sums->reserved, s->reserved);

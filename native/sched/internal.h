@@ -18,6 +18,11 @@ static const int64_t NS_PER_S = 1000000000;
 static const int64_t BURST_NS_MOST = 100000000000;
 static const int64_t HOUR_NS = 3600000000000;
 
+/* Items begin a line of the cache, and what each call touches comes first in them: with ten thousand functions, lines
+ * are what a decision costs. */
+enum { LINE = 64 };
+#define LINES __attribute__((aligned(LINE)))
+
 /* Every item of a pool begins so. An even generation is free, an odd one is in use. */
 struct item {
     uint32_t generation;
@@ -25,7 +30,9 @@ struct item {
 };
 
 struct pool {
-    unsigned char *items; /* zeroed by the kernel as they are first touched; slot 0 is never given out */
+    void *memory;
+    unsigned char
+        *items; /* in it, aligned; zeroed by the kernel as they are first touched; slot 0 is never given out */
     size_t size;
     uint32_t capacity, used, free, live;
 };
@@ -47,7 +54,7 @@ enum call_state {
     CALL_STATES,
 };
 
-struct sandbox {
+struct LINES sandbox {
     struct item item;
     uint32_t target;
     uint32_t call; /* 0: none */
@@ -61,7 +68,7 @@ struct sandbox {
     bool hurried;
 };
 
-struct call {
+struct LINES call {
     struct item item;
     uint32_t target;
     uint32_t sandbox; /* 0: waits */
@@ -76,7 +83,7 @@ struct call {
     struct timer deadline;
 };
 
-struct target {
+struct LINES target {
     struct item item;
     uint32_t function;
     uint32_t idle;  /* on demand, the youngest first */
@@ -85,8 +92,10 @@ struct target {
     uint32_t live; /* sandboxes that do not close */
     uint32_t queued;
     uint32_t handovers;
-    struct list waiting; /* calls */
+    uint32_t leased; /* calls whose lease is of its provisioned concurrency; the others are on demand */
     bool retired;
+    bool reserves; /* its function has a reservation: here too, so that a warm call of any other need not look there */
+    struct list waiting; /* calls */
     bool backing_off;
     struct link ring;     /* among those of its function that have waiting calls */
     struct link siblings; /* of its function */
@@ -99,11 +108,10 @@ struct target {
     struct timer retry;
 };
 
-struct function {
+struct LINES function {
     struct item item;
     int32_t reserved;     /* -1: none */
-    uint32_t on_demand;   /* calls whose lease is not a target's */
-    uint32_t kept;        /* calls whose lease is */
+    uint32_t in_use;      /* calls on demand; counted where it has a reservation */
     uint32_t provisioned; /* requested by all its targets */
     uint32_t live, sandboxes, queued;
     bool removed;
@@ -114,7 +122,7 @@ struct function {
     struct bucket burst, rate;
 };
 
-struct alias {
+struct LINES alias {
     struct item item;
     uint32_t count;
     uint32_t upto[SCHED_ROUTES]; /* cumulated weights */
@@ -256,6 +264,8 @@ static inline void clock_set(struct sched *s, int64_t now_ns)
         uint64_t passed = (uint64_t)now_ns - (uint64_t)s->raw_ns, left = most - (uint64_t)s->now_ns;
 
         s->now_ns += (int64_t)(passed < left ? passed : left);
+    } else if (s->seen && (uint64_t)s->raw_ns - (uint64_t)now_ns <= SCHED_JITTER_NS) {
+        return;
     }
     s->seen = true;
     s->raw_ns = now_ns;
@@ -311,8 +321,7 @@ static inline void settle(struct sched *s)
 /* --- Limits (admit.c) */
 
 /* SCHED_NO_REASON, or why not. What it costs is taken; `paid`: a start is part of that. */
-enum sched_reason admit(struct sched *s, const struct target *target, struct function *function, bool *paid,
-                        uint32_t *retry_after_ms);
+enum sched_reason admit(struct sched *s, const struct target *target, bool *paid, uint32_t *retry_after_ms);
 
 static inline uint64_t rate_capacity(const struct sched *s, const struct function *function)
 {

@@ -213,11 +213,19 @@ void sandbox_gone(struct sched *s, uint32_t slot)
     s->stir = true;
 }
 
+/* So many calls more on demand. */
+static void on_demand(struct sched *s, const struct target *target, int more)
+{
+    if (target->reserves)
+        function_at(s, target->function)->in_use += (uint32_t)more;
+    else
+        s->unreserved_in_use += (uint32_t)more;
+}
+
 uint32_t call_begin(struct sched *s, uint32_t target_slot, uint64_t user)
 {
     uint32_t slot = pool_take(&s->calls);
     struct target *target = target_at(s, target_slot);
-    struct function *function = function_at(s, target->function);
     struct call *call;
 
     if (slot == 0)
@@ -228,9 +236,7 @@ uint32_t call_begin(struct sched *s, uint32_t target_slot, uint64_t user)
     call->warm_left = WARM_TRIES;
     call->fresh_left = FRESH_TRIES;
     target->calls++;
-    function->on_demand++;
-    if (function->reserved < 0)
-        s->unreserved_in_use++;
+    on_demand(s, target, 1);
     if (s->calls.live > s->peak_concurrency)
         s->peak_concurrency = s->calls.live;
     return slot;
@@ -238,20 +244,13 @@ uint32_t call_begin(struct sched *s, uint32_t target_slot, uint64_t user)
 
 void call_lease(struct sched *s, struct call *call, bool provisioned)
 {
-    struct function *function = function_at(s, target_at(s, call->target)->function);
+    struct target *target = target_at(s, call->target);
 
     if (call->provisioned == provisioned)
         return;
     call->provisioned = provisioned;
-    if (provisioned) {
-        function->on_demand--;
-        function->kept++;
-        s->unreserved_in_use -= function->reserved < 0;
-    } else {
-        function->on_demand++;
-        function->kept--;
-        s->unreserved_in_use += function->reserved < 0;
-    }
+    target->leased += provisioned ? 1 : -1U;
+    on_demand(s, target, provisioned ? -1 : 1);
 }
 
 void call_wait(struct sched *s, uint32_t slot)
@@ -298,16 +297,13 @@ void call_end(struct sched *s, uint32_t slot)
     struct call *call = call_at(s, slot);
     uint32_t target_slot = call->target;
     struct target *target = target_at(s, target_slot);
-    struct function *function = function_at(s, target->function);
 
     if (call->state == CALL_WAITING)
         call_unwait(s, slot);
-    if (call->provisioned) {
-        function->kept--;
-    } else {
-        function->on_demand--;
-        s->unreserved_in_use -= function->reserved < 0;
-    }
+    if (call->provisioned)
+        target->leased--;
+    else
+        on_demand(s, target, -1);
     target->calls--;
     wheel_disarm(&s->wheel, &call->deadline);
     call_move(s, call, CALL_ENDED);

@@ -15,6 +15,7 @@ void place(struct sched *s, uint32_t slot, struct sched_decision *decision)
     uint32_t sandbox = 0;
 
     decision->call = pool_id(&s->calls, slot);
+    decision->call_user = call->user;
     decision->covers_init = call->covers_init;
     if (call->warm_left > 0)
         sandbox = target->ready != 0 ? target->ready : target->idle;
@@ -146,11 +147,4 @@ void settle_now(struct sched *s)
         act(s, SCHED_DO_HURRY, 0, slot);
     }
     s->stir = false;
-}
-
-bool sched_warm(const struct sched *s, sched_id id)
-{
-    uint32_t slot = pool_find(&s->targets, id);
-
-    return slot != 0 && (target_at(s, slot)->ready != 0 || target_at(s, slot)->idle != 0);
 }

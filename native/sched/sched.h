@@ -16,7 +16,8 @@
  * are a small index (sched_slot) that an owner may use for a table of its own. 0 is never an id.
  *
  * Time is in nanoseconds of any clock. It may step back: for the scheduler it then stood still for that moment, so that
- * everything that was due in n nanoseconds still is.
+ * everything that was due in n nanoseconds still is. Up to SCHED_JITTER_NS are no step: two clocks were read, or one
+ * twice in another order, and time stands still until it is that late again.
  *
  * The rules are AWS Lambda's: docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html, and
  * .../configuration-concurrency.html, .../provisioned-concurrency.html, .../scaling-behavior.html. */
@@ -33,6 +34,8 @@ static inline uint32_t sched_slot(sched_id id)
 {
     return (uint32_t)id;
 }
+
+enum { SCHED_JITTER_NS = 10000000 };
 
 /* What every input returns: 0, or one of these, and then nothing has changed. */
 enum sched_error {
@@ -134,13 +137,16 @@ struct sched_decision {
     bool provisioned; /* with SCHED_RUN: by the target's provisioned concurrency */
     bool covers_init; /* the timeout covers the init phase, since that failed once for this call */
     sched_id call, sandbox;
-    uint64_t user; /* with SCHED_RUN: the sandbox's */
+    uint64_t user;      /* with SCHED_RUN: the sandbox's */
+    uint64_t call_user; /* of `call` */
 };
 
 int sched_submit(struct sched *sched, sched_id target, uint64_t user, int64_t now_ns, struct sched_decision *decision);
 
-/* Whether a sandbox of the target idles: unless it is throttled, a call submitted now runs at once. */
-bool sched_warm(const struct sched *sched, sched_id target);
+/* The same where a warm sandbox is there and nothing speaks against the call; else SCHED_NOTHING, and nothing has
+ * changed: for an owner whose quick way knows warm calls alone, and leaves all others to sched_submit. */
+int sched_submit_warm(struct sched *sched, sched_id target, uint64_t user, int64_t now_ns,
+                      struct sched_decision *decision);
 
 /* The call ran to an end. The sandbox serves on if `keep`, and if nothing else speaks against it; else it closes. */
 int sched_finished(struct sched *sched, sched_id call, bool keep, int64_t now_ns);
@@ -165,6 +171,8 @@ int sched_set_deadline(struct sched *sched, sched_id call, int64_t after_ns, int
 /* It is there. With SCHED_RUN its call is to run on it; with SCHED_REFUSED its call is none any longer. */
 int sched_started(struct sched *sched, sched_id sandbox, uint64_t user, int64_t now_ns,
                   struct sched_decision *decision);
+/* Another user value. */
+int sched_set_user(struct sched *sched, sched_id sandbox, uint64_t user);
 /* It never came to be and nothing of it is left; its call, if it has one, has ended. */
 int sched_start_failed(struct sched *sched, sched_id sandbox, int64_t now_ns);
 /* It ended by itself: an idle one closes; a busy one is not kept once its call has finished. */

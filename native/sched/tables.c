@@ -8,8 +8,11 @@
 int pool_init(struct pool *pool, size_t size, uint32_t capacity)
 {
     *pool = (struct pool){.size = size, .capacity = capacity};
-    pool->items = calloc((size_t)capacity + 1, size);
-    return pool->items == NULL ? -1 : 0;
+    pool->memory = calloc((size_t)capacity + 2, size);
+    if (pool->memory == NULL)
+        return -1;
+    pool->items = (unsigned char *)(((uintptr_t)pool->memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
+    return 0;
 }
 
 uint32_t pool_take(struct pool *pool)
@@ -131,11 +134,11 @@ void sched_free(struct sched *s)
 {
     if (s == NULL)
         return;
-    free(s->functions.items);
-    free(s->targets.items);
-    free(s->aliases.items);
-    free(s->calls.items);
-    free(s->sandboxes.items);
+    free(s->functions.memory);
+    free(s->targets.memory);
+    free(s->aliases.memory);
+    free(s->calls.memory);
+    free(s->sandboxes.memory);
     free(s->queue);
     free(s);
 }

@@ -28,6 +28,7 @@ int sched_target_add(struct sched *s, sched_id function_id, uint64_t tag, uint64
     struct target *target = target_at(s, slot);
 
     target->function = function;
+    target->reserves = function_at(s, function)->reserved >= 0;
     target->tag = tag;
     target->user = user;
     sibling_append(s, &function_at(s, function)->targets, slot);

@@ -66,6 +66,7 @@ cdef extern from "sched/sched.h" nogil:
         sched_id call
         sched_id sandbox
         uint64_t user
+        uint64_t call_user
 
     enum sched_why:
         SCHED_WHY_DEAD
@@ -146,11 +147,13 @@ cdef extern from "sched/sched.h" nogil:
     sched_id sched_route(const sched *sched, sched_id alias, uint32_t random)
     const char *sched_reason_name(sched_reason reason)
     int sched_submit(sched *sched, sched_id target, uint64_t user, int64_t now_ns, sched_decision *decision)
+    int sched_submit_warm(sched *sched, sched_id target, uint64_t user, int64_t now_ns, sched_decision *decision)
     int sched_finished(sched *sched, sched_id call, bint keep, int64_t now_ns)
     int sched_again(sched *sched, sched_id call, sched_why why, int64_t now_ns, sched_decision *decision)
     int sched_cancel(sched *sched, sched_id call, int64_t now_ns)
     int sched_set_deadline(sched *sched, sched_id call, int64_t after_ns, int64_t now_ns)
     int sched_started(sched *sched, sched_id sandbox, uint64_t user, int64_t now_ns, sched_decision *decision)
+    int sched_set_user(sched *sched, sched_id sandbox, uint64_t user)
     int sched_start_failed(sched *sched, sched_id sandbox, int64_t now_ns)
     int sched_died(sched *sched, sched_id sandbox, int64_t now_ns)
     int sched_closed(sched *sched, sched_id sandbox, int64_t now_ns)
@@ -162,7 +165,6 @@ cdef extern from "sched/sched.h" nogil:
     void sched_kill(sched *sched, int64_t now_ns)
     void sched_counts(const sched *sched, sched_counts_t *counts)
     int sched_function_counts(const sched *sched, sched_id function, sched_function_counts_t *counts)
-    bint sched_warm(const sched *sched, sched_id target)
     int sched_allocation(const sched *sched, sched_id target, sched_allocation_t *allocation)
     int sched_check(const sched *sched, char *text, size_t size)
 

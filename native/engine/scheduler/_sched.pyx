@@ -149,11 +149,8 @@ cdef class Core:
         took(sched_submit(self.sched, target, user, now, &self.decision))
         return <int>self.decision.verdict
 
-    def borrow(self, sched_id target, int64_t now):
-        """A submit, where a sandbox idles; else NOTHING, and nothing has changed."""
-        if not sched_warm(self.sched, target):
-            return <int>SCHED_NOTHING
-        took(sched_submit(self.sched, target, 0, now, &self.decision))
+    def submit_warm(self, sched_id target, int64_t now, uint64_t user=0):
+        took(sched_submit_warm(self.sched, target, user, now, &self.decision))
         return <int>self.decision.verdict
 
     def finished(self, sched_id call, bint keep, int64_t now):
@@ -172,6 +169,9 @@ cdef class Core:
     def started(self, sched_id sandbox, int64_t now, uint64_t user=0):
         took(sched_started(self.sched, sandbox, user, now, &self.decision))
         return <int>self.decision.verdict
+
+    def set_user(self, sched_id sandbox, uint64_t user):
+        took(sched_set_user(self.sched, sandbox, user))
 
     def start_failed(self, sched_id sandbox, int64_t now):
         took(sched_start_failed(self.sched, sandbox, now))

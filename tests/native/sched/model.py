@@ -186,6 +186,18 @@ class Model(Placing):
         self.clock(now)
         if self.draining:
             return Decision("refused")
+        return self.admitted(target)
+
+    def submit_warm(self, target: Target, now: int) -> Decision:
+        if target.retired:
+            raise No("stale")
+        self.clock(now)
+        if self.draining or not self.of(target, "idle"):
+            return Decision("nothing")
+        decision = self.admitted(target)
+        return decision if decision.verdict == "run" else Decision("nothing")
+
+    def admitted(self, target: Target) -> Decision:
         starts = bool(self.set["burst"]) and not self.of(target, "idle")
         reason, wait = self.admit(target)
         if reason:

@@ -166,6 +166,12 @@ class Pair:
         )
         return self.after(self.decided(got, expected) if taken else None)
 
+    def submit_warm(self, target: Target) -> Decision | None:
+        taken, got, expected = self.both(
+            lambda: self.core.submit_warm(self.ids[target], self.now), lambda: self.model.submit_warm(target, self.now)
+        )
+        return self.after(self.decided(got, expected) if taken else None)
+
     def started(self, sandbox: Sandbox) -> Decision | None:
         taken, got, expected = self.both(
             lambda: self.core.started(self.ids[sandbox], self.now), lambda: self.model.started(sandbox, self.now)
@@ -239,6 +245,8 @@ def play(pair: Pair, choices: list[Choice], *, check: bool = True) -> None:
         match what:
             case "submit" if target := pick(model.targets):
                 pair.submit(target)
+            case "submit_warm" if target := pick(model.targets):
+                pair.submit_warm(target)
             case "started" if sandbox := pick(pair.starting):
                 pair.started(sandbox)
             case "start_failed" if sandbox := pick(pair.starting):
@@ -280,7 +288,7 @@ def play(pair: Pair, choices: list[Choice], *, check: bool = True) -> None:
                 pair.now += (1, 700, 500_000, 30_000_000, SECOND, 11 * SECOND, 700 * SECOND)[first % 7] * (second % 5)
                 pair.timed("tick")
             case "back":
-                pair.now -= (1, 1_000_000, SECOND, 3_600 * SECOND, 2_000_000 * SECOND)[first % 5]
+                pair.now -= (1, 1_000_000, 10_000_000, SECOND, 3_600 * SECOND, 2_000_000 * SECOND)[first % 6]
                 pair.timed("tick")
             case "drain":
                 pair.timed("drain")

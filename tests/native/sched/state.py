@@ -186,7 +186,9 @@ class State:
     # --- Time
 
     def clock(self, now: int) -> None:
-        """A clock that stepped back stood still for that moment."""
+        """A clock that stepped back stood still for that moment, and one that seems to have, stands still."""
+        if self.raw is not None and self.raw - 10_000_000 <= now < self.raw:
+            return
         if self.raw is not None and now > self.raw:
             self.now = min(self.now + now - self.raw, FOREVER)
         self.raw = now

@@ -206,6 +206,19 @@ def test_a_clock_that_steps_back_stood_still_and_one_that_steps_forward_brings_a
     assert core.check() == ""
 
 
+def test_a_clock_that_is_read_early_again_and_again_does_not_run_fast() -> None:
+    owner = Owner(keep_alive_ns=SECOND)
+    core = owner.core
+    owner.end(owner.call())
+    for now in range(0, SECOND - 2_000_000, 1_000_000):
+        core.tick(now + 1_000_000)
+        core.tick(now)
+    assert not core.pending
+    assert core.due <= 2_000_000
+    core.tick(SECOND)
+    assert core.pending
+
+
 def test_a_warm_sandbox_that_was_dead_costs_no_try_and_refusals_are_counted() -> None:
     owner = Owner()
     core = owner.core

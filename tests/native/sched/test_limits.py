@@ -207,6 +207,38 @@ def test_a_throttled_call_costs_nothing() -> None:
     assert owner.call() != 0
 
 
+def test_the_quick_way_takes_a_warm_call_and_leaves_every_other_untouched() -> None:
+    owner = Owner(rate_factor=1, account_limit=2, burst=5)
+    core = owner.core
+    before = core.counts()
+    assert core.submit_warm(owner.target, 0) == native.NOTHING, "none is warm"
+    assert core.counts() == before
+    owner.end(owner.call())
+    assert core.submit_warm(owner.target, 0, 77) == native.RUN
+    assert core.warm
+    owner.end(core.call)
+    before = core.counts()
+    assert core.submit_warm(owner.target, 0) == native.NOTHING, "two a second are all"
+    assert core.counts() == before
+    assert owner.call() == 0
+    assert core.reason == native.RATE
+
+
+def test_a_sandbox_carries_the_value_that_its_owner_gave_it_last() -> None:
+    owner = Owner()
+    core = owner.core
+    core.submit(owner.target, 0)
+    sandbox, call = core.sandbox, core.call
+    core.started(sandbox, 0, 2**64 - 1)
+    assert core.user == 2**64 - 1
+    core.finished(call, True, 0)
+    core.set_user(sandbox, 5)
+    core.submit(owner.target, 0)
+    assert (core.user, core.sandbox) == (5, sandbox)
+    with rejected(native.STALE):
+        core.set_user(0, 1)
+
+
 def test_what_is_throttled_is_counted_by_reason() -> None:
     owner = Owner(account_limit=101, burst=1)
     owner.core.set_reserved(owner.function, 0, 0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench import log_flood
+from bench import decisions, log_flood
 from bench.ends import CLINGERS
 from bench.limits import KINDS, Limit, Verdict, judge, load, table
 from bench.streams import LONG_STREAMS
@@ -77,12 +77,13 @@ def test_the_projects_limits_name_scenarios_that_exist_and_figures_that_a_row_ha
     streams = [stream.name for stream in LONG_STREAMS]
     calls = [scenario.name for scenario in (*SCENARIOS, PAYLOAD)]
     density = ("idle-parked", "idle-fork", "churn", "crowd-1000")
-    others = {*ends, *density, *streams, *(start["name"] for start in starts), rivals["name"], flood["name"]}
+    decision = decisions.row([1.0], [1.0])
+    named = (rivals, flood, decision)
+    others = {*ends, *density, *streams, *(start["name"] for start in starts), *(row["name"] for row in named)}
     assert {limit.scenario for limit in limits} <= {*calls, *others}
     rows: list[dict[str, Any]] = [
         *starts,
-        rivals,
-        flood,
+        *named,
         *({"name": name, "late_us": summary([1.0])} for name in ends),
     ]
     rows += [row(name, p50=1.0, p50_of_blocks=1.0, p90=1.0, p99=1.0) for name in calls]
@@ -108,6 +109,7 @@ def test_the_projects_limits_are_those_that_were_promised() -> None:
         ("out-1769", "ratio"): (0.6, None, 0.9),
         ("pipe-1769", "ratio"): (0.6, None, None),
         ("log-flood-1769", "flood_times.p50"): (1.3, None, 1.1),
+        ("decision", "ratio"): (1.5, None, 1.1),
     }
     held = {(limit.scenario, limit.figure): limit for limit in load()}
     for figure, (bound, asked, aim) in promised.items():

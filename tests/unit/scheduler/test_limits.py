@@ -61,8 +61,11 @@ async def test_a_hundred_stay_unreserved_and_the_refusal_says_so() -> None:
     assert caught.value.fix
     with pytest.raises(InvalidArgument):
         sched.set_provisioned(spec("g"), 1)
-    with pytest.raises(InvalidArgument):
-        sched.set_reserved("f", -5)
+    for number in (-5, -(2**40), 2**40):
+        with pytest.raises(InvalidArgument):
+            sched.set_reserved("f", number)
+        with pytest.raises(InvalidArgument):
+            sched.set_provisioned(spec("f"), number)
 
 
 async def test_events_beyond_ten_times_the_concurrency_in_a_second_are_throttled_until_time_has_passed() -> None:
@@ -144,6 +147,15 @@ async def test_provisioned_sandboxes_are_ready_before_the_first_event_and_run_it
     await sched.drain(0)
     assert sched.counts() == Counts(0, 0, 0)
     assert pool.alive == []
+
+
+async def test_one_that_cannot_be_made_ready_has_its_init_phase_with_its_first_event_which_is_cold() -> None:
+    sched = scheduler(StubPool(), **LARGE)
+    sched.set_provisioned(spec(), 1)
+    await settled()
+    kinds = [(await sched.run(work(), Notes())).start_kind for _ in range(2)]
+    assert kinds == [StartKind.FORK, StartKind.WARM]
+    await sched.drain(0)
 
 
 async def test_events_beyond_the_provisioned_ones_spill_over_to_demand() -> None:

@@ -4,19 +4,20 @@ nothing runs twice, nothing is left. The order is drawn from a seed, and a failu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 
 import pytest
 
-from engine.errors import SandboxFault, Throttled, Unavailable
+from engine.errors import InvalidArgument, SandboxFault, Throttled, Unavailable
 from engine.model.outcome import Outcome
 from engine.sandbox.api import Ending, Event, RunSink, SandboxSpec
 from engine.sandbox.lifecycle import SandboxState
 from engine.sandbox.stub import StubPool, StubSandbox
 from engine.scheduler.api import Counts
 from engine.scheduler.dispatch import LocalScheduler
-from tests.unit.scheduler.things import Notes, work
+from tests.unit.scheduler.things import Notes, spec, work
 
 MAX_SANDBOXES = 6
 MAX_CONCURRENCY = 5
@@ -70,14 +71,20 @@ async def test_nothing_is_lost_or_run_twice_or_left(seed: int) -> None:
     rng = random.Random(seed)
     pool = Chaos(rng)
     sched = LocalScheduler(
-        pool, max_concurrency=MAX_CONCURRENCY, max_sandboxes=MAX_SANDBOXES, keep_alive_s=rng.choice([0.0, 0.001, 60.0])
+        pool,
+        max_concurrency=MAX_CONCURRENCY,
+        max_sandboxes=MAX_SANDBOXES,
+        keep_alive_s=rng.choice([0.0, 0.001, 60.0]),
+        burst=rng.choice([0, 20]),
     )
+    sched._core.configure(0, min_unreserved=rng.choice([1, 5]))
     etags = dict.fromkeys("abcd", 1)
     events: dict[str, asyncio.Task[object]] = {}
     cancelled: set[str] = set()
 
     for _ in range(150):
-        match rng.choices(["event", "cancel", "die", "break", "retire", "turn"], [60, 8, 5, 5, 4, 40])[0]:
+        kinds = ["event", "cancel", "die", "break", "retire", "provision", "reserve", "turn"]
+        match rng.choices(kinds, [60, 8, 5, 5, 4, 4, 3, 40])[0]:
             case "event":
                 name = rng.choice("abcd")
                 one = work(name, str(etags[name]))
@@ -97,6 +104,13 @@ async def test_nothing_is_lost_or_run_twice_or_left(seed: int) -> None:
                 name = rng.choice("abcd")
                 etags[name] += 1
                 sched.retire(name, rng.choice([None, str(etags[name])]))
+            case "provision":
+                name = rng.choice("abcd")
+                with contextlib.suppress(InvalidArgument):
+                    sched.set_provisioned(spec(name, str(etags[name])), rng.randrange(3))
+            case "reserve":
+                with contextlib.suppress(InvalidArgument):
+                    sched.set_reserved(rng.choice("abcd"), rng.choice([None, None, 0, 2]))
             case _:
                 await asyncio.sleep(0)
         counts = sched.counts()

@@ -1,0 +1,103 @@
+"""Warm sandboxes lent for one event each, to who runs it himself: the short way of plain calls (engine.invoke.express).
+
+Leaves to others: everything but a warm start (engine.scheduler.dispatch). Guarantees: what is lent is a call of the
+native scheduler like any other, with its lease, and ends when it is given back, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from engine.model.outcome import Outcome
+from engine.sandbox.api import Ending, Sandbox
+from engine.scheduler import core as native
+from engine.scheduler.limits import killed
+from engine.scheduler.targets import Key
+from engine.scheduler.timer import Timer
+
+BY_KILL = frozenset({Outcome.EXITED, Outcome.CANCELLED, Outcome.ENGINE_FAULT})
+"""How a run ends that a drain killed; any other outcome was decided before."""
+
+
+class Held:
+    """A sandbox that is there, until it is closed."""
+
+    __slots__ = ("cold", "id", "killed", "sandbox")
+
+    def __init__(self, sandbox_id: int, sandbox: Sandbox, *, cold: bool = False) -> None:
+        self.id = sandbox_id  # the native scheduler's
+        self.sandbox = sandbox
+        self.cold = cold  # provisioned, and its init phase comes with its first event
+        self.killed = False  # by a drain that ran out of patience
+
+
+class Lent:
+    """A sandbox that one event has borrowed."""
+
+    __slots__ = ("call", "held", "sandbox")
+
+    def __init__(self, call: int, held: Held) -> None:
+        self.call = call  # the native scheduler's
+        self.held = held
+        self.sandbox = held.sandbox
+
+
+class Lending:
+    """The part of LocalScheduler that lends."""
+
+    _core: native.Core
+    _held: dict[int, Held]
+    _target_ids: dict[Key, int]
+    _timer: Timer
+    _now: Callable[[], int]
+    _ended: asyncio.Event | None
+
+    def _obey(self) -> None:
+        raise NotImplementedError
+
+    def _abandon(self, call: int) -> None:
+        raise NotImplementedError
+
+    def borrow(self, key: Key) -> Lent | None:
+        """See Scheduler.borrow."""
+        core = self._core
+        target = self._target_ids.get(key)
+        if target is None or core.submit_warm(target, self._now()) != native.RUN:
+            return None
+        call, held = core.call, self._held[core.sandbox]
+        if core.pending:
+            self._obey()
+        if held.sandbox.dead:
+            self._end_lent(call)
+            return None
+        return Lent(call, held)
+
+    def give_back(self, lent: Lent, ending: Ending | None) -> None:
+        """See Scheduler.give_back."""
+        held = lent.held
+        if ending is None:
+            self._end_lent(lent.call)
+        else:
+            self._finished(lent.call, ending.reusable and not held.sandbox.dead)
+        if held.killed and (ending is None or ending.outcome in BY_KILL):
+            raise killed()
+
+    def give_back_unused(self, lent: Lent) -> None:
+        """See Scheduler.give_back_unused."""
+        self._finished(lent.call, not lent.held.sandbox.dead)
+
+    def _end_lent(self, call: int) -> None:
+        self._abandon(call)
+        if self._ended is not None and self._core.concurrency == 0:
+            self._ended.set()
+
+    def _finished(self, call: int, keep: bool) -> None:
+        core = self._core
+        core.finished(call, keep, self._now())
+        if core.pending:
+            self._obey()
+        elif self._timer.off:
+            self._timer.arm()
+        if self._ended is not None and core.concurrency == 0:
+            self._ended.set()
