@@ -133,14 +133,7 @@ class CodeSigning:
     async def set(self, params: Params, request: Request) -> dict[str, Any]:
         """PutFunctionCodeSigningConfig."""
         arn = params["CodeSigningConfigArn"]
-        config = self._attached.get(KIND, "", arn)
-        if config is None:
-            raise SigningConfigMissing(
-                "The code signing configuration cannot be found. Check that the provided configuration is not deleted: "
-                f"{arn}."
-            )
-        if _enforces(config):
-            raise _not_enforced()
+        check_usable(self._attached, arn)
         name = self._function(params)
         await self._attached.put(OF_FUNCTION, name, "", {"CodeSigningConfigArn": arn})
         return {"CodeSigningConfigArn": arn, "FunctionName": name}
@@ -164,6 +157,18 @@ class CodeSigning:
         if found is None:
             raise _missing(arn)
         return found
+
+
+def check_usable(attached: Attached, arn: str) -> None:
+    """Raise SigningConfigMissing, or InvalidArgument, unless a function can have this configuration."""
+    config = attached.get(KIND, "", arn)
+    if config is None:
+        raise SigningConfigMissing(
+            "The code signing configuration cannot be found. Check that the provided configuration is not deleted: "
+            f"{arn}."
+        )
+    if _enforces(config):
+        raise _not_enforced()
 
 
 def _users(attached: Attached, arn: str) -> list[str]:

@@ -16,7 +16,6 @@ from engine.errors import InvalidArgument
 from engine.model.function import Function, FunctionState, LogFormat, LogLevel
 from engine.model.names import FunctionRef, function_arn
 from engine.registry.api import ConfigChange
-from engine.registry.validate import RANGES
 from engine.rest.constraints import aws_path, problem, refusal
 from engine.rest.shapes import Params, is_empty
 
@@ -28,7 +27,6 @@ NOT_HONOURED: Mapping[str, str] = {
     "TracingConfig": "tracing is not served",
     "Layers": "layers are not served",
     "FileSystemConfigs": "file systems are not served",
-    "CodeSigningConfigArn": "code signing is not served",
     "ImageConfig": "container images are not served",
     "PackageType": "container images are not served",
     "SnapStart": "SnapStart is not served",
@@ -55,23 +53,6 @@ NOT_HONOURED: Mapping[str, str] = {
     "DurableExecutionName": "durable executions are not served",
 }
 """Members of served operations that this release cannot honour, and why."""
-
-MEMBERS: Mapping[str, str] = {
-    "name": "FunctionName",
-    "runtime": "Runtime",
-    "handler": "Handler",
-    "memory_mb": "MemorySize",
-    "timeout_ms": "Timeout",
-    "tmp_mb": "EphemeralStorage.Size",
-    "environment": "Environment.Variables",
-    "description": "Description",
-    "role": "Role",
-    "log_format": "LoggingConfig.LogFormat",
-    "log_level": "LoggingConfig.ApplicationLogLevel",
-    "system_log_level": "LoggingConfig.SystemLogLevel",
-}
-"""The members that the registry's fields are to AWS's clients."""
-_VERBS = ("must ", "has ", "is ")
 
 
 class Documents:
@@ -177,33 +158,6 @@ def check_levels(params: Params, function: Function | None) -> None:
             )
 
 
-def in_aws_words(error: InvalidArgument, params: Params) -> InvalidArgument:
-    """A refusal of the registry, with AWS's names and AWS's sentence for each field that a client set."""
-    problems: list[tuple[str, str]] = []
-    for path, what in error.fields.items():
-        field, bracket, key = path.removeprefix("config.").partition("[")
-        member = MEMBERS.get(field)
-        if member is None:
-            return error
-        value = "***" if member.startswith("Environment") else _at(params, member)
-        constraint = _range_constraint(field, value) or (f"{key.rstrip(']')} {what}" if bracket else what)
-        constraint = f"Member {constraint}" if constraint.startswith(_VERBS) else constraint
-        problems.append((member, problem(None, aws_path(member), value, constraint)))
-    return refusal(problems) if problems else error
-
-
-def _range_constraint(field: str, value: Any) -> str:
-    """AWS's words for a number out of the registry's range; "" for any other field."""
-    if field not in RANGES or not isinstance(value, int):
-        return ""
-    least, most, unit = RANGES[field]
-    if unit == "ms":
-        least, most = least // 1_000, most // 1_000
-    if value < least:
-        return f"must have value greater than or equal to {least}"
-    return f"must have value less than or equal to {most}"
-
-
 def _reason(path: str) -> str:
     """Why a parameter cannot be honoured; "" if it can."""
     return NOT_HONOURED.get(path, "") or NOT_HONOURED.get(path.split(".")[0], "")
@@ -216,13 +170,6 @@ def _settings(params: Params) -> Iterator[tuple[str, Any]]:
             yield from ((f"{name}.{inner}", item) for inner, item in value.items())
         else:
             yield name, value
-
-
-def _at(params: Params, path: str) -> Any:
-    value: Any = params
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
 
 
 def _state(function: Function) -> dict[str, str]:

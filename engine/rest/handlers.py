@@ -11,6 +11,7 @@ from engine.rest.functions import Functions
 from engine.rest.invocations import Invocations
 from engine.rest.mappings import Mappings
 from engine.rest.permissions import Permissions
+from engine.rest.resource_policies import ResourcePolicies
 from engine.rest.table import Operation, Rooms, table
 from engine.rest.tags import Tags
 from engine.rest.url_configs import UrlConfigs
@@ -30,6 +31,7 @@ def served(rooms: Rooms) -> dict[str, Operation]:
         Invocations,
         Mappings,
         Permissions,
+        ResourcePolicies,
         Tags,
         UrlConfigs,
         Versions,
