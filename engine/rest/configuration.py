@@ -8,6 +8,7 @@ Guarantees that a parameter which this release cannot honour is refused by its n
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -22,15 +23,10 @@ from engine.rest.shapes import Params, is_empty
 NOT_HONOURED: Mapping[str, str] = {
     "PublishTo": "functions of capacity providers are not served",
     "VpcConfig": "subnets and security groups are not served",
-    "DeadLetterConfig": "asynchronous invocation is not served",
-    "KMSKeyArn": "customer keys are not served",
-    "TracingConfig": "tracing is not served",
     "Layers": "layers are not served",
     "FileSystemConfigs": "file systems are not served",
     "ImageConfig": "container images are not served",
     "PackageType": "container images are not served",
-    "SnapStart": "SnapStart is not served",
-    "LoggingConfig.LogGroup": "a function's log group cannot be chosen",
     "TenancyConfig": "tenant isolation is not served",
     "CapacityProviderConfig": "capacity providers are not served",
     "DurableConfig": "durable executions are not served",
@@ -55,6 +51,18 @@ NOT_HONOURED: Mapping[str, str] = {
 """Members of served operations that this release cannot honour, and why."""
 
 
+KEPT = ("DeadLetterConfig", "KMSKeyArn", "SnapStart", "TracingConfig", "VpcConfig")
+"""Members that are stored and given back as they are, and a VpcConfig is only ever the empty one. With them is
+LoggingConfig.LogGroup, which is what the function is told of its log group."""
+_NO_VPC: Mapping[str, Any] = {
+    "SubnetIds": [],
+    "SecurityGroupIds": [],
+    "VpcId": "",
+    "Ipv6AllowedForDualStack": False,
+}
+_DEAD_LETTERS = re.compile(r"arn:aws[a-zA-Z-]*:(sqs|sns):[a-z0-9-]+:\d{12}:.+")
+
+
 class Documents:
     """Writes and reads AWS's documents of functions for one region, account and processor architecture."""
 
@@ -75,6 +83,7 @@ class Documents:
     def configuration(self, function: Function, qualifier: str = "") -> dict[str, Any]:
         """The FunctionConfiguration; `qualifier` is what the client gave."""
         config = function.config
+        kept = config.aws_settings
         document: dict[str, Any] = {
             "FunctionName": function.name,
             "FunctionArn": self.arn(function.name, qualifier),
@@ -88,28 +97,26 @@ class Documents:
             "LastModified": last_modified(function.update_time),
             "CodeSha256": base64.b64encode(bytes.fromhex(function.code_sha256)).decode(),
             "Version": function.version,
-            "TracingConfig": {"Mode": "PassThrough"},
+            "TracingConfig": kept.get("TracingConfig", {"Mode": "PassThrough"}),
             "RevisionId": function.etag,
             "PackageType": "Zip",
             "Architectures": [self.architecture],
             "EphemeralStorage": {"Size": config.tmp_mb},
-            "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
+            "SnapStart": {**kept.get("SnapStart", {"ApplyOn": "None"}), "OptimizationStatus": "Off"},
             "LoggingConfig": _logging(function),
             "RuntimeVersionConfig": {"RuntimeVersionArn": self.runtime_version_arn(config.runtime)},
             **_state(function),
         }
         if config.environment:
             document["Environment"] = {"Variables": dict(config.environment)}
-        return document
+        if "VpcConfig" in kept:
+            document["VpcConfig"] = {**_NO_VPC, **kept["VpcConfig"]}
+        return document | {name: kept[name] for name in ("DeadLetterConfig", "KMSKeyArn") if name in kept}
 
     def check_honoured(self, params: Params) -> None:
         """Raise InvalidArgument naming every parameter that asks for what is not served."""
-        name = str(params.get("FunctionName", ""))
         neutral: dict[str, Any] = {
             "PackageType": "Zip",
-            "TracingConfig.Mode": "PassThrough",
-            "SnapStart.ApplyOn": "None",
-            "LoggingConfig.LogGroup": f"/aws/lambda/{name.rpartition(':')[2]}",
             "Architectures": [self.architecture],
         }
         found = [
@@ -141,7 +148,29 @@ def change_of(params: Params) -> ConfigChange:
         log_format=None if log_format is None else LogFormat(log_format),
         log_level=None if level is None else LogLevel(level),
         system_log_level=None if system_level is None else LogLevel(system_level),
+        aws_settings=_kept(params),
     )
+
+
+def _kept(params: Params) -> Mapping[str, Any] | None:
+    """The settings that are only kept; one that is empty is taken away. Raises InvalidArgument."""
+    kept = {name: params[name] for name in KEPT if name in params}
+    if "LogGroup" in params.get("LoggingConfig", {}):
+        kept["LogGroup"] = params["LoggingConfig"]["LogGroup"]
+    target = kept.get("DeadLetterConfig", {}).get("TargetArn", "")
+    if target and not _DEAD_LETTERS.fullmatch(target):
+        raise InvalidArgument(
+            f"The target {target} of the DeadLetterConfig is not an SQS queue or an SNS topic.",
+            fields={"DeadLetterConfig.TargetArn": "must be of a queue or a topic"},
+        )
+    if "DeadLetterConfig" in kept and not target:
+        kept["DeadLetterConfig"] = None
+    if not kept.get("KMSKeyArn", True):
+        kept["KMSKeyArn"] = None
+    for name in ("SnapStart", "TracingConfig"):
+        if name in kept and not kept[name]:
+            kept[name] = None
+    return kept or None
 
 
 def check_levels(params: Params, function: Function | None) -> None:
@@ -188,7 +217,8 @@ def _state(function: Function) -> dict[str, str]:
 
 def _logging(function: Function) -> dict[str, str]:
     config = function.config
-    logging = {"LogFormat": config.log_format.value, "LogGroup": f"/aws/lambda/{function.name}"}
+    group = config.aws_settings.get("LogGroup", f"/aws/lambda/{function.name}")
+    logging = {"LogFormat": config.log_format.value, "LogGroup": group}
     if config.log_format is LogFormat.JSON:
         logging |= {"ApplicationLogLevel": config.log_level.value, "SystemLogLevel": config.system_log_level.value}
     return logging

@@ -191,9 +191,6 @@ NOT_HONOURED: list[tuple[dict[str, Any], str]] = [
     ({"VpcConfig": {"SecurityGroupIds": ["sg-1"]}}, "vpcConfig.securityGroupIds"),
     ({"VpcConfig": {"Ipv6AllowedForDualStack": True}}, "vpcConfig.ipv6AllowedForDualStack"),
     ({"PackageType": "Image"}, "packageType"),
-    ({"DeadLetterConfig": {"TargetArn": "arn:aws:sqs:us-east-1:000000000000:q"}}, "deadLetterConfig.targetArn"),
-    ({"KMSKeyArn": "arn:aws:kms:us-east-1:000000000000:key/1"}, "kMSKeyArn"),
-    ({"TracingConfig": {"Mode": "Active"}}, "tracingConfig.mode"),
     ({"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:deps:1"]}, "layers"),
     (
         {
@@ -207,8 +204,6 @@ NOT_HONOURED: list[tuple[dict[str, Any], str]] = [
         "fileSystemConfigs",
     ),
     ({"ImageConfig": {"Command": ["app"]}}, "imageConfig.command"),
-    ({"SnapStart": {"ApplyOn": "PublishedVersions"}}, "snapStart.applyOn"),
-    ({"LoggingConfig": {"LogGroup": "/other"}}, "loggingConfig.logGroup"),
     ({"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}}, "tenancyConfig.tenantIsolationMode"),
     ({"DurableConfig": {"ExecutionTimeout": 1}}, "durableConfig.executionTimeout"),
     ({"Code": {"S3Bucket": "bucket"}}, "code.s3Bucket"),
