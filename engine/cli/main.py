@@ -27,6 +27,8 @@ from engine.cli import (
     logs,
     runtimes,
     serve,
+    tags,
+    urls,
     version,
     versions,
 )
@@ -45,6 +47,8 @@ _COMMANDS = (
     versions,
     aliases,
     concurrency,
+    urls,
+    tags,
     runtimes,
     doctor,
     bench,

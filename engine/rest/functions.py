@@ -14,6 +14,7 @@ from typing import Any
 from engine.errors import AlreadyExists, InvalidArgument, InvalidCode, NotFound, StaleEtag
 from engine.model.function import LATEST, CodeBlob, Function
 from engine.model.names import FUNCTION_NAME, FunctionRef
+from engine.registry.tags import Tags, checked
 from engine.rest.aws_words import in_aws_words, of_code
 from engine.rest.code_signing import OF_FUNCTION as SIGNING
 from engine.rest.code_signing import check_usable
@@ -22,8 +23,6 @@ from engine.rest.errors import BodyTooLarge
 from engine.rest.messages import Request
 from engine.rest.shapes import Params
 from engine.rest.table import Operation, Rooms
-from engine.rest.tags import KIND as TAGS
-from engine.rest.tags import checked, set_tags
 from engine.rest.versions import delete_version, every_version, publish_if_asked, stale
 
 LIST_PAGE_MAX = 50
@@ -42,6 +41,7 @@ class Functions:
         self._code = rooms.code
         self._documents = rooms.documents
         self._attached = rooms.attached
+        self._tags = Tags(rooms.attached)
         self._named = rooms.named
 
     def operations(self) -> Mapping[str, Operation]:
@@ -82,7 +82,8 @@ class Functions:
             raise AlreadyExists(f"Function already exist: {name}") from None
         except InvalidArgument as error:
             raise in_aws_words(error, params) from None
-        await set_tags(self._attached, tags, name)
+        if tags:
+            await self._tags.add(tags, name)
         if signing:
             await self._attached.put(SIGNING, name, "", {"CodeSigningConfigArn": signing})
         return await self._written(params, function)
@@ -95,7 +96,7 @@ class Functions:
             "Configuration": self._documents.configuration(function, qualifier),
             "Code": {"RepositoryType": "S3", "Location": location},
         }
-        tags = self._attached.get(TAGS, function.name)
+        tags = self._tags.of(function.name)
         reserved = self._registry.concurrency.reserved(function.name)
         if reserved is not None:
             described["Concurrency"] = {"ReservedConcurrentExecutions": reserved}

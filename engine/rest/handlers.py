@@ -13,7 +13,7 @@ from engine.rest.mappings import Mappings
 from engine.rest.permissions import Permissions
 from engine.rest.resource_policies import ResourcePolicies
 from engine.rest.table import Operation, Rooms, table
-from engine.rest.tags import Tags
+from engine.rest.tags import TagOperations
 from engine.rest.url_configs import UrlConfigs
 from engine.rest.versions import Versions
 
@@ -32,7 +32,7 @@ def served(rooms: Rooms) -> dict[str, Operation]:
         Mappings,
         Permissions,
         ResourcePolicies,
-        Tags,
+        TagOperations,
         UrlConfigs,
         Versions,
     )

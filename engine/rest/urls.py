@@ -20,14 +20,14 @@ from engine.model.function import LATEST
 from engine.model.invocation import EVENT_LIMIT_BYTES, InvokeRequest
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome
-from engine.registry.attached import Document
+from engine.registry.urls import FunctionUrl, host_of
+from engine.registry.urls import Urls as UrlRoom
 from engine.rest import cors, payload2
 from engine.rest.answers import Answer, pieces
 from engine.rest.guard import check_host
 from engine.rest.invocations import not_run
 from engine.rest.messages import Request, Response, StreamedResponse
 from engine.rest.table import Rooms
-from engine.rest.url_configs import KIND
 
 _BY_HOST = re.compile(r"(?P<id>[a-z0-9]{32})\.lambda-url\.(?P<rest>[a-z0-9.-]+?)(:\d+)?", re.IGNORECASE)
 _BY_PATH = re.compile(r"/lambda-url/(?P<id>[a-z0-9]{32})(?P<path>/.*)?")
@@ -46,12 +46,12 @@ class Unfinished(Exception):
 
 
 class Call(NamedTuple):
-    """A request to a function URL. `found` is whose URL it is, by name, qualifier and settings."""
+    """A request to a function URL. `url` is that URL, None if there is none."""
 
     url_id: str
     path: str
     domain: str
-    found: tuple[str, str, Document] | None
+    url: FunctionUrl | None
 
 
 class Urls:
@@ -59,12 +59,10 @@ class Urls:
 
     def __init__(self, rooms: Rooms, event_limit_bytes: int = EVENT_LIMIT_BYTES) -> None:
         self._invoker = rooms.invoker
-        self._attached = rooms.attached
+        self._urls = UrlRoom(rooms.attached)
         self._region = rooms.documents.region
         self._stop_on_disconnect = rooms.stop_on_disconnect
         self._event_limit_bytes = event_limit_bytes
-        self._revision = object()
-        self._by_id: dict[str, tuple[str, str, Document]] = {}
 
     def match(self, request: Request) -> Call | None:
         """The call that a request is, None if it is none. Raises PermissionDenied for the path form under a name that
@@ -73,19 +71,19 @@ class Urls:
         by_host = _BY_HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
         if by_host is not None:
             url_id = by_host["id"].lower()
-            return Call(url_id, request.path, hosts[0].partition(":")[0], self._find(url_id))
+            return Call(url_id, request.path, hosts[0].partition(":")[0], self._urls.find(url_id))
         by_path = _BY_PATH.fullmatch(request.path)
         if by_path is None:
             return None
         check_host(request)
-        domain = f"{by_path['id']}.lambda-url.{self._region}.localhost"
-        return Call(by_path["id"], by_path["path"] or "/", domain, self._find(by_path["id"]))
+        domain = host_of(by_path["id"], self._region)
+        return Call(by_path["id"], by_path["path"] or "/", domain, self._urls.find(by_path["id"]))
 
     async def answer(self, call: Call, request: Request) -> Response | StreamedResponse:
         """Run the function. Raises EngineError for what is refused before it runs."""
-        if call.found is None:
+        if call.url is None:
             return _refusal(None)
-        name, qualifier, settings = call.found
+        settings = call.url.settings
         rules = settings.get("Cors")
         asked = cors.preflight(rules, request)
         if asked is not None:
@@ -94,7 +92,9 @@ class Urls:
             return _refusal(_UNSIGNED)
         body = await request.body.read(self._event_limit_bytes, "InvokeFunction")
         event = payload2.event(request, body, path=call.path, url_id=call.url_id, domain=call.domain)
-        invocation = InvokeRequest(FunctionRef(name, qualifier or LATEST), event, request_id=request.id)
+        invocation = InvokeRequest(
+            FunctionRef(call.url.function_name, call.url.qualifier or LATEST), event, request_id=request.id
+        )
         try:
             if settings["InvokeMode"] == "RESPONSE_STREAM":
                 response = await self._streamed(invocation)
@@ -141,12 +141,6 @@ class Urls:
         except BaseException:
             await chunks.aclose()
             raise
-
-    def _find(self, url_id: str) -> tuple[str, str, Document] | None:
-        if self._revision is not self._attached.revision:
-            self._revision = self._attached.revision
-            self._by_id = {one["Id"]: (owner, key, one) for owner, key, one in self._attached.all(KIND)}
-        return self._by_id.get(url_id)
 
 
 async def _rest(first: bytes, chunks: AsyncGenerator[bytes], answer: Answer) -> AsyncGenerator[bytes]:
