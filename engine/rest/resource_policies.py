@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
-from engine.errors import InvalidArgument, NotFound, StaleEtag
+from engine.errors import InvalidArgument, StaleEtag
 from engine.registry.attached import Document
+from engine.registry.policies import KIND, document, none
 from engine.rest.messages import Request
-from engine.rest.permissions import KIND
 from engine.rest.shapes import Params
 from engine.rest.table import Operation, Rooms
 
@@ -50,7 +50,7 @@ class ResourcePolicies:
         """GetResourcePolicy."""
         found = self._attached.get(KIND, *self._resource(params["ResourceArn"]))
         if found is None:
-            raise _none()
+            raise none()
         return _written(found)
 
     async def delete(self, params: Params, request: Request) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class ResourcePolicies:
 
         def change(before: Document | None) -> None:
             if before is None:
-                raise _none()
+                raise none()
             _check_revision(params, before)
 
         await self._attached.change(KIND, owner, key, change)
@@ -68,7 +68,7 @@ class ResourcePolicies:
     def _resource(self, arn: str) -> tuple[str, str]:
         """Whose policy it is, by name and qualifier. Raises NotFound."""
         if ":function:" not in arn:
-            raise NotFound("The resource you requested does not exist.")
+            raise none()
         named = {"FunctionName": arn}
         ref = self._named.check(named)
         return ref.name, self._named.qualifier(named)
@@ -77,10 +77,10 @@ class ResourcePolicies:
 def _statements(text: str) -> list[Any]:
     """The statements of a policy. Raises InvalidArgument for what is none."""
     try:
-        document = orjson.loads(text)
+        policy = orjson.loads(text)
     except orjson.JSONDecodeError:
-        document = None
-    statements = document.get("Statement") if isinstance(document, dict) else None
+        policy = None
+    statements = policy.get("Statement") if isinstance(policy, dict) else None
     if isinstance(statements, dict):
         statements = [statements]
     if not isinstance(statements, list) or not statements:
@@ -100,8 +100,7 @@ def _statements(text: str) -> list[Any]:
 
 
 def _written(policy: Document) -> dict[str, Any]:
-    document = {"Version": "2012-10-17", "Id": "default", "Statement": policy["Statement"]}
-    return {"Policy": orjson.dumps(document).decode(), "RevisionId": policy["RevisionId"]}
+    return {"Policy": document(policy), "RevisionId": policy["RevisionId"]}
 
 
 def _check_revision(params: Params, before: Document | None) -> None:
@@ -111,7 +110,3 @@ def _check_revision(params: Params, before: Document | None) -> None:
             "The Revision Id provided does not match the latest Revision Id. Call the GetResourcePolicy API to "
             "retrieve the latest Revision Id"
         )
-
-
-def _none() -> NotFound:
-    return NotFound("The resource you requested does not exist.")

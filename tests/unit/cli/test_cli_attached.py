@@ -1,4 +1,4 @@
-"""`cleave tags` and `urls` against a real registry."""
+"""`cleave tags`, `urls` and `permissions` against a real registry."""
 
 from __future__ import annotations
 
@@ -53,6 +53,17 @@ async def test_urls_are_made_changed_listed_and_removed(command: Command) -> Non
     assert (await command("urls", "list", "f", "-o", "json")).document == {"urls": []}
 
 
+async def test_permissions_are_added_shown_and_removed(command: Command) -> None:
+    ran = await command("permissions", "add", "f", "s3", "--principal", "s3.amazonaws.com", "-o", "json")
+    assert ran.document["statement"]["Principal"] == {"Service": "s3.amazonaws.com"}
+    assert '"Sid": "s3"' in (await command("permissions", "get", "f")).out
+    etag = (await command("permissions", "get", "f", "-o", "json")).document["etag"]
+    assert etag == ran.document["etag"]
+    ran = await command("permissions", "remove", "f", "s3", "--etag", etag)
+    assert ran.out == "Removed s3 from the policy of f.\n"
+    assert (await command("permissions", "get", "f")).code == 1
+
+
 async def test_what_is_refused_says_what_to_do(command: Command) -> None:
     await command("urls", "create", "f")
     for arguments, code, why, fix in (
@@ -62,6 +73,9 @@ async def test_what_is_refused_says_what_to_do(command: Command) -> None:
         (("urls", "create", "f"), 1, "functions/f has a URL", "delete it first"),
         (("urls", "get", "f:live"), 1, "Function not found: f:live", ""),
         (("urls", "update", "f"), 2, "nothing is to be changed", "--mode"),
+        (("permissions", "add", "f", "s", "--principal", "nobody"), 1, "The provided principal was invalid", ""),
+        (("permissions", "add", "f", "s"), 2, "--principal", ""),
+        (("permissions", "remove", "f", "s"), 1, "No policy is associated", ""),
         (("urls", "create", "f", "--mode", "x"), 2, "'x' is not one of", ""),
     ):
         ran = await command(*arguments)

@@ -1,7 +1,8 @@
-"""Tags and function URLs over gRPC: a real client, a real server, a real registry."""
+"""Tags, function URLs and policies over gRPC: a real client, a real server, a real registry."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,17 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from engine.model.names import FunctionRef
-from engine.v1 import aliases_pb2, aliases_pb2_grpc, tags_pb2, tags_pb2_grpc, urls_pb2, urls_pb2_grpc, versions_pb2_grpc
+from engine.v1 import (
+    aliases_pb2,
+    aliases_pb2_grpc,
+    policies_pb2_grpc,
+    tags_pb2,
+    tags_pb2_grpc,
+    urls_pb2,
+    urls_pb2_grpc,
+    versions_pb2_grpc,
+)
+from engine.v1 import policies_pb2 as policies
 from engine.v1 import versions_pb2 as versions
 from tests.registries import served
 from tests.unit.rpc.things import ACCOUNT, REGION, code, fields, refusal
@@ -28,6 +39,7 @@ class Doors:
     registry: Any
     tags: Any
     urls: Any
+    policies: Any
 
 
 @pytest.fixture
@@ -40,7 +52,8 @@ async def doors(tmp_path: Path) -> AsyncIterator[Doors]:
         aliases: Any = aliases_pb2_grpc.AliasServiceStub(channel)
         alias = aliases_pb2.Alias(version="1")
         await aliases.CreateAlias(aliases_pb2.CreateAliasRequest(parent=F, alias_id="live", alias=alias))
-        yield Doors(it.registry, tags_pb2_grpc.TagServiceStub(channel), urls_pb2_grpc.UrlServiceStub(channel))
+        stubs = (tags_pb2_grpc.TagServiceStub, urls_pb2_grpc.UrlServiceStub, policies_pb2_grpc.PolicyServiceStub)
+        yield Doors(it.registry, *(stub(channel) for stub in stubs))
         await channel.close()
 
 
@@ -124,3 +137,51 @@ async def test_urls_that_cannot_be_are_refused(doors: Doors) -> None:
     unknown = urls_pb2.UpdateUrlRequest(url=urls_pb2.Url(name=F), update_mask=FieldMask(paths=["colour"]))
     assert code(await refusal(doors.urls.UpdateUrl(unknown))) == invalid
     assert doors.registry.get(FunctionRef("f")).name == "f"
+
+
+def permission(**given: Any) -> policies.AddPermissionRequest:
+    parts = {"name": F, "statement_id": "s3", "action": "lambda:InvokeFunction", "principal": "s3.amazonaws.com"}
+    return policies.AddPermissionRequest(**{**parts, **given})
+
+
+async def test_statements_are_added_to_a_policy_and_removed(doors: Doors) -> None:
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f"
+    added = await doors.policies.AddPermission(permission(source_arn="arn:aws:s3:::b", source_account=ACCOUNT))
+    statement = {
+        "Sid": "s3",
+        "Effect": "Allow",
+        "Principal": {"Service": "s3.amazonaws.com"},
+        "Action": "lambda:InvokeFunction",
+        "Resource": arn,
+        "Condition": {
+            "StringEquals": {"AWS:SourceAccount": ACCOUNT},
+            "ArnLike": {"AWS:SourceArn": "arn:aws:s3:::b"},
+        },
+    }
+    assert json.loads(added.statement) == statement
+    await doors.policies.AddPermission(permission(statement_id="all", principal="*", etag=added.etag))
+    own = await doors.policies.AddPermission(permission(name=LIVE))
+    assert json.loads(own.statement)["Resource"] == f"{arn}:live"
+    got = await doors.policies.GetPolicy(policies.GetPolicyRequest(name=F))
+    assert [one["Sid"] for one in json.loads(got.policy)["Statement"]] == ["s3", "all"]
+    for sid, etag in (("s3", got.etag), ("all", "")):
+        await doors.policies.RemovePermission(policies.RemovePermissionRequest(name=F, statement_id=sid, etag=etag))
+    assert code(await refusal(doors.policies.GetPolicy(policies.GetPolicyRequest(name=F)))) == "NOT_FOUND"
+    assert (await doors.policies.GetPolicy(policies.GetPolicyRequest(name=LIVE))).etag == own.etag
+
+
+async def test_statements_that_cannot_be_are_refused(doors: Doors) -> None:
+    await doors.policies.AddPermission(permission())
+    for given, refused in (
+        ({}, "ALREADY_EXISTS"),
+        ({"statement_id": "a.b"}, "INVALID_ARGUMENT"),
+        ({"statement_id": "n", "action": "s3:Get"}, "INVALID_ARGUMENT"),
+        ({"statement_id": "n", "principal": "nobody"}, "INVALID_ARGUMENT"),
+        ({"statement_id": "n", "name": f"{F}/versions/$LATEST"}, "INVALID_ARGUMENT"),
+        ({"statement_id": "n", "source_arn": "x" * 20_480}, "INVALID_ARGUMENT"),
+        ({"statement_id": "n", "etag": "x"}, "ABORTED"),
+        ({"statement_id": "n", "name": "functions/g"}, "NOT_FOUND"),
+    ):
+        assert code(await refusal(doors.policies.AddPermission(permission(**given)))) == refused, given
+    removal = policies.RemovePermissionRequest(name=F, statement_id="other")
+    assert code(await refusal(doors.policies.RemovePermission(removal))) == "NOT_FOUND"
