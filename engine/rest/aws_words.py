@@ -29,6 +29,7 @@ MEMBERS: Mapping[str, str] = {
     "system_log_level": "LoggingConfig.SystemLogLevel",
 }
 """The members that the registry's fields are to AWS's clients."""
+UNREADABLE = "Could not unzip uploaded file"
 _VERBS = ("must ", "has ", "is ")
 _ENVIRONMENT = (
     "Lambda was unable to configure your environment variables because the environment variables you have provided "
@@ -57,9 +58,11 @@ def in_aws_words(error: InvalidArgument, params: Params) -> InvalidArgument:
 
 
 def of_code(error: InvalidCode) -> InvalidCode:
-    """A refusal of the code store: AWS says no more of a zip that it cannot read."""
-    if error.message.startswith("Could not unzip uploaded file"):
-        return InvalidCode("Could not unzip uploaded file. Please check your file, then try to upload again.")
+    """A refusal of the code store: AWS's sentence about a zip that it cannot read, and what is wrong with it."""
+    if error.message.startswith(UNREADABLE):
+        why = error.message.removeprefix(UNREADABLE).lstrip(",: ")
+        sentence = f"{UNREADABLE}. Please check your file, then try to upload again."
+        return InvalidCode(f"{sentence} {why[0].upper()}{why[1:]}" if why else sentence)
     if error.message.startswith("Unzipped size must be smaller"):
         return InvalidCode(error.message)
     return error
