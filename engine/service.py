@@ -218,12 +218,15 @@ class Service:
         from engine.rest.server import RestServer
         from engine.rpc.server import RpcServer
 
+        attached = await Attached.open(data.path / ATTACHED_FILE, registry)
+        undo.push_async_callback(attached.close)
         rpc = RpcServer(
             registry,
             code,
             pipeline,
             logs,
             self.host,
+            attached,
             log=self._log,
             region=region,
             account=account,
@@ -231,8 +234,6 @@ class Service:
             preload_bytes=pool.preload_bytes,
         )
         undo.push_async_callback(rpc.stop, 0)
-        attached = await Attached.open(data.path / ATTACHED_FILE, registry)
-        undo.push_async_callback(attached.close)
         rest = RestServer(
             registry,
             code,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from engine.fabric.sqlite import Sqlite
 from engine.registry.api import ConfigChange
+from engine.registry.attached import STORE_FILE as ATTACHED_FILE
+from engine.registry.attached import Attached
 from engine.registry.code import LocalCodeStore
 from engine.registry.functions import FunctionRegistry
 from engine.registry.schema import MIGRATIONS, STORE_FILE
@@ -47,9 +49,12 @@ async def opened(folder: Path, chance: Callable[[], float]) -> AsyncIterator[tup
 async def served(folder: Path) -> AsyncIterator[Served]:
     """One with the function f, on a free port."""
     async with opened(folder, lambda: 0.0) as (registry, code):
-        server = RpcServer(registry, code, StubInvoker(), StubLogs(), host, region=REGION, account=ACCOUNT)
+        attached = await Attached.open(folder / ATTACHED_FILE, registry)
+        rooms = (registry, code, StubInvoker(), StubLogs(), host, attached)
+        server = RpcServer(*rooms, region=REGION, account=ACCOUNT)
         address = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
         try:
             yield Served(registry, code, address)
         finally:
             await server.stop(0)
+            await attached.close()

@@ -26,6 +26,9 @@ from engine.v1 import (
     host_pb2_grpc,
     invocations_pb2_grpc,
     logs_pb2_grpc,
+    policies_pb2_grpc,
+    tags_pb2_grpc,
+    urls_pb2_grpc,
     versions_pb2_grpc,
 )
 
@@ -48,6 +51,9 @@ class Engine:
         self.versions = versions_pb2_grpc.VersionServiceStub(channel)
         self.aliases = aliases_pb2_grpc.AliasServiceStub(channel)
         self.concurrency = concurrency_pb2_grpc.ConcurrencyServiceStub(channel)
+        self.policies = policies_pb2_grpc.PolicyServiceStub(channel)
+        self.tags = tags_pb2_grpc.TagServiceStub(channel)
+        self.urls = urls_pb2_grpc.UrlServiceStub(channel)
         self.invocations = invocations_pb2_grpc.InvocationServiceStub(channel)
         self.logs = logs_pb2_grpc.LogServiceStub(channel)
         self.host = host_pb2_grpc.HostServiceStub(channel)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
+from typing import Any
 
 LATEST = "$LATEST"
 
@@ -66,6 +67,9 @@ class FunctionConfig:
     system_log_level: LogLevel = LogLevel.INFO  # the least of the engine's lines about it, in JSON
     preload: tuple[str, ...] = ()  # modules of the interpreter that are imported ahead
     own_layout: bool = False  # each sandbox an interpreter of its own, with its own address-space layout
+    aws_settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """What clients of AWS's API set and read back, by AWS's names and as JSON has it: see KEPT in
+    engine.rest.configuration. Of it only LogGroup changes what a function sees."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from engine.model.alias import Alias
 from engine.model.concurrency import AccountSettings, Allocation, Provisioned
@@ -32,6 +32,8 @@ class ConfigChange:
     system_log_level: LogLevel | None = None
     preload: tuple[str, ...] | None = None
     own_layout: bool | None = None
+    aws_settings: Mapping[str, Any] | None = None
+    """Those that change; one that is None is left out from then on."""
 
 
 ChangeListener = Callable[[str, Function | None], None]

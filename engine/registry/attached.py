@@ -67,6 +67,8 @@ class Attached:
         self._registry = registry
         self._documents: dict[str, dict[str, dict[str, Document]]] = {}
         self._born: dict[str, int] = {}
+        self.revision = object()
+        """Another one after each change, for whoever keeps an index."""
         self._turn = asyncio.Lock()
         self._writes: set[asyncio.Task[Any]] = set()
         registry.subscribe(self._changed)
@@ -151,6 +153,7 @@ class Attached:
         """Called after each write of a function."""
         if function is not None:
             return
+        self.revision = object()
         for owners in self._documents.values():
             owners.pop(name, None)
         born = self._born.pop(name, None)
@@ -170,11 +173,13 @@ class Attached:
             return None
 
     def _keep(self, kind: str, owner: str, key: str, document: Document) -> None:
+        self.revision = object()
         self._documents.setdefault(kind, {}).setdefault(owner, {})[key] = document
         if owner and (born := self._birth(owner)) is not None:
             self._born[owner] = born
 
     def _drop(self, kind: str, owner: str, key: str) -> None:
+        self.revision = object()
         self._documents.get(kind, {}).get(owner, {}).pop(key, None)
 
     async def _to_its_end(self, write: Coroutine[Any, Any, T]) -> T:

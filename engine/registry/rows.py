@@ -16,7 +16,7 @@ from engine.model.function import LATEST, Egress, Function, FunctionConfig, Func
 _COLUMNS = (
     "name, runtime, handler, memory_mb, timeout_ms, tmp_mb, environment, description, role, egress, preload,"
     " own_layout, code_sha256, code_size_bytes, etag, state, state_reason, create_time_us, update_time_us,"
-    " log_format, log_level, system_log_level"
+    " log_format, log_level, system_log_level, aws_settings"
 )
 _COUNT = _COLUMNS.count(",") + 1
 _SELECT = f"SELECT {_COLUMNS} FROM functions ORDER BY name"
@@ -98,6 +98,7 @@ def _values(function: Function) -> tuple[str | int, ...]:
         config.log_format.value,
         config.log_level.value,
         config.system_log_level.value,
+        orjson.dumps(dict(config.aws_settings)).decode(),
     )
 
 
@@ -125,6 +126,7 @@ def _function(row: Any, version: str = LATEST) -> Function:
         log_format,
         log_level,
         system_log_level,
+        aws_settings,
     ) = row
     config = FunctionConfig(
         runtime=runtime,
@@ -141,6 +143,7 @@ def _function(row: Any, version: str = LATEST) -> Function:
         system_log_level=LogLevel(system_log_level),
         preload=tuple(orjson.loads(preload)),
         own_layout=bool(own_layout),
+        aws_settings=MappingProxyType(orjson.loads(aws_settings)),
     )
     return Function(
         name=name,

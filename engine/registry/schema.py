@@ -105,4 +105,9 @@ CREATE TABLE provisioned_concurrency (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[Migration, ...] = (_V1, _V2, _V3, _V4)
+_V5 = """
+ALTER TABLE functions ADD COLUMN aws_settings TEXT NOT NULL DEFAULT '{}'; -- a JSON object, by AWS's names
+ALTER TABLE versions ADD COLUMN aws_settings TEXT NOT NULL DEFAULT '{}';
+"""
+
+MIGRATIONS: tuple[Migration, ...] = (_V1, _V2, _V3, _V4, _V5)

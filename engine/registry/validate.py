@@ -77,6 +77,9 @@ def merged(base: FunctionConfig, change: ConfigChange) -> FunctionConfig:
         given = {"log_level": LogLevel.INFO, "system_log_level": LogLevel.INFO} | given
     if change.environment is not None:
         given["environment"] = MappingProxyType(dict(change.environment))
+    if change.aws_settings is not None:
+        settings = {**base.aws_settings, **change.aws_settings}
+        given["aws_settings"] = MappingProxyType({name: one for name, one in settings.items() if one is not None})
     return replace(base, **given)
 
 

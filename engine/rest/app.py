@@ -20,6 +20,7 @@ from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.registry.api import CodeStore, Registry
 from engine.registry.attached import Attached
 from engine.rest.configuration import Documents
+from engine.rest.connection import CUT_OFF
 from engine.rest.errors import BodyTooLarge, ErrorDocuments, OnlyRead, UnsupportedMedia
 from engine.rest.eventstream import failure
 from engine.rest.functions import code_path
@@ -41,6 +42,7 @@ from engine.rest.routes import Routes
 from engine.rest.shapes import Params, read_params, write_response
 from engine.rest.streams import Streams
 from engine.rest.table import Rooms
+from engine.rest.urls import Unfinished, Urls
 
 CODE_BODY_LIMIT_BYTES = 70_167_211
 """AWS's own: a zip of 50 MB in Base64."""
@@ -89,6 +91,7 @@ class LambdaApi:
         self._stop_on_disconnect = stop_on_disconnect
         self._event_limit_bytes = event_limit_bytes
         self.operations = served(rooms)
+        self._urls = Urls(rooms, event_limit_bytes)
         self.streamed: Mapping[str, StreamedOperation] = {"InvokeWithResponseStream": Streams(rooms).invoke}
         self.served = sorted([*self.operations, *self.streamed])
 
@@ -123,10 +126,15 @@ class LambdaApi:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORD_S):
                     await send({"type": "http.response.body", "body": last, "more_body": False})
+        except Unfinished:
+            scope["extensions"][CUT_OFF]["now"]()
         except Exception as error:
             self._logger.error("stream_failed", request_id=request.id, method=request.method, exc_info=error)
 
     async def _answer(self, request: Request) -> Response | StreamedResponse:
+        call = self._urls.match(request)
+        if call is not None:
+            return await self._urls.answer(call, request)
         check_request(request)
         if request.path in ("/", "/health"):
             return self._about(request)

@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.errors import EngineError, InvalidArgument, NotFound
 from engine.registry.attached import Attached, Document
-from engine.rest import tags
+from engine.registry.tags import Tags, checked
 from engine.rest.messages import Request
 from engine.rest.paging import page
 from engine.rest.shapes import Params
@@ -45,6 +45,7 @@ class CodeSigning:
 
     def __init__(self, rooms: Rooms) -> None:
         self._attached = rooms.attached
+        self._tags = Tags(rooms.attached)
         self._documents = rooms.documents
         self._named = rooms.named
 
@@ -74,9 +75,9 @@ class CodeSigning:
             "CodeSigningPolicies": policies,
             "LastModified": _now(),
         }
-        found = tags.checked(params.get("Tags") or {})
+        found = checked(params.get("Tags") or {})
         await self._attached.put(KIND, "", arn, config)
-        await tags.set_tags(self._attached, found, "", f"{KIND}:{config_id}")
+        await self._tags.add(found, "", f"{KIND}:{config_id}")
         return {"CodeSigningConfig": config}
 
     async def get(self, params: Params, request: Request) -> dict[str, Any]:
@@ -114,7 +115,7 @@ class CodeSigning:
                 )
 
         await self._attached.change(KIND, "", arn, change)
-        await self._attached.delete(tags.KIND, "", f"{KIND}:{arn.rpartition(':')[2]}")
+        await self._tags.forget("", f"{KIND}:{arn.rpartition(':')[2]}")
         return {}
 
     async def list(self, params: Params, request: Request) -> dict[str, Any]:
@@ -133,14 +134,7 @@ class CodeSigning:
     async def set(self, params: Params, request: Request) -> dict[str, Any]:
         """PutFunctionCodeSigningConfig."""
         arn = params["CodeSigningConfigArn"]
-        config = self._attached.get(KIND, "", arn)
-        if config is None:
-            raise SigningConfigMissing(
-                "The code signing configuration cannot be found. Check that the provided configuration is not deleted: "
-                f"{arn}."
-            )
-        if _enforces(config):
-            raise _not_enforced()
+        check_usable(self._attached, arn)
         name = self._function(params)
         await self._attached.put(OF_FUNCTION, name, "", {"CodeSigningConfigArn": arn})
         return {"CodeSigningConfigArn": arn, "FunctionName": name}
@@ -164,6 +158,18 @@ class CodeSigning:
         if found is None:
             raise _missing(arn)
         return found
+
+
+def check_usable(attached: Attached, arn: str) -> None:
+    """Raise SigningConfigMissing, or InvalidArgument, unless a function can have this configuration."""
+    config = attached.get(KIND, "", arn)
+    if config is None:
+        raise SigningConfigMissing(
+            "The code signing configuration cannot be found. Check that the provided configuration is not deleted: "
+            f"{arn}."
+        )
+    if _enforces(config):
+        raise _not_enforced()
 
 
 def _users(attached: Attached, arn: str) -> list[str]:

@@ -8,6 +8,7 @@ Guarantees that a parameter which this release cannot honour is refused by its n
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -16,23 +17,16 @@ from engine.errors import InvalidArgument
 from engine.model.function import Function, FunctionState, LogFormat, LogLevel
 from engine.model.names import FunctionRef, function_arn
 from engine.registry.api import ConfigChange
-from engine.registry.validate import RANGES
 from engine.rest.constraints import aws_path, problem, refusal
 from engine.rest.shapes import Params, is_empty
 
 NOT_HONOURED: Mapping[str, str] = {
     "PublishTo": "functions of capacity providers are not served",
     "VpcConfig": "subnets and security groups are not served",
-    "DeadLetterConfig": "asynchronous invocation is not served",
-    "KMSKeyArn": "customer keys are not served",
-    "TracingConfig": "tracing is not served",
     "Layers": "layers are not served",
     "FileSystemConfigs": "file systems are not served",
-    "CodeSigningConfigArn": "code signing is not served",
     "ImageConfig": "container images are not served",
     "PackageType": "container images are not served",
-    "SnapStart": "SnapStart is not served",
-    "LoggingConfig.LogGroup": "a function's log group cannot be chosen",
     "TenancyConfig": "a tenant is kept apart wherever an invocation names one (TenantId), and cannot be demanded",
     "CapacityProviderConfig": "capacity providers are not served",
     "DurableConfig": "durable executions are not served",
@@ -55,22 +49,17 @@ NOT_HONOURED: Mapping[str, str] = {
 }
 """Members of served operations that this release cannot honour, and why."""
 
-MEMBERS: Mapping[str, str] = {
-    "name": "FunctionName",
-    "runtime": "Runtime",
-    "handler": "Handler",
-    "memory_mb": "MemorySize",
-    "timeout_ms": "Timeout",
-    "tmp_mb": "EphemeralStorage.Size",
-    "environment": "Environment.Variables",
-    "description": "Description",
-    "role": "Role",
-    "log_format": "LoggingConfig.LogFormat",
-    "log_level": "LoggingConfig.ApplicationLogLevel",
-    "system_log_level": "LoggingConfig.SystemLogLevel",
+
+KEPT = ("DeadLetterConfig", "KMSKeyArn", "SnapStart", "TracingConfig", "VpcConfig")
+"""Members that are stored and given back as they are, and a VpcConfig is only ever the empty one. With them is
+LoggingConfig.LogGroup, which is what the function is told of its log group."""
+_NO_VPC: Mapping[str, Any] = {
+    "SubnetIds": [],
+    "SecurityGroupIds": [],
+    "VpcId": "",
+    "Ipv6AllowedForDualStack": False,
 }
-"""The members that the registry's fields are to AWS's clients."""
-_VERBS = ("must ", "has ", "is ")
+_DEAD_LETTERS = re.compile(r"arn:aws[a-zA-Z-]*:(sqs|sns):[a-z0-9-]+:\d{12}:.+")
 
 
 class Documents:
@@ -93,6 +82,7 @@ class Documents:
     def configuration(self, function: Function, qualifier: str = "") -> dict[str, Any]:
         """The FunctionConfiguration; `qualifier` is what the client gave."""
         config = function.config
+        kept = config.aws_settings
         document: dict[str, Any] = {
             "FunctionName": function.name,
             "FunctionArn": self.arn(function.name, qualifier),
@@ -106,28 +96,26 @@ class Documents:
             "LastModified": last_modified(function.update_time),
             "CodeSha256": base64.b64encode(bytes.fromhex(function.code_sha256)).decode(),
             "Version": function.version,
-            "TracingConfig": {"Mode": "PassThrough"},
+            "TracingConfig": kept.get("TracingConfig", {"Mode": "PassThrough"}),
             "RevisionId": function.etag,
             "PackageType": "Zip",
             "Architectures": [self.architecture],
             "EphemeralStorage": {"Size": config.tmp_mb},
-            "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
+            "SnapStart": {**kept.get("SnapStart", {"ApplyOn": "None"}), "OptimizationStatus": "Off"},
             "LoggingConfig": _logging(function),
             "RuntimeVersionConfig": {"RuntimeVersionArn": self.runtime_version_arn(config.runtime)},
             **_state(function),
         }
         if config.environment:
             document["Environment"] = {"Variables": dict(config.environment)}
-        return document
+        if "VpcConfig" in kept:
+            document["VpcConfig"] = {**_NO_VPC, **kept["VpcConfig"]}
+        return document | {name: kept[name] for name in ("DeadLetterConfig", "KMSKeyArn") if name in kept}
 
     def check_honoured(self, params: Params) -> None:
         """Raise InvalidArgument naming every parameter that asks for what is not served."""
-        name = str(params.get("FunctionName", ""))
         neutral: dict[str, Any] = {
             "PackageType": "Zip",
-            "TracingConfig.Mode": "PassThrough",
-            "SnapStart.ApplyOn": "None",
-            "LoggingConfig.LogGroup": f"/aws/lambda/{name.rpartition(':')[2]}",
             "Architectures": [self.architecture],
         }
         found = [
@@ -159,7 +147,29 @@ def change_of(params: Params) -> ConfigChange:
         log_format=None if log_format is None else LogFormat(log_format),
         log_level=None if level is None else LogLevel(level),
         system_log_level=None if system_level is None else LogLevel(system_level),
+        aws_settings=_kept(params),
     )
+
+
+def _kept(params: Params) -> Mapping[str, Any] | None:
+    """The settings that are only kept; one that is empty is taken away. Raises InvalidArgument."""
+    kept = {name: params[name] for name in KEPT if name in params}
+    if "LogGroup" in params.get("LoggingConfig", {}):
+        kept["LogGroup"] = params["LoggingConfig"]["LogGroup"]
+    target = kept.get("DeadLetterConfig", {}).get("TargetArn", "")
+    if target and not _DEAD_LETTERS.fullmatch(target):
+        raise InvalidArgument(
+            f"The target {target} of the DeadLetterConfig is not an SQS queue or an SNS topic.",
+            fields={"DeadLetterConfig.TargetArn": "must be of a queue or a topic"},
+        )
+    if "DeadLetterConfig" in kept and not target:
+        kept["DeadLetterConfig"] = None
+    if not kept.get("KMSKeyArn", True):
+        kept["KMSKeyArn"] = None
+    for name in ("SnapStart", "TracingConfig"):
+        if name in kept and not kept[name]:
+            kept[name] = None
+    return kept or None
 
 
 def check_levels(params: Params, function: Function | None) -> None:
@@ -176,33 +186,6 @@ def check_levels(params: Params, function: Function | None) -> None:
             )
 
 
-def in_aws_words(error: InvalidArgument, params: Params) -> InvalidArgument:
-    """A refusal of the registry, with AWS's names and AWS's sentence for each field that a client set."""
-    problems: list[tuple[str, str]] = []
-    for path, what in error.fields.items():
-        field, bracket, key = path.removeprefix("config.").partition("[")
-        member = MEMBERS.get(field)
-        if member is None:
-            return error
-        value = "***" if member.startswith("Environment") else _at(params, member)
-        constraint = _range_constraint(field, value) or (f"{key.rstrip(']')} {what}" if bracket else what)
-        constraint = f"Member {constraint}" if constraint.startswith(_VERBS) else constraint
-        problems.append((member, problem(None, aws_path(member), value, constraint)))
-    return refusal(problems) if problems else error
-
-
-def _range_constraint(field: str, value: Any) -> str:
-    """AWS's words for a number out of the registry's range; "" for any other field."""
-    if field not in RANGES or not isinstance(value, int):
-        return ""
-    least, most, unit = RANGES[field]
-    if unit == "ms":
-        least, most = least // 1_000, most // 1_000
-    if value < least:
-        return f"must have value greater than or equal to {least}"
-    return f"must have value less than or equal to {most}"
-
-
 def _reason(path: str) -> str:
     """Why a parameter cannot be honoured; "" if it can."""
     return NOT_HONOURED.get(path, "") or NOT_HONOURED.get(path.split(".")[0], "")
@@ -215,13 +198,6 @@ def _settings(params: Params) -> Iterator[tuple[str, Any]]:
             yield from ((f"{name}.{inner}", item) for inner, item in value.items())
         else:
             yield name, value
-
-
-def _at(params: Params, path: str) -> Any:
-    value: Any = params
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
 
 
 def _state(function: Function) -> dict[str, str]:
@@ -240,7 +216,8 @@ def _state(function: Function) -> dict[str, str]:
 
 def _logging(function: Function) -> dict[str, str]:
     config = function.config
-    logging = {"LogFormat": config.log_format.value, "LogGroup": f"/aws/lambda/{function.name}"}
+    group = config.aws_settings.get("LogGroup", f"/aws/lambda/{function.name}")
+    logging = {"LogFormat": config.log_format.value, "LogGroup": group}
     if config.log_format is LogFormat.JSON:
         logging |= {"ApplicationLogLevel": config.log_level.value, "SystemLogLevel": config.system_log_level.value}
     return logging

@@ -1,4 +1,5 @@
-"""uvicorn's HTTP connection with a limit on a request's head, which uvicorn's httptools protocol lacks.
+"""uvicorn's HTTP connection with what its httptools protocol lacks: a limit on a request's head, and a way to cut an
+answer off.
 
 Guarantees that a client cannot make the engine hold more of a head than HEAD_LIMIT_BYTES and one read of the socket.
 """
@@ -10,6 +11,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_LIMIT_BYTES = 65_536
+CUT_OFF = "cleave.cut_off"
+"""The extension of ASGI's scope under which an application finds the way to end an answer without its end."""
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -38,7 +41,14 @@ class HttpConnection(HttpToolsProtocol):
         """The head is there."""
         self._in_head = False
         self._head_bytes = 0
+        self.scope["extensions"] = {CUT_OFF: {"now": self._cut_off}}
         super().on_headers_complete()
+
+    def _cut_off(self) -> None:
+        """What was written is sent, then the connection is closed."""
+        self.transport.close()
+        # It would complain that the application wrote no end.
+        self.cycle.disconnected = True
 
     def on_message_complete(self) -> None:
         """The next head may begin."""

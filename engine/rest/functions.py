@@ -11,20 +11,25 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from engine.errors import AlreadyExists, InvalidArgument, NotFound, StaleEtag
+from engine.errors import AlreadyExists, InvalidArgument, InvalidCode, NotFound, StaleEtag
 from engine.model.function import LATEST, CodeBlob, Function
 from engine.model.names import FUNCTION_NAME, FunctionRef
-from engine.rest.configuration import change_of, check_levels, in_aws_words
+from engine.registry.tags import Tags, checked
+from engine.rest.aws_words import in_aws_words, of_code
+from engine.rest.code_signing import OF_FUNCTION as SIGNING
+from engine.rest.code_signing import check_usable
+from engine.rest.configuration import change_of, check_levels
+from engine.rest.errors import BodyTooLarge
 from engine.rest.messages import Request
 from engine.rest.shapes import Params
 from engine.rest.table import Operation, Rooms
-from engine.rest.tags import KIND as TAGS
-from engine.rest.tags import checked, set_tags
 from engine.rest.versions import delete_version, every_version, publish_if_asked, stale
 
 LIST_PAGE_MAX = 50
 """A page of ListFunctions: docs.aws.amazon.com/lambda/latest/api/API_ListFunctions.html."""
 CODE_PIECE_BYTES = 2**20
+ZIP_LIMIT_BYTES = 52_428_800
+"""Of a zip in a request: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html."""
 _MARKER = re.compile(rf"{FUNCTION_NAME.pattern}(:(\$LATEST|[0-9]+))?")
 
 
@@ -36,6 +41,7 @@ class Functions:
         self._code = rooms.code
         self._documents = rooms.documents
         self._attached = rooms.attached
+        self._tags = Tags(rooms.attached)
         self._named = rooms.named
 
     def operations(self) -> Mapping[str, Operation]:
@@ -64,6 +70,9 @@ class Functions:
             raise InvalidArgument("Please provide a source for function code.", fields={"Code.ZipFile": "is missing"})
         check_levels(params, None)
         tags = checked(params.get("Tags") or {})
+        signing = params.get("CodeSigningConfigArn")
+        if signing:
+            check_usable(self._attached, signing)
         if self._named.find(name) is not None:
             raise AlreadyExists(f"Function already exist: {name}")
         blob = await self._store(zip_file)
@@ -73,7 +82,10 @@ class Functions:
             raise AlreadyExists(f"Function already exist: {name}") from None
         except InvalidArgument as error:
             raise in_aws_words(error, params) from None
-        await set_tags(self._attached, tags, name)
+        if tags:
+            await self._tags.add(tags, name)
+        if signing:
+            await self._attached.put(SIGNING, name, "", {"CodeSigningConfigArn": signing})
         return await self._written(params, function)
 
     async def get(self, params: Params, request: Request) -> dict[str, Any]:
@@ -84,7 +96,7 @@ class Functions:
             "Configuration": self._documents.configuration(function, qualifier),
             "Code": {"RepositoryType": "S3", "Location": location},
         }
-        tags = self._attached.get(TAGS, function.name)
+        tags = self._tags.of(function.name)
         reserved = self._registry.concurrency.reserved(function.name)
         if reserved is not None:
             described["Concurrency"] = {"ReservedConcurrentExecutions": reserved}
@@ -115,9 +127,14 @@ class Functions:
     async def update_code(self, params: Params, request: Request) -> dict[str, Any]:
         """UpdateFunctionCode. A DryRun checks the zip and answers with its hash."""
         name = self._named.unqualified(params)
-        self._documents.check_honoured(params)
+        self._documents.check_honoured({key: value for key, value in params.items() if key != "ImageUri"})
         function = self._named.function(FunctionRef(name))
         zip_file = params.get("ZipFile")
+        if params.get("ImageUri"):
+            raise InvalidArgument(
+                "Please don't provide ImageUri when updating a function with packageType Zip.",
+                fields={"ImageUri": "is for container images"},
+            )
         if zip_file is None:
             raise InvalidArgument("Please provide a source for function code.", fields={"ZipFile": "is missing"})
         revision = params.get("RevisionId")
@@ -180,7 +197,13 @@ class Functions:
         return self._documents.configuration(version, "" if version.version == LATEST else version.version)
 
     async def _store(self, zip_file: bytes) -> CodeBlob:
-        return await self._code.add(_pieces(zip_file), size_bytes=len(zip_file))
+        """Raises BodyTooLarge, InvalidCode, CodeStorageExceeded."""
+        if len(zip_file) > ZIP_LIMIT_BYTES:
+            raise BodyTooLarge(f"Zipped size must be smaller than {ZIP_LIMIT_BYTES} bytes")
+        try:
+            return await self._code.add(_pieces(zip_file), size_bytes=len(zip_file))
+        except InvalidCode as error:
+            raise of_code(error) from None
 
 
 def code_path(sha256: str) -> str:

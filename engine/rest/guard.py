@@ -32,12 +32,17 @@ def check_listen_host(host: str) -> None:
 
 def check_request(request: Request) -> None:
     """Raise PermissionDenied unless the request came to this machine's own name, from no foreign page."""
-    hosts = request.header_values("host")
-    if len(hosts) != 1 or not _is_loopback_authority(hosts[0]):
-        raise _refusal(f"The Host {hosts[0]!r}" if hosts else "A request without a Host", "call it by 127.0.0.1")
+    check_host(request)
     for origin in request.header_values("origin"):
         if not _is_loopback_origin(origin):
             raise _refusal(f"The Origin {origin!r}", "call it from a program, or from a page of this machine")
+
+
+def check_host(request: Request) -> None:
+    """Raise PermissionDenied unless the request came to this machine's own name."""
+    hosts = request.header_values("host")
+    if len(hosts) != 1 or not _is_loopback_authority(hosts[0]):
+        raise _refusal(f"The Host {hosts[0]!r}" if hosts else "A request without a Host", "call it by 127.0.0.1")
 
 
 def _refusal(what: str, fix: str) -> EngineError:

@@ -11,8 +11,9 @@ from engine.rest.functions import Functions
 from engine.rest.invocations import Invocations
 from engine.rest.mappings import Mappings
 from engine.rest.permissions import Permissions
+from engine.rest.resource_policies import ResourcePolicies
 from engine.rest.table import Operation, Rooms, table
-from engine.rest.tags import Tags
+from engine.rest.tags import TagOperations
 from engine.rest.url_configs import UrlConfigs
 from engine.rest.versions import Versions
 
@@ -30,7 +31,8 @@ def served(rooms: Rooms) -> dict[str, Operation]:
         Invocations,
         Mappings,
         Permissions,
-        Tags,
+        ResourcePolicies,
+        TagOperations,
         UrlConfigs,
         Versions,
     )

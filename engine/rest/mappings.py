@@ -14,7 +14,8 @@ from typing import Any
 
 from engine.errors import AlreadyExists, InvalidArgument, NotFound
 from engine.registry.attached import Document
-from engine.rest import sources, tags
+from engine.registry.tags import Tags, checked
+from engine.rest import sources
 from engine.rest.messages import Request
 from engine.rest.paging import page
 from engine.rest.shapes import Params
@@ -30,6 +31,7 @@ class Mappings:
 
     def __init__(self, rooms: Rooms) -> None:
         self._attached = rooms.attached
+        self._tags = Tags(rooms.attached)
         self._documents = rooms.documents
         self._named = rooms.named
 
@@ -51,7 +53,7 @@ class Mappings:
         settings = sources.completed(
             source, {name: params[name] for name in params if name not in _NOT_KEPT}, mapping_id
         )
-        found_tags = tags.checked(params.get("Tags") or {})
+        found_tags = checked(params.get("Tags") or {})
         mapping = {
             **_plain(settings),
             "FunctionArn": function_arn,
@@ -68,7 +70,7 @@ class Mappings:
             return mapping
 
         await self._attached.change(KIND, "", mapping_id, change)
-        await tags.set_tags(self._attached, found_tags, "", f"{KIND}:{mapping_id}")
+        await self._tags.add(found_tags, "", f"{KIND}:{mapping_id}")
         return self._written(mapping_id, mapping, "Creating")
 
     async def get(self, params: Params, request: Request) -> dict[str, Any]:
@@ -104,7 +106,7 @@ class Mappings:
         mapping = self._mapping(mapping_id)
         if not await self._attached.delete(KIND, "", mapping_id):
             raise _none()
-        await self._attached.delete(tags.KIND, "", f"{KIND}:{mapping_id}")
+        await self._tags.forget("", f"{KIND}:{mapping_id}")
         return self._written(mapping_id, mapping, "Deleting")
 
     async def list(self, params: Params, request: Request) -> dict[str, Any]:

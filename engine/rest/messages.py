@@ -105,6 +105,7 @@ class Request:
     query_string: bytes
     headers: tuple[tuple[str, str], ...]  # names in lower case
     body: Body
+    client: str = ""  # its address
 
     @classmethod
     def of(cls, scope: MutableMapping[str, Any], receive: Receive, request_id: str) -> Request:
@@ -120,6 +121,7 @@ class Request:
             query_string=scope["query_string"],
             headers=headers,
             body=Body(receive, declared_bytes=declared, expected=chunked or bool(declared)),
+            client=(scope.get("client") or ("",))[0],
         )
 
     def query(self) -> tuple[tuple[str, str], ...]:

@@ -64,8 +64,16 @@ def read_params(match: Match, request: Request, body: bytes) -> Params:
     if shape.payload and (body or shape.payload in shape.required):
         params[shape.payload] = reader.payload(shape.members[shape.payload].shape, body, aws_path(shape.payload))
     if reader.problems:
-        raise refusal(reader.problems, ValidationFailed)
+        raise _refused(reader.problems)
     return params
+
+
+def _refused(problems: list[tuple[str, str]]) -> InvalidArgument:
+    """A runtime that is none is refused by itself, when the model has no more to say: AWS's code does it."""
+    others = [one for one in problems if one[0] != "runtime"]
+    if others:
+        return refusal(others, ValidationFailed)
+    return InvalidArgument(f"{problems[0][1].replace(chr(39), '', 2)} or be a valid ARN", fields=dict(problems))
 
 
 def write_response(operation: Operation, result: Mapping[str, Any]) -> Response:

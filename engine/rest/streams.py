@@ -7,23 +7,18 @@ that reads slowly holds the function up, one that leaves does not stop it unless
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import AsyncGenerator
 
 from engine.errors import EngineError
-from engine.invoke.chunks import Chunks
-from engine.invoke.stopping import stop
-from engine.model.invocation import Completion, InvokeRequest, LogLine
-from engine.model.outcome import Outcome, StartKind
+from engine.model.invocation import Completion, InvokeRequest
+from engine.model.outcome import Outcome
+from engine.rest.answers import Answer, pieces
 from engine.rest.eventstream import CONTENT_TYPE, failure, invoke_complete, payload_chunk
 from engine.rest.invocations import client_context, not_run
 from engine.rest.messages import Request, Response, StreamedResponse
 from engine.rest.shapes import Params
 from engine.rest.table import Rooms
-
-PIECE_BYTES = 131_072
-"""Of an answer that was made at once."""
 
 
 class Streams:
@@ -50,63 +45,29 @@ class Streams:
             log_tail=tail,
             tenant_id=params.get("TenantId"),
         )
-        answer = _Answer()
-        running = asyncio.ensure_future(self._invoker.invoke(call, answer))
-        running.add_done_callback(lambda _: answer.news.set())
-        try:
-            await answer.news.wait()
-            if running.done():
-                running.result()  # raises what was refused
-        except BaseException:
-            await stop(running)
-            raise
+        answer = await Answer.begin(self._invoker, call)
         headers = [("content-type", CONTENT_TYPE), ("x-amz-executed-version", answer.version or ref.qualifier)]
-        return StreamedResponse(200, headers, _messages(running, answer))
+        return StreamedResponse(200, headers, _messages(answer))
 
 
-class _Answer:
-    """The sink of one invocation."""
-
-    def __init__(self) -> None:
-        self.version = ""
-        self.chunks = Chunks()
-        self.news = asyncio.Event()
-
-    def started(self, request_id: str, executed_version: str, kind: StartKind) -> None:
-        self.version = executed_version
-        self.news.set()
-
-    def log(self, line: LogLine) -> None:
-        """Logs are not streamed over this API."""
-
-    def chunk(self, data: bytes) -> asyncio.Future[None] | None:
-        self.news.set()
-        return self.chunks.add(data)
-
-
-async def _messages(running: asyncio.Future[Completion], answer: _Answer) -> AsyncGenerator[bytes]:
+async def _messages(answer: Answer) -> AsyncGenerator[bytes]:
     """The event stream. Closing it before its end stops the function."""
+    chunks = answer.chunks()
     try:
-        while True:
-            if answer.chunks.first_order is not None:
-                yield payload_chunk(answer.chunks.take())
-            elif running.done():
-                break
-            else:
-                answer.news.clear()
-                await answer.news.wait()
+        async for chunk in chunks:
+            yield payload_chunk(chunk)
         try:
-            completion = running.result()
+            completion = answer.completion()
             if completion.error is None and completion.report.outcome is not Outcome.OK:
                 raise not_run(completion.report.outcome)
         except EngineError as error:
             yield failure(error.aws_type, error.message)
             return
-        for at in range(0, len(completion.payload), PIECE_BYTES):
-            yield payload_chunk(completion.payload[at : at + PIECE_BYTES])
+        for piece in pieces(completion.payload):
+            yield payload_chunk(piece)
         yield invoke_complete(_last(completion))
     finally:
-        await stop(running)
+        await chunks.aclose()
 
 
 def _last(completion: Completion) -> dict[str, str]:

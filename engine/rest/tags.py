@@ -9,23 +9,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.errors import InvalidArgument, NotFound
-from engine.registry.attached import Attached, Document
+from engine.registry.tags import Tags
 from engine.rest.messages import Request
 from engine.rest.shapes import Params
 from engine.rest.table import Operation, Rooms
 
-KIND = "tags"
-LIMIT = 50
-"""Of one resource: docs.aws.amazon.com/lambda/latest/dg/configuration-tags.html."""
 UNOWNED = {"code-signing-config": "Code signing configuration", "event-source-mapping": "Event source mapping"}
 """The kinds of tagged resources that are no functions, and what AWS calls them."""
 
 
-class Tags:
+class TagOperations:
     """The operations on tags."""
 
     def __init__(self, rooms: Rooms) -> None:
         self._attached = rooms.attached
+        self._tags = Tags(rooms.attached)
         self._named = rooms.named
 
     def operations(self) -> Mapping[str, Operation]:
@@ -34,26 +32,20 @@ class Tags:
 
     async def tag(self, params: Params, request: Request) -> dict[str, Any]:
         """TagResource."""
-        owner, key = self._resource(params["Resource"])
+        resource = self._resource(params["Resource"])
         if not params["Tags"]:
             raise InvalidArgument("An error occurred and the request cannot be processed.")
-        await self._attached.change(KIND, owner, key, lambda before: checked({**(before or {}), **params["Tags"]}))
+        await self._tags.add(params["Tags"], *resource)
         return {}
 
     async def untag(self, params: Params, request: Request) -> dict[str, Any]:
-        """UntagResource. A key that is not there is no error."""
-        owner, key = self._resource(params["Resource"])
-        gone = set(params["TagKeys"])
-
-        def without(before: Document | None) -> Document | None:
-            return {name: value for name, value in (before or {}).items() if name not in gone} or None
-
-        await self._attached.change(KIND, owner, key, without)
+        """UntagResource."""
+        await self._tags.remove(set(params["TagKeys"]), *self._resource(params["Resource"]))
         return {}
 
     async def list(self, params: Params, request: Request) -> dict[str, Any]:
         """ListTags."""
-        return {"Tags": dict(self._attached.get(KIND, *self._resource(params["Resource"])) or {})}
+        return {"Tags": self._tags.of(*self._resource(params["Resource"]))}
 
     def _resource(self, arn: str) -> tuple[str, str]:
         """Whose tags they are, as owner and key. Raises NotFound, InvalidArgument for a version or an alias."""
@@ -68,18 +60,3 @@ class Tags:
         if self._attached.get(kind, "", key) is None:
             raise NotFound(f"{UNOWNED.get(kind, kind.replace('-', ' ').capitalize())} not found: {arn}")
         return "", f"{kind}:{name}"
-
-
-def checked(tags: Document) -> Document:
-    """The tags. Raises InvalidArgument for more than a resource may have, or one of AWS's own."""
-    if len(tags) > LIMIT:
-        raise InvalidArgument("Number of tags exceeds resource tag limit.")
-    if any(name.lower().startswith("aws:") for name in tags):
-        raise InvalidArgument("aws: prefixed tag key names are not allowed for external use.")
-    return tags
-
-
-async def set_tags(attached: Attached, tags: Mapping[str, str] | None, owner: str, key: str = "") -> None:
-    """The tags of a resource that was just created."""
-    if tags:
-        await attached.put(KIND, owner, key, dict(tags))

@@ -24,7 +24,11 @@ from engine.errors import InvalidArgument, Unavailable
 from engine.model.host import HostReport
 from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.registry.api import CodeStore, Registry
-from engine.rpc import aliases, concurrency, functions, host, invocations, logs, versions
+from engine.registry.attached import Attached
+from engine.registry.policies import Policies
+from engine.registry.tags import Tags
+from engine.registry.urls import Urls
+from engine.rpc import aliases, concurrency, functions, host, invocations, logs, policies, tags, urls, versions
 from engine.rpc.calls import Calls
 
 MESSAGE_ROOM_BYTES = 10 * 1024 * 1024
@@ -36,7 +40,7 @@ QUIET_TURNS, QUIET_TURN_S = 10, 0.01
 LAST_GRACE_S = 2.0
 """How long handlers that were cancelled may take to clean up."""
 
-_ROOMS = (invocations, functions, versions, aliases, concurrency, logs, host)
+_ROOMS = (invocations, functions, versions, aliases, concurrency, tags, urls, policies, logs, host)
 _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.so_reuseport", 0),
     # A client may ask every 10 s whether the engine is still there while it waits for a long invocation.
@@ -55,6 +59,7 @@ class RpcServer:
         invoker: Invoker,
         logs: logs.Logs,
         host: Callable[[], Awaitable[HostReport]],
+        attached: Attached,
         *,
         region: str,
         account: str,
@@ -67,6 +72,7 @@ class RpcServer:
         self._invoker = invoker
         self._logs = logs
         self._host = host
+        self._attached = attached
         self._region = region
         self._account = account
         self._message_limit_bytes = event_limit_bytes + MESSAGE_ROOM_BYTES
@@ -121,6 +127,11 @@ class RpcServer:
                 calls.handler(versions.SERVICE, versions.VersionService(registry, functions_.to_proto).methods()),
                 calls.handler(aliases.SERVICE, aliases.AliasService(registry, **place).methods()),
                 calls.handler(concurrency.SERVICE, concurrency.ConcurrencyService(registry, **place).methods()),
+                calls.handler(tags.SERVICE, tags.TagService(registry, Tags(self._attached)).methods()),
+                calls.handler(urls.SERVICE, urls.UrlService(registry, Urls(self._attached), **place).methods()),
+                calls.handler(
+                    policies.SERVICE, policies.PolicyService(registry, Policies(self._attached), **place).methods()
+                ),
                 calls.handler(logs.SERVICE, logs.LogService(registry, self._logs, calls).methods()),
                 calls.handler(host.SERVICE, host.HostService(self._host).methods(), always=True),
             ]

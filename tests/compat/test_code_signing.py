@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.compat.conftest import Create
 from tests.compat.stub_rooms import ACCOUNT, REGION
 from tests.compat.test_functions import ARN, error_of
@@ -60,6 +62,15 @@ def test_a_function_has_one_or_none(client: LambdaClient, create: Create) -> Non
     client.put_function_code_signing_config(FunctionName="thumbs", CodeSigningConfigArn=arn)
     client.delete_function(FunctionName="thumbs")
     client.delete_code_signing_config(CodeSigningConfigArn=arn)
+
+
+def test_a_function_may_be_created_with_one(client: LambdaClient, create: Create) -> None:
+    arn = make(client)["CodeSigningConfigArn"]
+    create(CodeSigningConfigArn=arn)
+    assert client.get_function_code_signing_config(FunctionName="thumbs")["CodeSigningConfigArn"] == arn
+    with pytest.raises(client.exceptions.CodeSigningConfigNotFoundException):
+        create("other", CodeSigningConfigArn=NOBODY)
+    assert [one["FunctionName"] for one in client.list_functions()["Functions"]] == ["thumbs"]
 
 
 def test_what_is_not_enforced_cannot_be_asked_for(client: LambdaClient, create: Create) -> None:

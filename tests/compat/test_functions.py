@@ -92,6 +92,54 @@ def test_a_log_has_a_format_and_in_json_levels(client: LambdaClient, create: Cre
         )
 
 
+KEPT: dict[str, Any] = {
+    "TracingConfig": {"Mode": "Active"},
+    "DeadLetterConfig": {"TargetArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:failed"},
+    "KMSKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1",
+    "SnapStart": {"ApplyOn": "PublishedVersions"},
+    "VpcConfig": {"SubnetIds": [], "SecurityGroupIds": []},
+    "LoggingConfig": {"LogGroup": "/own/group"},
+}
+SHOWN = {
+    **KEPT,
+    "SnapStart": {"ApplyOn": "PublishedVersions", "OptimizationStatus": "Off"},
+    "VpcConfig": {"SubnetIds": [], "SecurityGroupIds": [], "VpcId": "", "Ipv6AllowedForDualStack": False},
+    "LoggingConfig": {"LogFormat": "Text", "LogGroup": "/own/group"},
+}
+
+
+def shown(answer: Any) -> dict[str, Any]:
+    return {name: answer[name] for name in SHOWN if name in answer}
+
+
+def test_settings_that_are_only_kept_are_given_back(client: LambdaClient, create: Create) -> None:
+    assert shown(create(**KEPT)) == SHOWN
+    client.update_function_configuration(FunctionName="thumbs", Timeout=9)
+    assert shown(client.get_function_configuration(FunctionName="thumbs")) == SHOWN
+    client.update_function_configuration(FunctionName="thumbs", TracingConfig={"Mode": "PassThrough"})
+    client.update_function_configuration(FunctionName="thumbs", DeadLetterConfig={"TargetArn": ""}, KMSKeyArn="")
+    changed = client.update_function_configuration(FunctionName="thumbs", SnapStart={"ApplyOn": "None"})
+    assert shown(changed) == {
+        "TracingConfig": {"Mode": "PassThrough"},
+        "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
+        "VpcConfig": SHOWN["VpcConfig"],
+        "LoggingConfig": SHOWN["LoggingConfig"],
+    }
+
+
+def test_settings_that_are_only_kept_are_added_to_a_function_without(client: LambdaClient, create: Create) -> None:
+    assert "VpcConfig" not in create()
+    assert shown(client.update_function_configuration(FunctionName="thumbs", **KEPT)) == SHOWN
+
+
+def test_dead_letters_go_to_a_queue_or_a_topic(client: LambdaClient, create: Create) -> None:
+    create()
+    wrong: Any = {"TargetArn": f"arn:aws:s3:{REGION}:{ACCOUNT}:bucket"}
+    error = error_of(client.update_function_configuration, FunctionName="thumbs", DeadLetterConfig=wrong)
+    assert error["Code"] == "InvalidParameterValueException"
+    assert "DeadLetterConfig" not in client.get_function_configuration(FunctionName="thumbs")
+
+
 def test_what_is_left_out_gets_lambdas_defaults(create: Create) -> None:
     created = create()
     assert (created["MemorySize"], created["Timeout"], created["EphemeralStorage"]) == (128, 3, {"Size": 512})

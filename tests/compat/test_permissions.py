@@ -173,3 +173,44 @@ def test_a_policy_ends_with_its_function(client: LambdaClient, create: Create) -
     client.delete_function(FunctionName="thumbs")
     create()
     assert error_of(client.get_policy, FunctionName="thumbs")["Code"] == "ResourceNotFoundException"
+
+
+def test_a_policy_is_also_put_as_a_whole(client: LambdaClient, create: Create) -> None:
+    create()
+    policy = {"Version": "2012-10-17", "Statement": {k: v for k, v in STATEMENT.items() if k != "Sid"}}
+    put = client.put_resource_policy(ResourceArn=ARN, Policy=json.dumps(policy))
+    (statement,) = json.loads(put["Policy"])["Statement"]
+    assert statement == {**STATEMENT, "Sid": "statement0"}
+    assert client.get_policy(FunctionName="thumbs")["RevisionId"] == put["RevisionId"]
+    client.add_permission(**S3)
+    both = client.get_resource_policy(ResourceArn=ARN)
+    assert [one["Sid"] for one in json.loads(both["Policy"])["Statement"]] == ["statement0", "s3"]
+    stale = error_of(
+        client.put_resource_policy, ResourceArn=ARN, Policy=json.dumps(policy), RevisionId=put["RevisionId"]
+    )
+    assert stale["Code"] == "PreconditionFailedException"
+    stale = error_of(client.delete_resource_policy, ResourceArn=ARN, RevisionId=put["RevisionId"])
+    assert stale["Code"] == "PreconditionFailedException"
+    client.delete_resource_policy(ResourceArn=ARN, RevisionId=both["RevisionId"])
+    for call in (client.get_resource_policy, client.delete_resource_policy):
+        for arn in (ARN, f"{ARN}x"):
+            assert error_of(call, ResourceArn=arn)["Code"] == "ResourceNotFoundException"
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "text",
+        "[]",
+        "{}",
+        '{"Statement": []}',
+        '{"Statement": [{"Effect": "Allow"}]}',
+        '{"Statement": [{"Effect": "Maybe", "Principal": "*", "Action": "*"}]}',
+        '{"Statement": [1]}',
+    ],
+)
+def test_what_is_no_policy_is_refused(client: LambdaClient, create: Create, policy: str) -> None:
+    create()
+    error = error_of(client.put_resource_policy, ResourceArn=ARN, Policy=policy)
+    assert error["Code"] == "InvalidParameterValueException"
+    assert error["Message"].startswith("The policy is not valid: ")

@@ -31,6 +31,7 @@ RICH = ConfigChange(
     egress=Egress.NONE,
     preload=("xml.sax", "json"),
     own_layout=True,
+    aws_settings={"LogGroup": "/own", "TracingConfig": {"Mode": "Active"}},
 )
 
 

@@ -44,6 +44,17 @@ DOORS: dict[str, tuple[str, str]] = {
         "ConcurrencyService.PutProvisionedConcurrencyConfig",
         "concurrency provision",
     ),
+    "CreateFunctionUrlConfig": ("UrlService.CreateUrl", "urls create"),
+    "DeleteFunctionUrlConfig": ("UrlService.DeleteUrl", "urls delete"),
+    "GetFunctionUrlConfig": ("UrlService.GetUrl", "urls get"),
+    "ListFunctionUrlConfigs": ("UrlService.ListUrls", "urls list"),
+    "UpdateFunctionUrlConfig": ("UrlService.UpdateUrl", "urls update"),
+    "ListTags": ("TagService.ListTags", "tags list"),
+    "TagResource": ("TagService.AddTags", "tags add"),
+    "UntagResource": ("TagService.RemoveTags", "tags remove"),
+    "AddPermission": ("PolicyService.AddPermission", "permissions add"),
+    "GetPolicy": ("PolicyService.GetPolicy", "permissions get"),
+    "RemovePermission": ("PolicyService.RemovePermission", "permissions remove"),
     "UpdateAlias": ("AliasService.UpdateAlias", "aliases update"),
     "UpdateFunctionCode": ("FunctionService.UpdateFunction", "deploy"),
     "UpdateFunctionConfiguration": ("FunctionService.UpdateFunction", "deploy"),
@@ -51,40 +62,32 @@ DOORS: dict[str, tuple[str, str]] = {
 """By the operation of AWS's API: the method of engine.v1 and the command that do the same."""
 
 HTTP_ONLY_SO_FAR = {
-    "AddPermission",
     "CreateCodeSigningConfig",
     "CreateEventSourceMapping",
-    "CreateFunctionUrlConfig",
     "DeleteCodeSigningConfig",
     "DeleteEventSourceMapping",
     "DeleteFunctionCodeSigningConfig",
     "DeleteFunctionEventInvokeConfig",
-    "DeleteFunctionUrlConfig",
+    "DeleteResourcePolicy",
     "GetCodeSigningConfig",
     "GetEventSourceMapping",
     "GetFunctionCodeSigningConfig",
     "GetFunctionEventInvokeConfig",
     "GetFunctionRecursionConfig",
-    "GetFunctionUrlConfig",
-    "GetPolicy",
+    "GetResourcePolicy",
     "GetRuntimeManagementConfig",
     "ListCodeSigningConfigs",
     "ListEventSourceMappings",
     "ListFunctionEventInvokeConfigs",
-    "ListFunctionUrlConfigs",
     "ListFunctionsByCodeSigningConfig",
-    "ListTags",
     "PutFunctionCodeSigningConfig",
     "PutFunctionEventInvokeConfig",
     "PutFunctionRecursionConfig",
+    "PutResourcePolicy",
     "PutRuntimeManagementConfig",
-    "RemovePermission",
-    "TagResource",
-    "UntagResource",
     "UpdateCodeSigningConfig",
     "UpdateEventSourceMapping",
     "UpdateFunctionEventInvokeConfig",
-    "UpdateFunctionUrlConfig",
 }
 """The doors that are missing."""
 
@@ -98,7 +101,7 @@ def test_every_operation_that_http_serves_has_its_other_doors_or_is_on_the_list(
 @pytest.mark.parametrize(("method", "command"), sorted(set(DOORS.values())))
 def test_the_other_doors_are_there(method: str, command: str) -> None:
     service, name = method.split(".")
-    rooms = ("functions", "invocations", "versions", "aliases", "concurrency")
+    rooms = ("functions", "invocations", "versions", "aliases", "concurrency", "tags", "urls", "policies")
     files = [importlib.import_module(f"engine.v1.{file}_pb2") for file in rooms]
     services = {key: found for file in files for key, found in file.DESCRIPTOR.services_by_name.items()}
     assert name in services[service].methods_by_name

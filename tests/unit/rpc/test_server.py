@@ -18,6 +18,7 @@ from engine.v1 import functions_pb2, host_pb2
 from engine.v1 import invocations_pb2 as pb
 from tests.unit.rpc.things import (
     ACCOUNT,
+    NOTHING_ATTACHED,
     REGION,
     StubCode,
     StubInvoker,
@@ -33,15 +34,16 @@ from tests.unit.rpc.things import (
 )
 
 REQUEST = pb.InvokeRequest(name="functions/thumbs", payload=b"1")
-SERVICES = [
-    f"engine.v1.{name}Service" for name in ("Function", "Version", "Alias", "Concurrency", "Invocation", "Log", "Host")
-]
+ROOMS = ("Function", "Version", "Alias", "Concurrency", "Tag", "Url", "Policy", "Invocation", "Log", "Host")
+SERVICES = [f"engine.v1.{room}Service" for room in ROOMS]
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def server() -> RpcServer:
-    return RpcServer(StubRegistry(), StubCode(), StubInvoker(), StubLogs(), host, region=REGION, account=ACCOUNT)
+    return RpcServer(
+        StubRegistry(), StubCode(), StubInvoker(), StubLogs(), host, NOTHING_ATTACHED, region=REGION, account=ACCOUNT
+    )
 
 
 @pytest.mark.parametrize("address", ["localhost:0", "127.0.0.2:0"])

@@ -59,6 +59,10 @@ def line(text: bytes, request_id: str = "r-1", time_us: int = 1_700_000_000_000_
     return LogLine(time_us, text, request_id)
 
 
+NOTHING_ATTACHED: Any = None
+"""Tests of what is attached to functions have a real registry: tests/registries.py."""
+
+
 class StubRegistry:
     """Functions in a dict; remembers what it was asked."""
 
@@ -265,7 +269,7 @@ async def front(*names: str, answer: Answer = echo) -> AsyncIterator[Front]:
 
     registry, code, invoker, logs = StubRegistry(*names), StubCode(), StubInvoker(answer), StubLogs()
     log = structlog.wrap_logger(None, processors=[keep])
-    server = RpcServer(registry, code, invoker, logs, host, region=REGION, account=ACCOUNT, log=log)
+    server = RpcServer(registry, code, invoker, logs, host, NOTHING_ATTACHED, region=REGION, account=ACCOUNT, log=log)
     front = Front(registry, code, invoker, logs, server, faults)
     front.port = await server.start("127.0.0.1:0")
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]

@@ -74,6 +74,8 @@ def test_the_variables_say_what_the_function_is() -> None:
     assert found["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "256"
     assert found["AWS_LAMBDA_FUNCTION_VERSION"] == "$LATEST"
     assert found["AWS_LAMBDA_LOG_GROUP_NAME"] == "/aws/lambda/thumbs"
+    own = environment(aws_settings={"LogGroup": "/own"})
+    assert own["AWS_LAMBDA_LOG_GROUP_NAME"] == "/own"
     assert found["AWS_LAMBDA_LOG_STREAM_NAME"] == "2026/01/01/[$LATEST]ab"
     assert found["PATH"] == "/usr/local/bin:/usr/bin:/bin:/opt/bin"
     assert found["TZ"] == ":UTC"

@@ -1,0 +1,159 @@
+"""Resource policies: who may invoke a function, one of its versions or one of its aliases, stored as AWS's documents.
+
+Nothing here decides about a call: that is authorization's. Finding what a policy is for is the caller's work.
+Guarantees that no two statements of a policy have one id, that a policy is never over LIMIT_BYTES, and that its
+revision changes with it.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from engine.errors import AlreadyExists, EngineError, InvalidArgument, NotFound, StaleEtag
+from engine.registry.attached import Attached, Document
+
+KIND = "policy"
+LIMIT_BYTES = 20_480
+"""Of one policy: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html."""
+CONDITIONS = (
+    ("SourceAccount", "StringEquals", "AWS:SourceAccount"),
+    ("FunctionUrlAuthType", "StringEquals", "lambda:FunctionUrlAuthType"),
+    ("PrincipalOrgID", "StringEquals", "aws:PrincipalOrgID"),
+    ("EventSourceToken", "StringEquals", "lambda:EventSourceToken"),
+    ("SourceArn", "ArnLike", "AWS:SourceArn"),
+    ("InvokedViaFunctionUrl", "Bool", "lambda:InvokedViaFunctionUrl"),
+)
+"""The parameters that are conditions of a statement, by AWS's names: their operators and keys."""
+_ACCOUNT = re.compile(r"\d{12}")
+_ROLE = re.compile(r"arn:aws[a-zA-Z-]*:(iam|sts)::\d{12}:.+")
+_SERVICE = re.compile(r"[a-z0-9.-]+\.(amazonaws\.com(\.cn)?|amazon\.com)")
+
+
+class PolicyTooLong(EngineError):
+    """A policy over its limit."""
+
+    grpc_code = "INVALID_ARGUMENT"
+    http_status = 400
+    aws_type = "PolicyLengthExceededException"
+    reason = "POLICY_TOO_LONG"
+
+
+class Policies:
+    """Every policy, by the function's name and the qualifier: "" for the function as a whole."""
+
+    def __init__(self, attached: Attached) -> None:
+        self._attached = attached
+
+    def get(self, name: str, qualifier: str) -> Document:
+        """Its `Statement` and its `RevisionId`. Raises NotFound."""
+        found = self._attached.get(KIND, name, qualifier)
+        if found is None:
+            raise none()
+        return found
+
+    async def add(
+        self,
+        name: str,
+        qualifier: str,
+        statement: Mapping[str, Any],
+        *,
+        revision: str = "",
+        others: Collection[str] = (),
+    ) -> Document:
+        """Add a statement. `revision`, if given, has to be the policy's or one of `others`. Raises AlreadyExists,
+        StaleEtag, PolicyTooLong, NotFound where the function is gone."""
+        sid = statement["Sid"]
+
+        def change(before: Document | None) -> Document:
+            _check_revision(revision, before, others, qualifier)
+            statements = [] if before is None else before["Statement"]
+            if any(one["Sid"] == sid for one in statements):
+                raise AlreadyExists(
+                    f"The statement id ({sid}) provided already exists. Please provide a new statement id, or remove "
+                    "the existing statement."
+                )
+            return _policy([*statements, dict(statement)])
+
+        return await self._attached.change(KIND, name, qualifier, change) or {}
+
+    async def remove(
+        self, name: str, qualifier: str, sid: str, *, revision: str = "", others: Collection[str] = ()
+    ) -> None:
+        """Take a statement away, and with the last one the policy. Raises NotFound, StaleEtag."""
+
+        def change(before: Document | None) -> Document | None:
+            if before is None:
+                raise NotFound("No policy is associated with the given resource.")
+            _check_revision(revision, before, others, qualifier)
+            left = [one for one in before["Statement"] if one["Sid"] != sid]
+            if len(left) == len(before["Statement"]):
+                raise NotFound(f"Statement {sid} is not found in resource policy.")
+            return _policy(left) if left else None
+
+        await self._attached.change(KIND, name, qualifier, change)
+
+
+def document(policy: Document) -> str:
+    """A policy as AWS writes it."""
+    whole = {"Version": "2012-10-17", "Id": "default", "Statement": policy["Statement"]}
+    return orjson.dumps(whole).decode()
+
+
+def statement_of(sid: str, action: str, principal: str, resource: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A statement as AWS writes it; `given` has the parameters of CONDITIONS. Raises InvalidArgument for a principal
+    that is none."""
+    conditions: dict[str, dict[str, str]] = {}
+    for member, operator, name in CONDITIONS:
+        value = given.get(member)
+        if value is not None:
+            conditions.setdefault(operator, {})[name] = str(value).lower() if operator == "Bool" else value
+    statement: dict[str, Any] = {
+        "Sid": sid,
+        "Effect": "Allow",
+        "Principal": _principal(principal),
+        "Action": action,
+        "Resource": resource,
+    }
+    return {**statement, "Condition": conditions} if conditions else statement
+
+
+def none() -> NotFound:
+    """The error for a policy that is not there."""
+    return NotFound("The resource you requested does not exist.")
+
+
+def _policy(statements: Sequence[Any]) -> Document:
+    size = len(orjson.dumps(statements))
+    if size > LIMIT_BYTES:
+        raise PolicyTooLong(f"The final policy size ({size}) is bigger than the limit ({LIMIT_BYTES}).")
+    return {"Statement": list(statements), "RevisionId": str(uuid.uuid4())}
+
+
+def _check_revision(given: str, before: Document | None, others: Collection[str], qualifier: str) -> None:
+    """Raise StaleEtag unless the revision given, if one is, is that of the policy or of what it is for."""
+    if given and given not in others and (before is None or given != before["RevisionId"]):
+        call = "GetPolicy" if qualifier else "GetFunction/GetAlias"
+        raise StaleEtag(
+            f"The Revision Id provided does not match the latest Revision Id. Call the {call} API to retrieve the "
+            "latest Revision Id"
+        )
+
+
+def _principal(text: str) -> str | dict[str, str]:
+    if text == "*":
+        return text
+    if _ACCOUNT.fullmatch(text):
+        return {"AWS": f"arn:aws:iam::{text}:root"}
+    if _ROLE.fullmatch(text):
+        return {"AWS": text}
+    if _SERVICE.fullmatch(text):
+        return {"Service": text}
+    raise InvalidArgument(
+        "The provided principal was invalid. Please check the principal and try again.",
+        fields={"principal": "must be *, an account, an ARN of IAM or a service such as s3.amazonaws.com"},
+    )
