@@ -41,7 +41,8 @@ COUNTS: dict[str, Count] = {
     "examples": Count(50, 1_000),  # of one property, by hypothesis
     "log_lines": Count(100_000, 1_000_000),  # written by one function
     "stream_mb": Count(128, 1_024),  # through one stream
-    "soak_calls": Count(900, 100_000),  # of several functions, while sandboxes and zygotes are killed
+    "waiting": Count(10_000, 100_000),  # calls that are cancelled at once
+    "soak_calls": Count(750, 100_000),  # of several functions, while sandboxes and zygotes are killed
 }
 
 
