@@ -63,7 +63,7 @@ LIMIT = 4
 NAP_S = 0.01
 """How long each of its calls takes: as long as it says, whatever the machine is at."""
 TIMES_OVER = 10
-QUIET_PER_S = 20.0
+QUIET_PER_S = 25.0
 """Of those that come while nothing else does: too few to meet each other often."""
 FLOODERS = 32
 SLICE_S = 1.0
