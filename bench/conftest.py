@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from bench import density, limits, log_flood, rivals, weights
+from bench import density, inside, limits, log_flood, rivals, weights
 from bench import isolation as isolation_bench
 from bench.figures import markdown
 from engine.cli.benching import loads, show
@@ -37,6 +37,7 @@ TABLES: list[Table] = [
     (show.ENDS_HEAD, show.ends),
     (isolation_bench.HEAD, lambda result: isolation_bench.table(result["isolation"])),
     (density.HEAD, lambda result: density.table(result["rows"])),
+    (inside.HEAD, lambda result: inside.table(result["rows"])),
 ]
 """What is printed of a result: a head, and what picks its lines from it. One without lines is left out."""
 RESULTS = Path(__file__).with_name("results")

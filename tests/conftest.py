@@ -42,6 +42,8 @@ COUNTS: dict[str, Count] = {
     "log_lines": Count(100_000, 1_000_000),  # written by one function
     "updates": Count(25, 1_000),  # of one function while it is called
     "stream_mb": Count(128, 1_024),  # through one stream
+    "waiting": Count(10_000, 100_000),  # calls that are cancelled at once
+    "soak_calls": Count(750, 100_000),  # of several functions, while sandboxes and zygotes are killed
 }
 
 

@@ -29,6 +29,14 @@ class Start(enum.Enum):
     WARM = "warm"
 
 
+class Trace(enum.Enum):
+    """How the calls of an open loop come."""
+
+    STEADY = "steady"
+    BURST = "burst"
+    DIURNAL = "diurnal"
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("bench")(bench)
@@ -43,6 +51,13 @@ def bench(
     rate: Annotated[
         float | None,
         typer.Option(min=0.1, max=100_000, help="Calls a second, sent when they are due: an open loop."),
+    ] = None,
+    trace: Annotated[
+        Trace | None,
+        typer.Option(
+            help="How the calls of --rate come: at random moments; ten times as many in the first of every ten seconds;"
+            " or half as many at the beginning and the end, with the most in the middle. Default: steady."
+        ),
     ] = None,
     concurrency: Annotated[
         int | None,
@@ -77,7 +92,14 @@ def bench(
     root, as `cleave serve` does. Takes about a minute.
     """
     choices = choose(ctx, address, output)
-    loads = {"--data": data, "--rate": rate, "--concurrency": concurrency, "--duration": duration, "--start": start}
+    loads = {
+        "--data": data,
+        "--rate": rate,
+        "--trace": trace,
+        "--concurrency": concurrency,
+        "--duration": duration,
+        "--start": start,
+    }
     given = [option for option, value in loads.items() if value is not None]
     if name is None and given:
         raise usage("cannot measure", f"{given[0]} is for a load on a function", "name one: cleave bench NAME")
@@ -87,12 +109,16 @@ def bench(
         raise usage(
             "cannot measure", "an open loop has a rate and a closed loop has callers", "give --rate or --concurrency"
         )
+    if trace is not None and rate is None:
+        raise usage("cannot measure", "--trace says how the calls of an open loop come", "give --rate with it")
     if name is None:
         return _compare(choices, rounds or _DEFAULT_ROUNDS)
     from engine.cli.benching.load import Load
     from engine.cli.invoke import event_of
 
-    load = Load(duration or _DEFAULT_DURATION_S, rate or 0.0, concurrency or 1)
+    load = Load(
+        duration or _DEFAULT_DURATION_S, rate or 0.0, concurrency or 1, trace="" if trace is None else trace.value
+    )
     starts = ["cold", "warm"] if start is None or start is Start.BOTH else [start.value]
     return _load(choices, name, event_of(data), load, starts)
 

@@ -35,6 +35,7 @@ def row(
         "load": {
             "loop": "open" if load.rate else "closed",
             "rate_per_s": load.rate or None,
+            "trace": load.trace or None,
             "concurrency": None if load.rate else load.concurrency,
             "slice_s": load.duration_s,
             "slices": len(tallies),

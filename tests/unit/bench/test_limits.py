@@ -77,12 +77,26 @@ def test_the_projects_limits_name_scenarios_that_exist_and_figures_that_a_row_ha
     streams = [stream.name for stream in LONG_STREAMS]
     calls = [scenario.name for scenario in (*SCENARIOS, PAYLOAD)]
     density = ("idle-parked", "idle-fork", "churn", "crowd-1000")
+    inside: list[dict[str, Any]] = [
+        {"name": "inside-share", "above_bare_us": {"p50": 1.0, "p99": 1.0}},
+        {"name": "inside-rate-64", "calls_per_s": 1e5},
+        {"name": "inside-overload", "overload_times": {"p50": 1.0}},
+        {"name": "inside-fairness", "fairness_times": {"p99": 1.0}},
+    ]
     decision = decisions.row([1.0], [1.0])
     named = (rivals, flood, decision)
-    others = {*ends, *density, *streams, *(start["name"] for start in starts), *(row["name"] for row in named)}
+    others = {
+        *(row["name"] for row in inside),
+        *ends,
+        *density,
+        *streams,
+        *(start["name"] for start in starts),
+        *(row["name"] for row in named),
+    }
     assert {limit.scenario for limit in limits} <= {*calls, *others}
     rows: list[dict[str, Any]] = [
         *starts,
+        *inside,
         *named,
         *({"name": name, "late_us": summary([1.0])} for name in ends),
     ]
@@ -104,12 +118,17 @@ def test_the_projects_limits_are_those_that_were_promised() -> None:
         ("idle-parked", "idle_mb.p50"): (1.9, 1.6, 1.1),
         ("idle-fork", "idle_mb.p50"): (1.6, None, 1.1),
         ("churn", "per_s"): (200, None, 500),
-        ("crowd-1000", "answering_s"): (4.0, 2.5, 1.0),
+        ("crowd-1000", "answering_s"): (4.0, 2.0, 0.9),
         ("payload-1mb", "above_echo_us.p50"): (6_000, None, 3_000),
         ("out-1769", "ratio"): (0.6, None, 0.9),
         ("pipe-1769", "ratio"): (0.6, None, None),
         ("log-flood-1769", "flood_times.p50"): (1.3, None, 1.1),
         ("decision", "ratio"): (1.5, None, 1.1),
+        ("inside-share", "above_bare_us.p50"): (150, 80, 50),
+        ("inside-share", "above_bare_us.p99"): (1_500, 400, 200),
+        ("inside-rate-64", "calls_per_s"): (5_000, 25_000, 60_000),
+        ("inside-overload", "overload_times.p50"): (2, None, 1.2),
+        ("inside-fairness", "fairness_times.p99"): (10, 3, 1.5),
     }
     held = {(limit.scenario, limit.figure): limit for limit in load()}
     for figure, (bound, asked, aim) in promised.items():

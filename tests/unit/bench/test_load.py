@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from engine.cli.benching import load as loads
 from engine.cli.benching.load import Load, Tally, load_client
 from engine.cli.benching.loads import HEAD, failures, row, table
 from engine.cli.benching.targets import Cold, Target, Warm, renewer
+from engine.cli.benching.traces import burst, steady
 from engine.cli.problems import Problem
 from engine.v1 import functions_pb2, functions_pb2_grpc, invocations_pb2, invocations_pb2_grpc, reports_pb2
 
@@ -132,6 +134,27 @@ def test_calls_are_due_at_random_at_the_rate_and_at_the_same_moments_each_time()
     assert due_s == sorted(due_s)
     gaps = [after - before for before, after in itertools.pairwise(due_s)]
     assert sum(gap > 1 / 50 for gap in gaps) / len(gaps) == pytest.approx(0.368, abs=0.05)  # 1/e of a Poisson process
+
+
+async def test_the_calls_of_a_load_with_a_trace_are_due_when_the_trace_has_them(server: Server) -> None:
+    load = Load(0.5, rate=40, trace="burst")
+    due = list(load.due_s(seed=3))
+    assert due == [time_ns / 1e9 for time_ns in burst(40, 0.5, seed=3).time_ns]
+    assert (await run(server, load)).due == len(list(load.due_s(loads.SEED)))
+
+
+async def test_a_trace_is_replayed_call_for_call_each_timed_from_when_it_was_due(server: Server) -> None:
+    trace = steady(200, 0.3, functions=4, duration_s=0.005, seed=2)
+    server.gate.clear()
+    server.opens_after_s = 0.5
+    names = ["functions/a", "functions/b", "functions/c"]
+    async with load_client(server.address) as client:
+        tally = await client.replay(trace, names, lambda duration_ns: b"%d" % duration_ns)
+    assert tally.due == len(tally.took_us) == len(trace)
+    expected = Counter(names[number % 3] for number in trace.function)
+    assert Counter(name for _, name in server.asked) == expected
+    # Those that came before the gate opened have waited for it, though none was sent while eight were under way.
+    assert max(tally.took_us) >= 0.45e6
 
 
 async def test_what_is_too_much_is_not_sent_and_counted(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from bench import load as trace_load
 from engine.cli.benching.processes import own_engine
+from engine.cli.benching.traces import steady
 
 HANDLERS = """
 import os
@@ -93,6 +95,7 @@ def test_a_function_that_is_not_there_is_said_with_the_nearest_name(address: str
         (("--rate", "5"), "--rate is for a load on a function"),
         (("name", "--rounds", "5"), "--rounds is for the bench without a function"),
         (("name", "--rate", "5", "--concurrency", "2"), "an open loop has a rate"),
+        (("name", "--trace", "burst"), "--trace says how the calls of an open loop come"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(arguments: tuple[str, ...], why: str) -> None:
@@ -105,3 +108,17 @@ def test_an_engine_that_does_not_answer_is_said(tmp_path: Path) -> None:
     ran = cleave("bench", "name", "--output", "json", "--address", "127.0.0.1:1")
     assert ran.returncode == 4
     assert json.loads(ran.stdout)["error"]["reason"] == "ENGINE_UNREACHABLE"
+
+
+@pytest.mark.privileged
+def test_a_trace_is_put_on_functions_of_its_own_which_are_deleted(
+    address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("steady", "--functions", "2", "--rate", "20", "--duration", "0.5", "--seed", "3")
+    assert trace_load.main([*arguments, "--address", address, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    trace = steady(20, 0.5, functions=2, seed=3)
+    assert (row["name"], row["functions"], row["calls"]) == ("trace-steady", 2, len(trace))
+    assert row["engine_us"]["handler"]["p50"] >= 10_000
+    assert row["call_us"]["p50"] >= 10_000
+    assert {function["name"] for function in functions(address)} == {"functions/handler", "functions/fails"}
