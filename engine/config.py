@@ -229,6 +229,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=1_024,
         ),
     ] = 16
+    metrics_functions: Annotated[
+        int, setting("Functions that are told apart in metrics; the others are counted together.", ge=1, le=100_000)
+    ] = 500
     interpreters: Annotated[
         tuple[Annotated[str, msgspec.Meta(pattern=r"^/")], ...],
         setting(

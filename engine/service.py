@@ -28,8 +28,11 @@ from engine.invoke.pace import PaceLimits
 from engine.invoke.pipeline import Pipeline
 from engine.model.function import Function
 from engine.model.host import HostReport, RuntimeFound
+from engine.model.invocation import Invoker
 from engine.observe import oplog
 from engine.observe.function_logs import FunctionLogs
+from engine.observe.invocations import Counted, Invocations
+from engine.observe.metrics import Observer
 from engine.observe.starts import Starts
 from engine.registry.code import LocalCodeStore
 from engine.registry.functions import FunctionRegistry
@@ -66,8 +69,9 @@ class Parts(NamedTuple):
 
     registry: FunctionRegistry
     code: LocalCodeStore
-    invoker: Pipeline
+    invoker: Invoker
     logs: FunctionLogs
+    observe: Observer
 
 
 class Service:
@@ -185,6 +189,7 @@ class Service:
         if settings.compile_ahead:
             compiler = BytecodeCompiler(pool, code, registry, python_versions=runtimes.versions, log=self._log)
             undo.push_async_callback(compiler.close)
+        invocations = Invocations(registry, self._starts, limit=settings.metrics_functions)
         pipeline = Pipeline(
             registry,
             code,
@@ -198,14 +203,16 @@ class Service:
             result_limit_bytes=settings.result_limit_bytes,
             stream_limit_bytes=settings.stream_limit_mb << 20,
             stream_pace=PaceLimits(settings.stream_mb_per_s * 2**20),
-            record=self._starts,
+            record=invocations,
         )
         sweeping = loop.create_task(_sweep_code(code, registry))
         undo.callback(sweeping.cancel)
         watching = loop.create_task(self._watch_runtimes())
         undo.callback(watching.cancel)
 
-        self.parts = Parts(registry, code, pipeline, logs)
+        observe = Observer(self._starts, invocations, scheduler, pool, logs.counts)
+        invoker = Counted(pipeline, invocations)
+        self.parts = Parts(registry, code, invoker, logs, observe)
         if not self._doors:
             return
 
@@ -215,7 +222,7 @@ class Service:
         rpc = RpcServer(
             registry,
             code,
-            pipeline,
+            invoker,
             logs,
             self.host,
             log=self._log,
@@ -223,12 +230,13 @@ class Service:
             account=account,
             event_limit_bytes=settings.event_limit_bytes,
             preload_bytes=pool.preload_bytes,
+            observe=observe,
         )
         undo.push_async_callback(rpc.stop, 0)
         rest = RestServer(
             registry,
             code,
-            pipeline,
+            invoker,
             region=region,
             account=account,
             stop_on_disconnect=settings.stop_on_disconnect,

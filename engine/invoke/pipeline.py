@@ -230,7 +230,7 @@ class Pipeline:
             if run.started_ns:
                 run.begin()
                 log.say(prepared.platform.left(request_id, self._wall_ns()))
-            log.end(self._keep_late)
+            self._end_log(log)
             self._forget_if_gone(prepared)
             raise
         run.started(done.start_kind)  # for a sandbox that ended before it could say so
@@ -311,8 +311,13 @@ class Pipeline:
         log.finish_now()
         error_type = "" if error is None else error.type
         log.say(prepared.platform.report(report, facts, error_type, self._wall_ns()))
-        log.end(self._keep_late)
+        self._end_log(log)
         self._forget_if_gone(prepared)
+
+    def _end_log(self, log: LogTail) -> None:
+        if log.lost:
+            self._logs.missed(log.lost)
+        log.end(self._keep_late)
 
     def _keep_late(self, function_name: str, batch: LogBatch) -> None:
         """What a function writes between two invocations, or while it ends: nothing of one that is deleted is kept."""

@@ -1,8 +1,7 @@
 """How many invocations there were of each kind of start, how they ended, and how long their parts took.
 
 A listener of the pipeline (engine.invoke.pipeline.Record), on its thread; about a microsecond for each invocation.
-Leaves to others who shows it. Guarantees: the counts only grow; a percentile is at most a quarter above the time that
-it stands for, and never more than the largest.
+Leaves to others who shows it. Guarantees: the counts only grow.
 """
 
 from __future__ import annotations
@@ -10,65 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engine.model.function import Function
-from engine.model.host import Distribution, StartStats
+from engine.model.host import StartStats
 from engine.model.invocation import Report
 from engine.model.outcome import Outcome, StartKind
-
-_BUCKETS = 160  # up to 2^41 microseconds, some 25 days
-
-
-def bucket_of(us: int) -> int:
-    """The bucket of a time: four for each power of two."""
-    if us < 8:
-        return max(0, us)
-    shift = us.bit_length() - 3
-    return min(_BUCKETS - 1, 4 * shift + (us >> shift))
-
-
-def most_of(bucket: int) -> int:
-    """The longest time of a bucket."""
-    if bucket < 8:
-        return bucket
-    shift = (bucket - 4) // 4
-    return ((bucket - 4 * shift + 1) << shift) - 1
-
-
-class Times:
-    """The times of one part."""
-
-    __slots__ = ("_counts", "_most_us", "_sum_us")
-
-    def __init__(self) -> None:
-        self._counts = [0] * _BUCKETS
-        self._sum_us = self._most_us = 0
-
-    def add(self, us: int) -> None:
-        """One more."""
-        self._counts[bucket_of(us)] += 1
-        self._sum_us += us
-        if us > self._most_us:
-            self._most_us = us
-
-    def distribution(self) -> Distribution:
-        """As they are now."""
-        count = sum(self._counts)
-        buckets = tuple((most_of(bucket), found) for bucket, found in enumerate(self._counts) if found)
-        return Distribution(
-            count=count,
-            sum_us=self._sum_us,
-            p50_us=self._at(0.5, count),
-            p99_us=self._at(0.99, count),
-            max_us=self._most_us,
-            buckets=buckets,
-        )
-
-    def _at(self, share: float, count: int) -> int:
-        left = share * count
-        for bucket, found in enumerate(self._counts):
-            left -= found
-            if found and left <= 0:
-                return min(most_of(bucket), self._most_us)
-        return 0
+from engine.observe.times import Times
 
 
 class _Kind:

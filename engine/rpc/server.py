@@ -24,7 +24,7 @@ from engine.errors import InvalidArgument, Unavailable
 from engine.model.host import HostReport
 from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.registry.api import CodeStore, Registry
-from engine.rpc import functions, host, invocations, logs
+from engine.rpc import functions, host, invocations, logs, metrics
 from engine.rpc.calls import Calls
 
 MESSAGE_ROOM_BYTES = 10 * 1024 * 1024
@@ -60,7 +60,9 @@ class RpcServer:
         log: FilteringBoundLogger | None = None,
         event_limit_bytes: int = EVENT_LIMIT_BYTES,
         preload_bytes: functions.PreloadBytes = lambda _: 0,
+        observe: metrics.Observe | None = None,
     ) -> None:
+        """Without `observe` there is no MetricsService."""
         self._registry = registry
         self._code = code
         self._invoker = invoker
@@ -70,6 +72,7 @@ class RpcServer:
         self._account = account
         self._message_limit_bytes = event_limit_bytes + MESSAGE_ROOM_BYTES
         self._preload_bytes = preload_bytes
+        self._observe = observe
         self._calls = Calls(log or structlog.get_logger("engine.rpc"))
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
@@ -126,6 +129,10 @@ class RpcServer:
             ]
         )
         names = [service.full_name for service in (invocations.SERVICE, functions.SERVICE, logs.SERVICE, host.SERVICE)]
+        if self._observe is not None:
+            watching = metrics.MetricsService(self._observe, calls).methods()
+            server.add_generic_rpc_handlers([calls.handler(metrics.SERVICE, watching)])
+            names.append(metrics.SERVICE.full_name)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         server.add_generic_rpc_handlers([calls.unknown_handler()])

@@ -45,6 +45,11 @@ class Admission:
         """Leases that are out."""
         return self._in_use
 
+    @property
+    def limit(self) -> int:
+        """Leases that may be out."""
+        return self._limit
+
     def admit(self) -> Lease:
         """A lease. Raises Throttled when all are out, Unavailable once closed."""
         if not self._open:

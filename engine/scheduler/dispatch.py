@@ -26,7 +26,7 @@ from engine.errors import SandboxFault, Unavailable
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox.api import Ending, Event, Pool, RunSink, SandboxSpec
 from engine.scheduler.admission import Admission
-from engine.scheduler.api import Counts, Done, Work
+from engine.scheduler.api import Counts, Done, Place, Placed, Work
 from engine.scheduler.slots import Slots
 from engine.scheduler.warm import Held, WarmStacks
 
@@ -166,6 +166,17 @@ class LocalScheduler:
         """See Scheduler.counts. What waits for room is not a sandbox; what is closing still is."""
         return Counts(sandboxes=self._slots.taken, idle=len(self._warm), concurrency=self._admission.in_use)
 
+    def placed(self) -> list[Placed]:
+        """See Scheduler.placed."""
+        found = [_placed(held, _place_of(held)) for held in self._busy]
+        found += (_placed(held, Place.IDLE) for held in self._warm)
+        return found
+
+    @property
+    def max_concurrency(self) -> int:
+        """See Scheduler.max_concurrency."""
+        return self._admission.limit
+
     def reload(self, *, max_concurrency: int | None = None, keep_alive_s: float | None = None) -> None:
         """Change what can change while serving; None leaves it."""
         if max_concurrency is not None:
@@ -182,8 +193,9 @@ class LocalScheduler:
         has_slot = self._slots.try_take()
         try:
             if not has_slot:
+                held.waits = True
                 queue_us = await self._wait_for_slot()
-                has_slot = True
+                held.waits, has_slot = False, True
                 warm = self._warm.take(spec.key)
                 if warm is not None:
                     self._busy.discard(held)
@@ -261,6 +273,16 @@ class LocalScheduler:
             self._leaving.pop(held, None)
             self._slots_to_come -= 1
             self._slots.give()
+
+
+def _place_of(busy: Held) -> Place:
+    if busy.sandbox is not None:
+        return Place.BUSY
+    return Place.WAITING if busy.waits else Place.STARTING
+
+
+def _placed(held: Held, place: Place) -> Placed:
+    return Placed(held.key[0], place, "" if held.sandbox is None else held.sandbox.id)
 
 
 def _killed() -> Unavailable:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from engine.sandbox.api import Sandbox
 
@@ -24,11 +24,12 @@ Key = tuple[str, str, str]
 class Held:
     """What the scheduler holds for one sandbox, from the decision to start it until it is closed."""
 
-    __slots__ = ("idle_since", "key", "killed", "retired", "sandbox")
+    __slots__ = ("idle_since", "key", "killed", "retired", "sandbox", "waits")
 
     def __init__(self, key: Key) -> None:
         self.key = key
         self.sandbox: Sandbox | None = None  # None: waits for room, or is being started
+        self.waits = False  # for room
         self.idle_since = 0.0  # on the loop's clock, seconds
         self.retired = False  # its function is another by now: it ends with what it runs
         self.killed = False  # by a drain that ran out of patience
@@ -49,6 +50,10 @@ class WarmStacks:
 
     def __len__(self) -> int:
         return len(self._oldest_first)
+
+    def __iter__(self) -> Iterator[Held]:
+        """All, the one that has idled longest first."""
+        return iter(self._oldest_first)
 
     def put(self, held: Held) -> None:
         """Let it idle."""

@@ -106,6 +106,10 @@ class Logs:
 
     def __init__(self) -> None:
         self.kept: dict[str, list[LogBatch]] = {}
+        self.lost = 0
+
+    def missed(self, lines: int) -> None:
+        self.lost += lines
 
     def append(self, function_name: str, batch: LogBatch) -> None:
         self.kept.setdefault(function_name, []).append(batch)

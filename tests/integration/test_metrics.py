@@ -1,0 +1,139 @@
+"""What an engine counts is what was done to it: by function, outcome, kind of start and reason, over both doors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from engine.v1 import metrics_pb2 as pb
+from engine.v1 import reports_pb2
+from tests.doors import Refused, zip_of
+from tests.engines import Engine, engine
+from tests.remains import HOLD, held, let_go
+
+pytestmark = pytest.mark.privileged
+
+HELD = b'{"hold": true}'
+FAILING = """
+    def handler(event, context):
+        if event.get("fail"):
+            raise ValueError("no")
+        return "x" * 100
+"""
+
+
+def by_end(function: pb.FunctionMetrics) -> dict[tuple[str, str], int]:
+    """(outcome, kind of start) → how many."""
+    found: Counter[tuple[str, str]] = Counter()
+    for one in function.invocations:
+        outcome = reports_pb2.Outcome.Name(one.outcome).removeprefix("OUTCOME_").lower()
+        kind = reports_pb2.StartKind.Name(one.start_kind).removeprefix("START_KIND_").lower()
+        found[outcome, kind] += one.count
+    return dict(found)
+
+
+async def functions(running: Engine) -> dict[str, pb.FunctionMetrics]:
+    return {one.name: one for one in (await running.grpc.metrics()).functions}
+
+
+async def test_counters_agree_with_what_was_invoked_and_what_is_under_way(tmp_path: Path) -> None:
+    async with engine(tmp_path / "data", max_concurrency=2) as running:
+        await running.grpc.create("some", zip_of(FAILING), memory_mb=1_769)
+        await running.grpc.create("busy", zip_of(HOLD), memory_mb=1_769, timeout_ms=60_000)
+        for _ in range(3):
+            await running.grpc.invoke("some", b'{"a": 1}')
+        await running.grpc.invoke("some", b'{"fail": 1}')
+        await running.http.invoke("some", b"{}")
+        with pytest.raises(Refused):
+            await running.grpc.invoke("nothing")
+        with pytest.raises(Refused):
+            await running.grpc.invoke("some", b"{")
+
+        under_way = [asyncio.ensure_future(running.grpc.invoke("busy", HELD)) for _ in range(2)]
+        await held(running.instance, 2)
+        for door in (running.grpc, running.http):
+            with pytest.raises(Refused):
+                await door.invoke("busy")
+        found = await running.grpc.metrics()
+        assert (found.concurrency, found.max_concurrency, found.waiting) == (2, 2, 0)
+        assert (found.sandboxes.busy, found.sandboxes.idle, found.sandboxes.starting) == (2, 1, 0)
+        some, busy = (await functions(running))["functions/some"], (await functions(running))["functions/busy"]
+        assert by_end(some) == {
+            ("ok", "fork"): 1,
+            ("ok", "warm"): 3,
+            ("handler_error", "warm"): 1,
+            ("refused", "unspecified"): 1,
+        }
+        assert (some.busy, some.idle, some.handler.count, some.total.count) == (0, 1, 5, 5)
+        assert (some.event_bytes, some.result_bytes) == (3 * 8 + 11 + 2, 4 * 102)
+        assert 0 < some.handler.p50_us <= some.total.max_us
+        assert min(some.cpu_us, some.billed_ms, some.memory_bytes, busy.memory_bytes) > 0
+        assert by_end(busy) == {("throttled", "unspecified"): 2}
+        assert (busy.busy, busy.idle) == (2, 0)
+        throttles = [("ConcurrentInvocationLimitExceeded", 2)]
+        assert [(one.reason, one.count) for one in busy.throttles] == throttles
+        assert [(one.reason, one.count) for one in found.throttles] == throttles
+        assert [(one.outcome, one.reason, one.count) for one in found.errors] == [
+            (reports_pb2.OUTCOME_REFUSED, "NOT_FOUND", 1),
+            (reports_pb2.OUTCOME_REFUSED, "INVALID_PAYLOAD", 1),
+        ]
+        assert found.all_sandboxes.memory_bytes >= some.memory_bytes + busy.memory_bytes
+        assert min(found.all_sandboxes.cpu_us, found.engine.cpu_us, found.engine.memory_bytes, found.uptime_ms) > 0
+        assert found.logs.lines >= 3 * 6
+        assert [(one.runtime, one.forks > 0) for one in found.zygotes] == [(found.zygotes[0].runtime, True)]
+
+        await let_go(running.instance, 2)
+        await asyncio.gather(*under_way)
+        after = await running.grpc.metrics()
+        assert after.concurrency == 0
+        total = sum(outcome.count for kind in after.starts for outcome in kind.outcomes)
+        assert total == 7
+        await running.grpc.delete("some")
+        assert set(await functions(running)) == {"functions/busy", "(others)"}
+
+
+async def test_one_who_leaves_is_counted_as_cancelled(tmp_path: Path) -> None:
+    async with engine(tmp_path / "data") as running:
+        await running.grpc.create("busy", zip_of(HOLD), memory_mb=1_769, timeout_ms=60_000)
+        call = running.grpc.call("busy", HELD)
+        await held(running.instance, 1)
+        call.cancel()
+        while ("cancelled", "unspecified") not in by_end((await functions(running))["functions/busy"]):
+            await asyncio.sleep(0.005)
+        (error,) = (await running.grpc.metrics()).errors
+        assert (error.outcome, error.reason, error.count) == (reports_pb2.OUTCOME_CANCELLED, "CANCELLED", 1)
+
+
+async def test_one_who_watches_gets_the_counters_again_and_again_until_the_engine_stops(tmp_path: Path) -> None:
+    async with engine(tmp_path / "data") as running:
+        await running.grpc.create("some", zip_of(FAILING), memory_mb=1_769)
+        watching = running.grpc.watching.WatchMetrics(pb.WatchMetricsRequest(interval_ms=100))
+        answers = aiter(watching)
+        first = (await anext(answers)).metrics
+        assert [one.name for one in first.functions] == []
+        await running.grpc.invoke("some")
+        while not (await anext(answers)).metrics.functions:
+            pass
+        second, third = (await anext(answers)).metrics, (await anext(answers)).metrics
+        assert first.time.ToNanoseconds() < second.time.ToNanoseconds() < third.time.ToNanoseconds()
+        stopping = asyncio.ensure_future(running.service.stop())
+        assert await _end_of(watching) is grpc.StatusCode.UNAVAILABLE
+        await stopping
+
+
+async def test_an_interval_out_of_range_is_refused(tmp_path: Path) -> None:
+    async with engine(tmp_path / "data") as running:
+        for interval_ms in (-1, 99, 3_600_001):
+            watching = running.grpc.watching.WatchMetrics(pb.WatchMetricsRequest(interval_ms=interval_ms))
+            assert await _end_of(watching) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def _end_of(call: Any) -> grpc.StatusCode:
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        [_ async for _ in call]
+    return ended.value.code()
