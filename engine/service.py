@@ -241,6 +241,7 @@ class Service:
             account=account,
             stop_on_disconnect=settings.stop_on_disconnect,
             event_limit_bytes=settings.event_limit_bytes,
+            observe=observe,
         )
         undo.push_async_callback(rest.stop, 0)
         host, port = split_address(settings.http_address)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from engine.v1 import metrics_pb2 as pb
 from engine.v1 import reports_pb2
@@ -137,3 +140,69 @@ async def _end_of(call: Any) -> grpc.StatusCode:
     with pytest.raises(grpc.aio.AioRpcError) as ended:
         [_ async for _ in call]
     return ended.value.code()
+
+
+async def test_a_scrape_agrees_with_what_was_invoked(tmp_path: Path) -> None:
+    async with engine(tmp_path / "data", max_concurrency=1) as running:
+        await running.grpc.create("some", zip_of(FAILING), memory_mb=1_769)
+        await running.grpc.create("busy", zip_of(HOLD), memory_mb=1_769, timeout_ms=60_000)
+        for event in (b"{}", b"{}", b'{"fail": 1}'):
+            await running.http.invoke("some", event)
+        with pytest.raises(Refused):
+            await running.grpc.invoke("nothing")
+        under_way = asyncio.ensure_future(running.grpc.invoke("busy", HELD))
+        await held(running.instance, 1)
+        for _ in range(2):
+            with pytest.raises(Refused):
+                await running.grpc.invoke("some")
+        found = await scraped(running)
+        assert found["cleave_invocations_total"] == {
+            frozenset({"some", "$LATEST", "ok", "fork"}): 1,
+            frozenset({"some", "$LATEST", "ok", "warm"}): 1,
+            frozenset({"some", "$LATEST", "handler_error", "warm"}): 1,
+            frozenset({"some", "", "throttled"}): 2,
+            frozenset({"(others)", "", "refused"}): 1,
+        }
+        assert found["cleave_throttles_total"] == {frozenset({"some", "ConcurrentInvocationLimitExceeded"}): 2}
+        assert found["cleave_errors_total"] == {frozenset({"refused", "NOT_FOUND"}): 1}
+        assert found["cleave_handler_seconds_count"][frozenset({"some"})] == 3
+        assert found["cleave_phase_seconds_count"][frozenset({"warm", "total"})] == 2
+        assert (found["cleave_concurrency"], found["cleave_concurrency_limit"]) == ({frozenset(): 1}, {frozenset(): 1})
+        assert found["cleave_function_sandboxes"][frozenset({"busy"})] == 1
+        assert found["cleave_function_memory_bytes"][frozenset({"busy"})] > 0
+        assert found["cleave_resources_made_total"][frozenset({"sandboxes"})] == 2
+        await let_go(running.instance, 1)
+        await under_way
+
+
+async def scraped(running: Engine) -> dict[str, dict[frozenset[str], float]]:
+    """Sample → the values of its labels → its value."""
+    url = f"http://127.0.0.1:{running.service.http_port}/metrics"
+    text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=30).read().decode())
+    found: dict[str, dict[frozenset[str], float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[frozenset(sample.labels.values())] = sample.value
+    return found
+
+
+async def test_who_may_scrape_is_who_may_call_and_nothing_but_reading_is_served(tmp_path: Path) -> None:
+    async with engine(tmp_path / "data") as running:
+        port = running.service.http_port
+
+        def ask(method: str, **headers: str) -> int:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            try:
+                connection.request(method, "/metrics", headers=headers)
+                return connection.getresponse().status
+            finally:
+                connection.close()
+
+        asked = [
+            await asyncio.to_thread(ask, "GET"),
+            await asyncio.to_thread(ask, "HEAD"),
+            await asyncio.to_thread(ask, "POST"),
+            await asyncio.to_thread(ask, "GET", Host="rebound.example"),
+            await asyncio.to_thread(ask, "GET", Origin="http://elsewhere.example"),
+        ]
+        assert asked == [200, 200, 405, 403, 403]
