@@ -18,7 +18,14 @@ from engine.cli.problems import ExitCode, Problem, usage
 from engine.config_address import split_address
 from engine.errors import InvalidArgument
 from engine.model.names import FunctionRef, parse_aws_name, parse_resource_name
-from engine.v1 import functions_pb2, functions_pb2_grpc, host_pb2_grpc, invocations_pb2_grpc, logs_pb2_grpc
+from engine.v1 import (
+    functions_pb2,
+    functions_pb2_grpc,
+    host_pb2_grpc,
+    invocations_pb2_grpc,
+    logs_pb2_grpc,
+    metrics_pb2_grpc,
+)
 
 CONTROL_TIMEOUT_S = 30.0
 """How long a control call may take; invocations last as long as their function may."""
@@ -38,6 +45,7 @@ class Engine:
         self.functions = functions_pb2_grpc.FunctionServiceStub(channel)
         self.invocations = invocations_pb2_grpc.InvocationServiceStub(channel)
         self.logs = logs_pb2_grpc.LogServiceStub(channel)
+        self.metrics = metrics_pb2_grpc.MetricsServiceStub(channel)
         self.host = host_pb2_grpc.HostServiceStub(channel)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
+import subprocess
+import sys
 import urllib.request
 from collections import Counter
 from pathlib import Path
@@ -173,6 +176,29 @@ async def test_a_scrape_agrees_with_what_was_invoked(tmp_path: Path) -> None:
         assert found["cleave_resources_made_total"][frozenset({"sandboxes"})] == 2
         await let_go(running.instance, 1)
         await under_way
+
+
+async def test_top_shows_what_was_invoked_to_scripts_and_to_people(tmp_path: Path) -> None:
+    async with engine(tmp_path / "data") as running:
+        await running.grpc.create("some", zip_of(FAILING), memory_mb=1_769)
+        for event in (b"{}", b"{}", b'{"fail": 1}'):
+            await running.grpc.invoke("some", event)
+        document = json.loads(await top(running, "--json"))
+        (row,) = document["functions"]
+        assert (row["function"], row["calls"], row["errors"], row["idle"]) == ("some", 3, 1, 1)
+        assert (document["starts"], document["sandboxes"]["idle"]) == ({"fork": 1, "warm": 2}, 1)
+        assert 0 < row["p50_us"] <= row["p99_us"]
+        *_, head, shown = (await top(running)).splitlines()
+        assert (head.split()[:2], shown.split()[:2]) == (["FUNCTION", "CALLS"], ["some", "3"])
+
+
+async def top(running: Engine, *flags: str) -> str:
+    """What `cleave top --once` writes."""
+    command = ["-m", "engine.cli.main", "top", "--once", "--address", f"127.0.0.1:{running.service.grpc_port}", *flags]
+    process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=subprocess.PIPE)
+    written, _ = await process.communicate()
+    assert process.returncode == 0
+    return written.decode()
 
 
 async def scraped(running: Engine) -> dict[str, dict[frozenset[str], float]]:

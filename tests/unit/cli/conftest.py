@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import sys
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,8 @@ from engine.v1 import (
     invocations_pb2_grpc,
     logs_pb2,
     logs_pb2_grpc,
+    metrics_pb2,
+    metrics_pb2_grpc,
     reports_pb2,
     resources_pb2,
 )
@@ -79,6 +82,7 @@ class StubEngine(
     invocations_pb2_grpc.InvocationServiceServicer,
     logs_pb2_grpc.LogServiceServicer,
     host_pb2_grpc.HostServiceServicer,
+    metrics_pb2_grpc.MetricsServiceServicer,
 ):
     """Keeps functions in memory and answers what a test tells it to."""
 
@@ -98,6 +102,9 @@ class StubEngine(
     starts: list[host_pb2.StartStats] = field(default_factory=list)
     interpreters: list[host_pb2.Interpreter] = field(default_factory=list)
     zygotes: list[host_pb2.Zygote] = field(default_factory=list)
+    moments: list[metrics_pb2.Metrics] = field(default_factory=list)
+    interval_ms: int = 0
+    endless: bool = False  # who watches gets the last moment again and again
 
     def add(self, name: str) -> None:
         self.functions[f"functions/{name}"] = resources_pb2.Function(
@@ -174,6 +181,18 @@ class StubEngine(
         for text in self.log_lines:
             yield logs_pb2.TailLogsResponse(lines=[invocations_pb2.LogLine(text=text, request_id="r")])
 
+    def GetMetrics(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return metrics_pb2.GetMetricsResponse(metrics=self.moments[-1])
+
+    def WatchMetrics(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.interval_ms = request.interval_ms
+        for moment in self.moments:
+            yield metrics_pb2.WatchMetricsResponse(metrics=moment)
+        left = threading.Event()
+        context.add_callback(left.set)
+        while self.endless and not left.wait(0.05):
+            yield metrics_pb2.WatchMetricsResponse(metrics=self.moments[-1])
+
     def GetHost(self, request: Any, context: grpc.ServicerContext) -> Any:
         return host_pb2.GetHostResponse(
             checks=self.checks,
@@ -216,6 +235,7 @@ def address(engine: StubEngine) -> Iterator[str]:
     invocations_pb2_grpc.add_InvocationServiceServicer_to_server(engine, server)
     logs_pb2_grpc.add_LogServiceServicer_to_server(engine, server)
     host_pb2_grpc.add_HostServiceServicer_to_server(engine, server)
+    metrics_pb2_grpc.add_MetricsServiceServicer_to_server(engine, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield f"127.0.0.1:{port}"
