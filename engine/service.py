@@ -33,6 +33,7 @@ from engine.observe import oplog
 from engine.observe.function_logs import FunctionLogs
 from engine.observe.invocations import Counted, Invocations
 from engine.observe.metrics import Observer
+from engine.observe.recent import RecentInvocations
 from engine.observe.starts import Starts
 from engine.registry.code import LocalCodeStore
 from engine.registry.functions import FunctionRegistry
@@ -189,7 +190,8 @@ class Service:
         if settings.compile_ahead:
             compiler = BytecodeCompiler(pool, code, registry, python_versions=runtimes.versions, log=self._log)
             undo.push_async_callback(compiler.close)
-        invocations = Invocations(registry, self._starts, limit=settings.metrics_functions)
+        recent = RecentInvocations(settings.recent_mb << 20)
+        invocations = Invocations(registry, self._starts, recent, limit=settings.metrics_functions)
         pipeline = Pipeline(
             registry,
             code,
@@ -231,6 +233,7 @@ class Service:
             event_limit_bytes=settings.event_limit_bytes,
             preload_bytes=pool.preload_bytes,
             observe=observe,
+            recent=recent,
         )
         undo.push_async_callback(rpc.stop, 0)
         rest = RestServer(

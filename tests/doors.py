@@ -34,6 +34,7 @@ from engine.v1 import (
     metrics_pb2_grpc,
     reports_pb2,
     resources_pb2,
+    timelines_pb2_grpc,
 )
 
 if TYPE_CHECKING:
@@ -104,6 +105,9 @@ class GrpcDoor:
         )
         self.logs: logs_pb2_grpc.LogServiceAsyncStub = logs_pb2_grpc.LogServiceStub(self.channel)
         self.watching: metrics_pb2_grpc.MetricsServiceAsyncStub = metrics_pb2_grpc.MetricsServiceStub(self.channel)
+        self.timelines: timelines_pb2_grpc.TimelineServiceAsyncStub = timelines_pb2_grpc.TimelineServiceStub(
+            self.channel
+        )
         self.hosts: host_pb2_grpc.HostServiceAsyncStub = host_pb2_grpc.HostServiceStub(self.channel)
 
     async def close(self) -> None:

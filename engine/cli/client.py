@@ -25,6 +25,7 @@ from engine.v1 import (
     invocations_pb2_grpc,
     logs_pb2_grpc,
     metrics_pb2_grpc,
+    timelines_pb2_grpc,
 )
 
 CONTROL_TIMEOUT_S = 30.0
@@ -46,6 +47,7 @@ class Engine:
         self.invocations = invocations_pb2_grpc.InvocationServiceStub(channel)
         self.logs = logs_pb2_grpc.LogServiceStub(channel)
         self.metrics = metrics_pb2_grpc.MetricsServiceStub(channel)
+        self.timelines = timelines_pb2_grpc.TimelineServiceStub(channel)
         self.host = host_pb2_grpc.HostServiceStub(channel)
 
 

@@ -14,12 +14,12 @@ from typing import Annotated
 import typer
 
 from engine import __version__
-from engine.cli import bench, delete, deploy, doctor, get, init, invoke, logs, runtimes, serve, top, version
+from engine.cli import bench, delete, deploy, doctor, get, init, invoke, logs, runtimes, serve, timelines, top, version
 from engine.cli.options import ADDRESS_VARIABLE, DEFAULT_ADDRESS, AddressOption, Choices, Output, OutputOption, choose
 from engine.cli.problems import EXIT_CODES_HELP, ExitCode, Problem
 from engine.errors import EngineError, field_violations
 
-_COMMANDS = (serve, init, deploy, invoke, get, logs, delete, runtimes, doctor, top, bench, version)
+_COMMANDS = (serve, init, deploy, invoke, get, logs, delete, runtimes, doctor, top, timelines, bench, version)
 
 
 def build_app() -> typer.Typer:

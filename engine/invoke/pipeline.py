@@ -30,6 +30,7 @@ from engine.model.invocation import (
     FunctionError,
     InvokeRequest,
     LogBatch,
+    Moments,
     Report,
     Sink,
 )
@@ -42,15 +43,15 @@ from engine.scheduler.api import Done, Scheduler, Work
 Authorize = Callable[[InvokeRequest], None]
 """Raises PermissionDenied if the request may not be made. Comes first, so that a refusal tells nothing."""
 
-Record = Callable[[Function, Report], None]
-"""Told of every invocation that ran to its end."""
+Record = Callable[[Function, Report, Moments], None]
+"""Told of every invocation that ran to its end, when its answer is on its way."""
 
 
 def allow_all(request: InvokeRequest) -> None:
     """The policy of an engine without identities: whoever reaches it may invoke."""
 
 
-def record_nothing(function: Function, report: Report) -> None:
+def record_nothing(function: Function, report: Report, moments: Moments) -> None:
     """The default where nobody listens."""
 
 
@@ -237,14 +238,14 @@ class Pipeline:
         run.begin()
         facts = Facts(request_id, function.config.timeout_ms, ending.exit_status)
         error = None if ending.outcome is Outcome.OK else function_error(ending, facts)
-        marks = (("checked", checked_ns), ("started", run.started_ns)) if request.timeline else None
-        report = self._report(request_id, prepared, done, accepted_ns, marks)
+        moments = Moments(accepted_ns, checked_ns, run.started_ns, self._monotonic_ns(), ending.timeline)
+        report = self._report(request_id, prepared, done, moments, request.timeline)
         payload = ending.payload if error is None else b""
         if sink is None and not request.log_tail:
             # Nobody waits for the last lines: the answer goes out first, it and the record follow in the next turn.
-            loop.call_soon(self._write_end, log, report, facts, error, prepared)
+            loop.call_soon(self._write_end, log, report, moments, facts, error, prepared)
             return Completion(report, payload, error)
-        self._write_end(log, report, facts, error, prepared)
+        self._write_end(log, report, moments, facts, error, prepared)
         return Completion(report, payload, error, log.tail())
 
     def _event(
@@ -269,20 +270,8 @@ class Pipeline:
             raw=request.raw,
         )
 
-    def _report(
-        self,
-        request_id: str,
-        prepared: Prepared,
-        done: Done,
-        accepted_ns: int,
-        marks: tuple[tuple[str, int], ...] | None,
-    ) -> Report:
+    def _report(self, request_id: str, prepared: Prepared, done: Done, moments: Moments, timeline: bool) -> Report:
         ending = done.ending
-        now_ns = self._monotonic_ns()
-        timeline: tuple[tuple[str, int], ...] = ()
-        if marks is not None:
-            moments = sorted((*marks, *ending.timeline, ("recorded", now_ns)), key=lambda mark: mark[1])
-            timeline = tuple((phase, (ns - accepted_ns) // 1000) for phase, ns in moments)
         return Report(
             request_id=request_id,
             outcome=ending.outcome,
@@ -293,21 +282,27 @@ class Pipeline:
             start_us=ending.start_us,
             init_us=ending.init_us,
             handler_us=ending.handler_us,
-            total_us=(now_ns - accepted_ns) // 1000,
+            total_us=(moments.recorded_ns - moments.accepted_ns) // 1000,
             billed_ms=billed_ms(ending.init_us, ending.handler_us),
             peak_memory_bytes=ending.peak_memory_bytes,
             cpu_us=ending.cpu_us,
             tmp_written_bytes=ending.tmp_written_bytes,
             network_in_bytes=ending.network_in_bytes,
             network_out_bytes=ending.network_out_bytes,
-            timeline=timeline,
-            cost=None if marks is None else ending.cost,
+            timeline=moments.timeline() if timeline else (),
+            cost=ending.cost if timeline else None,
         )
 
     def _write_end(
-        self, log: LogTail, report: Report, facts: Facts, error: FunctionError | None, prepared: Prepared
+        self,
+        log: LogTail,
+        report: Report,
+        moments: Moments,
+        facts: Facts,
+        error: FunctionError | None,
+        prepared: Prepared,
     ) -> None:
-        self._record(prepared.function, report)
+        self._record(prepared.function, report, moments)
         log.finish_now()
         error_type = "" if error is None else error.type
         log.say(prepared.platform.report(report, facts, error_type, self._wall_ns()))

@@ -15,10 +15,11 @@ from msgspec.structs import replace
 
 from engine.errors import EngineError, NotFound, NotServed, Throttled
 from engine.model.function import Function
-from engine.model.invocation import Completion, Invoker, InvokeRequest, LogLine, Report, Sink
+from engine.model.invocation import Completion, Invoker, InvokeRequest, LogLine, Moments, Report, Sink
 from engine.model.metrics import OTHERS, ErrorCount, FunctionMetrics, InvocationCount
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
+from engine.observe.recent import RecentInvocations
 from engine.observe.times import Times
 from engine.registry.api import Registry
 
@@ -27,6 +28,10 @@ Listener = Callable[[Function, Report], None]
 
 SERIES = 100
 """Versions of one function, times the ways in which they start and end."""
+
+
+SLOW_EVERY = 200
+"""After so many invocations of a function it is looked again what is slow for it: some 20 µs."""
 
 
 class _Of:
@@ -41,8 +46,10 @@ class _Of:
         "network_in_bytes",
         "network_out_bytes",
         "result_bytes",
+        "slow_us",
         "throttles",
         "total",
+        "until_slow",
     )
 
     def __init__(self) -> None:
@@ -51,6 +58,13 @@ class _Of:
         self.handler, self.total = Times(), Times()
         self.cpu_us = self.billed_ms = self.event_bytes = self.result_bytes = 0
         self.network_in_bytes = self.network_out_bytes = 0
+        self.slow_us = 1 << 62  # until enough is known of it
+        self.until_slow = SLOW_EVERY
+
+    def look_what_is_slow(self) -> None:
+        """Beyond the 99th percentile of all so far."""
+        self.slow_us = self.total.distribution().p99_us
+        self.until_slow = SLOW_EVERY
 
     def count(self, version: str, outcome: Outcome, kind: StartKind | None) -> None:
         """One more of these."""
@@ -81,10 +95,11 @@ class _Of:
 class Invocations:
     """Of one engine, from its start on."""
 
-    def __init__(self, registry: Registry, also: Listener, *, limit: int) -> None:
-        """`also` is told what this is told."""
+    def __init__(self, registry: Registry, also: Listener, recent: RecentInvocations, *, limit: int) -> None:
+        """`also` is told what this is told; `recent` keeps each, and is told which are slow."""
         self._registry = registry
         self._also = also
+        self._recent = recent
         self._limit = limit
         self._functions: dict[str, _Of] = {}
         self._others = _Of()
@@ -92,7 +107,7 @@ class Invocations:
         self._errors: dict[tuple[Outcome, str], int] = {}
         registry.subscribe(self._changed)
 
-    def __call__(self, function: Function, report: Report) -> None:
+    def __call__(self, function: Function, report: Report, moments: Moments) -> None:
         """An invocation ran to its end."""
         self._also(function, report)
         of = self._functions.get(function.name) or self._of(function.name)
@@ -104,6 +119,10 @@ class Invocations:
         if report.network_in_bytes or report.network_out_bytes:
             of.network_in_bytes += report.network_in_bytes
             of.network_out_bytes += report.network_out_bytes
+        self._recent.add(function.name, report, moments, slow=report.total_us > of.slow_us)
+        of.until_slow -= 1
+        if not of.until_slow:
+            of.look_what_is_slow()
 
     def moved(self, name: str, event_bytes: int, result_bytes: int) -> None:
         """So much went to a function, and came back."""

@@ -24,7 +24,7 @@ from engine.errors import InvalidArgument, Unavailable
 from engine.model.host import HostReport
 from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.registry.api import CodeStore, Registry
-from engine.rpc import functions, host, invocations, logs, metrics
+from engine.rpc import functions, host, invocations, logs, metrics, timelines
 from engine.rpc.calls import Calls
 
 MESSAGE_ROOM_BYTES = 10 * 1024 * 1024
@@ -61,8 +61,9 @@ class RpcServer:
         event_limit_bytes: int = EVENT_LIMIT_BYTES,
         preload_bytes: functions.PreloadBytes = lambda _: 0,
         observe: metrics.Observe | None = None,
+        recent: timelines.Kept | None = None,
     ) -> None:
-        """Without `observe` there is no MetricsService."""
+        """Without `observe` there is no MetricsService, without `recent` no TimelineService."""
         self._registry = registry
         self._code = code
         self._invoker = invoker
@@ -73,6 +74,7 @@ class RpcServer:
         self._message_limit_bytes = event_limit_bytes + MESSAGE_ROOM_BYTES
         self._preload_bytes = preload_bytes
         self._observe = observe
+        self._recent = recent
         self._calls = Calls(log or structlog.get_logger("engine.rpc"))
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
@@ -133,6 +135,10 @@ class RpcServer:
             watching = metrics.MetricsService(self._observe, calls).methods()
             server.add_generic_rpc_handlers([calls.handler(metrics.SERVICE, watching)])
             names.append(metrics.SERVICE.full_name)
+        if self._recent is not None:
+            reading = timelines.TimelineService(self._recent).methods()
+            server.add_generic_rpc_handlers([calls.handler(timelines.SERVICE, reading)])
+            names.append(timelines.SERVICE.full_name)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         server.add_generic_rpc_handlers([calls.unknown_handler()])

@@ -33,6 +33,8 @@ from engine.v1 import (
     metrics_pb2_grpc,
     reports_pb2,
     resources_pb2,
+    timelines_pb2,
+    timelines_pb2_grpc,
 )
 
 
@@ -83,6 +85,7 @@ class StubEngine(
     logs_pb2_grpc.LogServiceServicer,
     host_pb2_grpc.HostServiceServicer,
     metrics_pb2_grpc.MetricsServiceServicer,
+    timelines_pb2_grpc.TimelineServiceServicer,
 ):
     """Keeps functions in memory and answers what a test tells it to."""
 
@@ -104,6 +107,8 @@ class StubEngine(
     zygotes: list[host_pb2.Zygote] = field(default_factory=list)
     moments: list[metrics_pb2.Metrics] = field(default_factory=list)
     interval_ms: int = 0
+    past: list[timelines_pb2.PastInvocation] = field(default_factory=list)
+    listed: list[timelines_pb2.ListTimelinesRequest] = field(default_factory=list)
     endless: bool = False  # who watches gets the last moment again and again
 
     def add(self, name: str) -> None:
@@ -193,6 +198,16 @@ class StubEngine(
         while self.endless and not left.wait(0.05):
             yield metrics_pb2.WatchMetricsResponse(metrics=self.moments[-1])
 
+    def GetTimeline(self, request: Any, context: grpc.ServicerContext) -> Any:
+        for one in self.past:
+            if one.report.request_id == request.request_id:
+                return timelines_pb2.GetTimelineResponse(invocation=one)
+        refuse(context, "NOT_FOUND", "no such invocation is known; list them", fix="list them")
+
+    def ListTimelines(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.listed.append(request)
+        return timelines_pb2.ListTimelinesResponse(invocations=self.past[: request.limit])
+
     def GetHost(self, request: Any, context: grpc.ServicerContext) -> Any:
         return host_pb2.GetHostResponse(
             checks=self.checks,
@@ -236,6 +251,7 @@ def address(engine: StubEngine) -> Iterator[str]:
     logs_pb2_grpc.add_LogServiceServicer_to_server(engine, server)
     host_pb2_grpc.add_HostServiceServicer_to_server(engine, server)
     metrics_pb2_grpc.add_MetricsServiceServicer_to_server(engine, server)
+    timelines_pb2_grpc.add_TimelineServiceServicer_to_server(engine, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield f"127.0.0.1:{port}"

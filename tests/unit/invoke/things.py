@@ -140,7 +140,7 @@ class House:
             wall_ns=lambda: WALL_NS,
             new_uuid=self.new_uuid,
             authorize=authorize,
-            record=lambda function, report: self.recorded.append(report),
+            record=lambda function, report, moments: self.recorded.append(report),
         )
         self.registry.put(function())
 

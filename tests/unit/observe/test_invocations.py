@@ -11,11 +11,12 @@ from msgspec.structs import replace
 
 from engine.errors import EngineError, NotFound, NotServed, PermissionDenied, SandboxFault, Throttled, Unavailable
 from engine.model.function import Function
-from engine.model.invocation import Completion, InvokeRequest, LogLine, Report, Sink
+from engine.model.invocation import Completion, InvokeRequest, LogLine, Moments, Report, Sink
 from engine.model.metrics import OTHERS, ErrorCount, InvocationCount
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
-from engine.observe.invocations import SERIES, Counted, Invocations
+from engine.observe.invocations import SERIES, SLOW_EVERY, Counted, Invocations
+from engine.observe.recent import RecentInvocations
 from tests.unit.invoke.things import Functions, function
 
 
@@ -27,14 +28,16 @@ class Counting:
         for name in names:
             self.registry.put(function(name))
         self.told: list[Report] = []
-        self.invocations = Invocations(self.registry, self._also, limit=limit)
+        self.recent = RecentInvocations(1 << 20)
+        self.invocations = Invocations(self.registry, self._also, self.recent, limit=limit)
 
     def _also(self, function: Function, report: Report) -> None:
         self.told.append(report)
 
     def ended(self, name: str, **changes: Any) -> None:
         """An invocation ran to its end."""
-        self.invocations(function(name), replace(Report("r", Outcome.OK, StartKind.WARM, 128), **changes))
+        report = replace(Report("r", Outcome.OK, StartKind.WARM, 128), **changes)
+        self.invocations(function(name), report, Moments(0, 0, 0, 0))
 
     @property
     def names(self) -> list[str]:
@@ -92,6 +95,17 @@ def test_versions_beyond_the_limit_are_counted_together() -> None:
     counting.ended("a", executed_version="0")
     (a,) = counting.invocations.functions()
     assert a.invocations[0].count == 2
+
+
+def test_what_is_slow_for_its_function_is_kept_as_notable_once_enough_is_known_of_it() -> None:
+    counting = Counting("quick", "long")
+    counting.ended("quick", total_us=9_000)
+    for number in range(SLOW_EVERY):
+        counting.ended("quick", total_us=300, request_id=f"quick-{number}")
+        counting.ended("long", total_us=900_000, request_id=f"long-{number}")
+    counting.ended("quick", total_us=20_000, request_id="slow")
+    counting.ended("long", total_us=20_000, request_id="not slow")
+    assert [one.report.request_id for one in counting.recent.newest_first() if one.notable] == ["slow"]
 
 
 Answer = Callable[[InvokeRequest, Sink | None], Awaitable[Completion]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from engine.model.invocation import Report
@@ -10,7 +12,7 @@ from engine.observe.starts import Starts
 from tests.unit.invoke.things import function
 
 
-def report(kind: StartKind, outcome: Outcome = Outcome.OK, **times: int) -> Report:
+def report(kind: StartKind, outcome: Outcome = Outcome.OK, **times: Any) -> Report:
     return replace(Report("r", outcome, kind, 128), **times)
 
 

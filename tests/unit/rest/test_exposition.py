@@ -12,9 +12,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 
 from engine.model.host import EventCount, ResourceCount, ZygoteFound
+from engine.model.invocation import Moments
 from engine.model.metrics import ErrorCount, LogCounts, Metrics, SandboxCounts, Usage
 from engine.model.outcome import Outcome, StartKind
 from engine.observe.invocations import Invocations
+from engine.observe.recent import RecentInvocations
 from engine.observe.starts import Starts
 from engine.rest.exposition import exposition, families
 from tests.style.tree import text
@@ -29,9 +31,10 @@ TIMES_US = (90, 100, 101, 3_000, 300_000_000)
 def metrics() -> Metrics:
     registry, starts = Functions(), Starts()
     registry.put(function("a"))
-    invocations = Invocations(registry, starts, limit=5)
+    invocations = Invocations(registry, starts, RecentInvocations(0), limit=5)
     for us in TIMES_US:
-        invocations(function("a"), report(StartKind.PARKED, handler_us=us, total_us=us, billed_ms=1, cpu_us=500_000))
+        ended = report(StartKind.PARKED, handler_us=us, total_us=us, billed_ms=1, cpu_us=500_000)
+        invocations(function("a"), ended, Moments(0, 0, 0, 0))
     return Metrics(
         time_ns=1,
         uptime_ms=1_500,
