@@ -23,7 +23,7 @@ from engine.observe.recent import RecentInvocations
 from engine.observe.times import Times
 from engine.registry.api import Registry
 
-Listener = Callable[[Function, Report], None]
+Listener = Callable[[Function, Report, Moments], None]
 """Told of every invocation that ran to its end."""
 
 SERIES = 100
@@ -109,7 +109,7 @@ class Invocations:
 
     def __call__(self, function: Function, report: Report, moments: Moments) -> None:
         """An invocation ran to its end."""
-        self._also(function, report)
+        self._also(function, report, moments)
         of = self._functions.get(function.name) or self._of(function.name)
         of.count(report.executed_version, report.outcome, report.start_kind)
         of.handler.add(report.handler_us)

@@ -13,7 +13,13 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client import ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from engine.model.host import Distribution
@@ -115,7 +121,13 @@ def _of_all(metrics: Metrics) -> Iterator[Metric]:
     for kind in metrics.starts:
         for phase in _PHASES:
             _add(phases, [kind.kind.value, phase], getattr(kind, phase))
-    yield phases
+    steps = SummaryMetricFamily(
+        "cleave_start_step_seconds", "Times of the engine's steps of a start.", labels=["start", "step"]
+    )
+    for kind in metrics.starts:
+        for step in kind.steps:
+            steps.add_metric([kind.kind.value, step.step], step.count, step.sum_us / 1e6)
+    yield from (phases, steps)
     errors = CounterMetricFamily(
         "cleave_errors", "Invocations that ended in no answer, throttles apart.", labels=["outcome", "reason"]
     )

@@ -282,6 +282,10 @@ def starts_to_proto(starts: Iterable[StartStats]) -> list[host_pb2.StartStats]:
             init=distribution_to_proto(stats.init),
             handler=distribution_to_proto(stats.handler),
             total=distribution_to_proto(stats.total),
+            steps=[
+                host_pb2.StepTimes(step=one.step, count=one.count, sum_us=one.sum_us, max_us=one.max_us)
+                for one in stats.steps
+            ],
         )
         for stats in starts
     ]

@@ -97,6 +97,8 @@ async def test_counters_agree_with_what_was_invoked_and_what_is_under_way(tmp_pa
         await asyncio.gather(*under_way)
         after = await running.grpc.metrics()
         assert after.concurrency == 0
+        steps = {step.step: step.count for kind in after.starts for step in kind.steps}
+        assert (steps["forked"], steps["initialized"]) == (3, 3)
         total = sum(outcome.count for kind in after.starts for outcome in kind.outcomes)
         assert total == 7
         await running.grpc.delete("some")

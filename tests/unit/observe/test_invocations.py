@@ -31,7 +31,7 @@ class Counting:
         self.recent = RecentInvocations(1 << 20)
         self.invocations = Invocations(self.registry, self._also, self.recent, limit=limit)
 
-    def _also(self, function: Function, report: Report) -> None:
+    def _also(self, function: Function, report: Report, moments: Moments) -> None:
         self.told.append(report)
 
     def ended(self, name: str, **changes: Any) -> None:

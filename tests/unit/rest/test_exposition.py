@@ -34,7 +34,7 @@ def metrics() -> Metrics:
     invocations = Invocations(registry, starts, RecentInvocations(0), limit=5)
     for us in TIMES_US:
         ended = report(StartKind.PARKED, handler_us=us, total_us=us, billed_ms=1, cpu_us=500_000)
-        invocations(function("a"), ended, Moments(0, 0, 0, 0))
+        invocations(function("a"), ended, Moments(0, 0, 0, 0, (("leased", 1_000), ("assigned", 2_001_000))))
     return Metrics(
         time_ns=1,
         uptime_ms=1_500,
@@ -93,6 +93,7 @@ def test_what_is_written_reads_back_as_what_was_counted(
     assert samples(found, "cleave_handler_seconds_sum") == {("a",): pytest.approx(sum(TIMES_US) / 1e6)}
     assert samples(found, "cleave_cpu_seconds_total") == {("a",): pytest.approx(2.5)}
     assert samples(found, "cleave_phase_seconds_count")["start", "parked"] == 5
+    assert samples(found, "cleave_start_step_seconds_sum") == {("parked", "assigned"): pytest.approx(0.01)}
     assert samples(found, "cleave_errors_total") == {("refused", "NOT_FOUND"): 3}
     assert samples(found, "cleave_sandboxes") == {
         ("busy",): 1,
