@@ -206,6 +206,7 @@ class Service:
             stream_limit_bytes=settings.stream_limit_mb << 20,
             stream_pace=PaceLimits(settings.stream_mb_per_s * 2**20),
             record=invocations,
+            lost=invocations.lost,
         )
         sweeping = loop.create_task(_sweep_code(code, registry))
         undo.callback(sweeping.cancel)

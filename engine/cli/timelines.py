@@ -31,7 +31,7 @@ def timeline(
 ) -> int:
     """Show where the time of an invocation went; without an id, list those that are known.
 
-    The engine keeps the last that ran to their end: failures, cold starts and slow ones for longer than others. `cleave
+    The engine keeps the last that are over: failures, cold starts and slow ones for longer than others. `cleave
     invoke --timeline` asks for more detail, when it invokes.
     """
     from engine.cli.client import connected
@@ -104,7 +104,7 @@ def _list(engine: Engine, name: str, lines: int, slowest: bool, choices: Choices
                 _time(one),
                 one.report.request_id,
                 one.name.removeprefix("functions/"),
-                start_kind(one.report),
+                start_kind(one.report) if one.report.start_kind else "-",
                 outcome(one.report),
                 *(
                     _ms(getattr(one.report, part))

@@ -51,8 +51,19 @@ def allow_all(request: InvokeRequest) -> None:
     """The policy of an engine without identities: whoever reaches it may invoke."""
 
 
+Lost = Callable[[Function, str, StartKind | None, Moments, BaseException], None]
+"""Told of every invocation that was admitted or throttled and ended in no answer: its request id, the sandbox that had
+it, if one had, and what was raised."""
+
+
 def record_nothing(function: Function, report: Report, moments: Moments) -> None:
     """The default where nobody listens."""
+
+
+def lose_nothing(
+    function: Function, request_id: str, kind: StartKind | None, moments: Moments, error: BaseException
+) -> None:
+    """As above."""
 
 
 CONVERSATION_LIMIT_BYTES = 1 << 62
@@ -78,6 +89,7 @@ class _Run:
         "_version",
         "_wall_ns",
         "chunk",
+        "kind",
         "output",
         "started_ns",
     )
@@ -102,6 +114,7 @@ class _Run:
         self._monotonic_ns = monotonic_ns
         self._wall_ns = wall_ns
         self.started_ns = 0  # 0: no sandbox has had the event
+        self.kind: StartKind | None = None  # of the first that had it
         self.output: Callable[[bytes], None] = log.output
         self.chunk: Callable[[bytes], asyncio.Future[None] | None] = _discard if sink is None else sink.chunk
         if sink is not None and pace.bytes_per_s:
@@ -110,6 +123,7 @@ class _Run:
     def started(self, kind: StartKind) -> None:
         if not self.started_ns:
             self.started_ns = self._monotonic_ns()
+            self.kind = kind
             if self._sink is not None:
                 self._sink.started(self._request_id, self._version, kind)
             if kind is not StartKind.WARM:
@@ -156,6 +170,7 @@ class Pipeline:
         new_uuid: Callable[[], str] | None = None,
         authorize: Authorize = allow_all,
         record: Record = record_nothing,
+        lost: Lost = lose_nothing,
     ) -> None:
         self._registry = registry
         self._scheduler = scheduler
@@ -170,6 +185,7 @@ class Pipeline:
         self._new_uuid = new_uuid = new_uuid or RequestIds()
         self._authorize = authorize
         self._record = record
+        self._lost = lost
         self._specs = Specs(
             code,
             region=region,
@@ -226,7 +242,9 @@ class Pipeline:
                 raise SandboxFault("run", 0, f"a sandbox ended in {ending.outcome.value}")
             if log.behind:
                 await log.finish()
-        except BaseException:
+        except BaseException as error:
+            moments = Moments(accepted_ns, checked_ns, run.started_ns, self._monotonic_ns())
+            self._lost(function, request_id, run.kind, moments, error)
             log.finish_now()
             if run.started_ns:
                 run.begin()
@@ -237,16 +255,16 @@ class Pipeline:
         run.started(done.start_kind)  # for a sandbox that ended before it could say so
         run.begin()
         facts = Facts(request_id, function.config.timeout_ms, ending.exit_status)
-        error = None if ending.outcome is Outcome.OK else function_error(ending, facts)
+        failure = None if ending.outcome is Outcome.OK else function_error(ending, facts)
         moments = Moments(accepted_ns, checked_ns, run.started_ns, self._monotonic_ns(), ending.timeline)
         report = self._report(request_id, prepared, done, moments, request.timeline)
-        payload = ending.payload if error is None else b""
+        payload = ending.payload if failure is None else b""
         if sink is None and not request.log_tail:
             # Nobody waits for the last lines: the answer goes out first, it and the record follow in the next turn.
-            loop.call_soon(self._write_end, log, report, moments, facts, error, prepared)
-            return Completion(report, payload, error)
-        self._write_end(log, report, moments, facts, error, prepared)
-        return Completion(report, payload, error, log.tail())
+            loop.call_soon(self._write_end, log, report, moments, facts, failure, prepared)
+            return Completion(report, payload, failure)
+        self._write_end(log, report, moments, facts, failure, prepared)
+        return Completion(report, payload, failure, log.tail())
 
     def _event(
         self, request: InvokeRequest, request_id: str, payload: bytes, prepared: Prepared, stream_limit_bytes: int

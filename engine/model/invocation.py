@@ -111,7 +111,7 @@ class Moments(msgspec.Struct, frozen=True):
 
     accepted_ns: int
     checked_ns: int
-    started_ns: int  # a sandbox had the event
+    started_ns: int  # a sandbox had the event; 0: none had
     recorded_ns: int
     marks: tuple[tuple[str, int], ...] = ()  # (phase, when) of the sandbox, in any order
 
@@ -119,7 +119,7 @@ class Moments(msgspec.Struct, frozen=True):
         """(phase, microseconds since acceptance), in the order of time."""
         own = (("checked", self.checked_ns), ("started", self.started_ns), ("recorded", self.recorded_ns))
         in_order = sorted((*own, *self.marks), key=lambda mark: mark[1])
-        return tuple((phase, (ns - self.accepted_ns) // 1000) for phase, ns in in_order)
+        return tuple((phase, (ns - self.accepted_ns) // 1000) for phase, ns in in_order if ns)
 
 
 class Completion(msgspec.Struct, frozen=True):

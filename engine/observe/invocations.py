@@ -124,6 +124,21 @@ class Invocations:
         if not of.until_slow:
             of.look_what_is_slow()
 
+    def lost(
+        self, function: Function, request_id: str, kind: StartKind | None, moments: Moments, error: BaseException
+    ) -> None:
+        """An invocation ended in no answer; `failed` counts it, this keeps it."""
+        outcome = Outcome.THROTTLED if isinstance(error, Throttled) else _why(error)[0]
+        report = Report(
+            request_id,
+            outcome,
+            kind or StartKind.WARM,
+            function.config.memory_mb,
+            executed_version=function.version,
+            total_us=(moments.recorded_ns - moments.accepted_ns) // 1000,
+        )
+        self._recent.add(function.name, report, moments, slow=False)
+
     def moved(self, name: str, event_bytes: int, result_bytes: int) -> None:
         """So much went to a function, and came back."""
         of = self._functions.get(name) or self._of(name)

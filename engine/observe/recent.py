@@ -1,10 +1,10 @@
 """The last invocations, with where their time went, for who asks afterwards.
 
-Each that ran to its end is kept, in one of two rings: those that are worth a look (a failure, a cold start, one in the
-slowest hundredth of its function) and the others, so that a flood of quick warm calls pushes none of the former out.
-Leaves to others what is counted (engine.observe.invocations, which also says what is slow). Guarantees: about half a
-microsecond for an invocation, no matter how many are kept; the rings take no more than they may, oldest first out;
-nothing of what a function got or said is in them.
+Each is kept, in one of two rings: those that are worth a look (a failure, a cold start, one in the slowest hundredth of
+its function) and the others, so that a flood of quick warm calls pushes none of the former out. Leaves to others what
+is counted (engine.observe.invocations, which also says what is slow). Guarantees: about half a microsecond for an
+invocation, no matter how many are kept; the rings take no more than they may, oldest first out; nothing of what a
+function got or said is in them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ MARK_BYTES = 100
 """What one takes in memory, and each moment of it."""
 
 
+_USUAL = frozenset({Outcome.OK, Outcome.THROTTLED, Outcome.REFUSED})
+"""What nothing ran for is no more worth a look than what went well: a flood of it comes soon."""
+
+
 class Recent(msgspec.Struct, frozen=True):
     """One of them."""
 
     function: str  # its name
     ended_ns: int  # since the epoch
-    report: Report
+    report: Report  # its start_kind says nothing where no sandbox had the event (moments.started_ns)
     moments: Moments
     notable: bool
 
@@ -70,7 +74,7 @@ class RecentInvocations:
         """One ran to its end; `slow` for its function."""
         if not self._limit_bytes:
             return
-        notable = slow or report.outcome is not Outcome.OK or report.start_kind is not StartKind.WARM
+        notable = slow or report.outcome not in _USUAL or report.start_kind is not StartKind.WARM
         one = Recent(function, self._wall_ns(), report, moments, notable)
         (self._notable if notable else self._usual).add(one)
 

@@ -16,6 +16,7 @@ from engine.model.names import parse_resource_name
 from engine.observe.recent import Recent
 from engine.rpc.calls import Method
 from engine.rpc.convert import report_to_proto
+from engine.v1 import reports_pb2
 from engine.v1 import timelines_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["TimelineService"]
@@ -73,9 +74,12 @@ class TimelineService:
 
 def _past(one: Recent, report: Report) -> pb.PastInvocation:
     seconds, nanos = divmod(one.ended_ns, 1_000_000_000)
+    message = report_to_proto(report)
+    if not one.moments.started_ns:
+        message.start_kind = reports_pb2.START_KIND_UNSPECIFIED
     return pb.PastInvocation(
         name=f"functions/{one.function}",
         end_time=Timestamp(seconds=seconds, nanos=nanos),
-        report=report_to_proto(report),
+        report=message,
         notable=one.notable,
     )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from botocore.exceptions import ClientError
 
 from engine.v1 import reports_pb2
 from engine.v1 import timelines_pb2 as pb
 from tests.doors import zip_of
 from tests.engines import engine
+from tests.remains import HOLD, held
 
 pytestmark = pytest.mark.privileged
 
@@ -70,3 +73,34 @@ async def test_cold_warm_and_failed_ones_are_known_afterwards_with_their_moments
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await call
             assert refused.value.code() is code
+
+
+async def test_what_ended_in_no_answer_is_known_too(tmp_path: Path) -> None:
+    async with engine(tmp_path / "data", max_concurrency=1) as running:
+        await running.grpc.create("some", zip_of(HOLD), memory_mb=1_769, timeout_ms=60_000)
+        call = running.grpc.call("some", b'{"hold": true}')
+        await held(running.instance, 1)
+        with pytest.raises(ClientError) as throttled:
+            await asyncio.to_thread(running.http.client.invoke, FunctionName="some")
+        call.cancel()
+
+        async def known() -> list[pb.PastInvocation]:
+            return list((await running.grpc.timelines.ListTimelines(pb.ListTimelinesRequest())).invocations)
+
+        while len(await known()) < 2:
+            await asyncio.sleep(0.005)
+        left, refused = await known()
+        assert (left.report.outcome, left.report.start_kind, left.notable) == (
+            reports_pb2.OUTCOME_CANCELLED,
+            reports_pb2.START_KIND_FORK,
+            True,
+        )
+        assert (refused.report.outcome, refused.report.start_kind, refused.notable) == (
+            reports_pb2.OUTCOME_THROTTLED,
+            reports_pb2.START_KIND_UNSPECIFIED,
+            False,
+        )
+        assert refused.report.request_id == throttled.value.response["ResponseMetadata"]["RequestId"]
+        request = pb.GetTimelineRequest(request_id=refused.report.request_id)
+        answer = await running.grpc.timelines.GetTimeline(request)
+        assert [mark.phase for mark in answer.invocation.report.timeline] == ["checked", "recorded"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from engine.v1 import timelines_pb2
+from engine.v1 import reports_pb2, timelines_pb2
 
 from .conftest import Cleave, StubEngine, report
 
@@ -41,6 +41,12 @@ def test_those_that_are_known_are_listed(cleave: Cleave, known: StubEngine) -> N
     (asked,) = known.listed
     assert (asked.name, asked.limit, asked.slowest) == ("functions/hello", 7, True)
     assert len(cleave("timeline", "-o", "json").document["invocations"]) == 1
+
+
+def test_one_that_no_sandbox_had_says_so(cleave: Cleave, known: StubEngine) -> None:
+    known.past[0].report.start_kind = reports_pb2.START_KIND_UNSPECIFIED
+    assert cleave("timeline").out.splitlines()[1].split()[4] == "-"
+    assert "No sandbox had it: where 5.900 ms went" in cleave("timeline", known.past[0].report.request_id).out
 
 
 def test_none_that_is_known_and_one_that_is_not_are_said(cleave: Cleave) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from engine.errors import NotFound
 from engine.invoke.pipeline import Authorize, Pipeline, allow_all
 from engine.model.function import CodeBlob, Function, FunctionConfig
-from engine.model.invocation import InvokeRequest, LogBatch, LogLine, Report
+from engine.model.invocation import InvokeRequest, LogBatch, LogLine, Moments, Report
 from engine.model.names import FunctionRef
 from engine.model.outcome import StartKind
 from engine.registry.api import ChangeListener, ConfigChange
@@ -128,6 +128,7 @@ class House:
         self.scheduler = LocalScheduler(self.pool, max_concurrency=max_concurrency, max_sandboxes=10, keep_alive_s=600)
         self.logs = Logs()
         self.recorded: list[Report] = []
+        self.lost: list[tuple[str, StartKind | None, Moments, BaseException]] = []
         self.ids = 0
         self.pipeline = Pipeline(
             self.registry,
@@ -141,6 +142,9 @@ class House:
             new_uuid=self.new_uuid,
             authorize=authorize,
             record=lambda function, report, moments: self.recorded.append(report),
+            lost=lambda function, request_id, kind, moments, error: self.lost.append(
+                (request_id, kind, moments, error)
+            ),
         )
         self.registry.put(function())
 

@@ -61,6 +61,15 @@ def test_a_flood_of_quick_warm_calls_pushes_out_none_that_is_worth_a_look() -> N
     assert keeping.ids() == [f"quick {number}" for number in range(999, 989, -1)] + ["slow", "cold", "failed"]
 
 
+def test_a_flood_of_throttles_pushes_out_none_that_is_worth_a_look() -> None:
+    keeping = Keeping()
+    keeping.add("failed", outcome=Outcome.ENGINE_FAULT)
+    for number in range(1_000):
+        keeping.add(f"throttled {number}", outcome=Outcome.THROTTLED)
+    assert len(keeping.ids()) == 11
+    assert keeping.ids()[-1] == "failed"
+
+
 def test_those_worth_a_look_are_bounded_too_and_one_with_many_moments_takes_more_room() -> None:
     keeping = Keeping()
     for number in range(100):
@@ -88,3 +97,7 @@ def test_the_timeline_is_worked_out_for_who_asks_unless_a_fuller_one_is_there() 
     assert a.report.timeline == ()
     assert a.detailed().timeline == (("checked", 2), ("started", 4), ("answered", 79), ("recorded", 89))
     assert b.detailed().timeline == (("guest_read", 7),)
+
+
+def test_what_no_sandbox_had_has_no_moment_of_a_start() -> None:
+    assert Moments(1_000, 3_000, 0, 9_000).timeline() == (("checked", 2), ("recorded", 8))
