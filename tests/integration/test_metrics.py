@@ -138,6 +138,7 @@ async def test_one_who_watches_gets_the_counters_again_and_again_until_the_engin
         assert first.time.ToNanoseconds() < second.time.ToNanoseconds() < third.time.ToNanoseconds()
         stopping = asyncio.ensure_future(running.service.stop())
         assert await _end_of(watching) is grpc.StatusCode.UNAVAILABLE
+        assert "the engine is shutting down" in await watching.details()  # told so, and not just cut off
         await stopping
 
 
