@@ -9,7 +9,8 @@ functions are told apart, and SERIES of each; what a deleted function had is dro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from operator import itemgetter
 
 from msgspec.structs import replace
 
@@ -157,12 +158,13 @@ class Invocations:
         of.count("", outcome, None)
         self._errors[outcome, reason] = self._errors.get((outcome, reason), 0) + 1
 
-    def functions(self) -> list[FunctionMetrics]:
-        """All that had an invocation, by name; those that are not told apart come last, if there are any."""
-        found = [of.metrics(name) for name, of in sorted(self._functions.items())]
+    def functions(self) -> Iterator[FunctionMetrics]:
+        """All that had an invocation, by name; those that are not told apart come last, if there are any. Each is as it
+        is when it is asked for, so that there may be pauses between."""
+        for name, of in sorted(self._functions.items(), key=itemgetter(0)):
+            yield of.metrics(name)
         if self._others.invocations:
-            found.append(self._others.metrics(OTHERS))
-        return found
+            yield self._others.metrics(OTHERS)
 
     def throttles(self) -> tuple[tuple[str, int], ...]:
         """By reason, of all functions."""

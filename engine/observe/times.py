@@ -24,34 +24,35 @@ class Times:
     __slots__ = ("_counts", "_most_us", "_sum_us")
 
     def __init__(self) -> None:
-        self._counts = [0] * (len(BOUNDS_US) + 1)
+        self._counts: dict[int, int] = {}  # by bucket, those that have any
         self._sum_us = self._most_us = 0
 
     def add(self, us: int) -> None:
         """One more."""
-        self._counts[bisect_left(BOUNDS_US, us)] += 1
+        bucket = bisect_left(BOUNDS_US, us)
+        self._counts[bucket] = self._counts.get(bucket, 0) + 1
         self._sum_us += us
         if us > self._most_us:
             self._most_us = us
 
     def distribution(self) -> Distribution:
-        """As they are now."""
-        count = sum(self._counts)
-        buckets = tuple((self._most_of(bucket), found) for bucket, found in enumerate(self._counts) if found)
+        """As they are now; a microsecond for each few buckets that have any."""
+        counts = sorted(self._counts.items())
+        count = sum(self._counts.values())
         return Distribution(
             count=count,
             sum_us=self._sum_us,
-            p50_us=self._at(0.5, count),
-            p99_us=self._at(0.99, count),
+            p50_us=self._at(0.5, count, counts),
+            p99_us=self._at(0.99, count, counts),
             max_us=self._most_us,
-            buckets=buckets,
+            buckets=tuple((self._most_of(bucket), found) for bucket, found in counts),
         )
 
-    def _at(self, share: float, count: int) -> int:
+    def _at(self, share: float, count: int, counts: list[tuple[int, int]]) -> int:
         left = share * count
-        for bucket, found in enumerate(self._counts):
+        for bucket, found in counts:
             left -= found
-            if found and left <= 0:
+            if left <= 0:
                 return min(self._most_of(bucket), self._most_us)
         return 0
 

@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from engine.errors import InvalidArgument
 from engine.model.metrics import OTHERS, FunctionMetrics, InvocationCount, Metrics, Usage
+from engine.observe.metrics import AT_A_TIME
 from engine.rpc.calls import Calls, Method, Write
 from engine.rpc.convert import (
     OUTCOME,
@@ -47,7 +48,7 @@ class MetricsService:
 
     async def get(self, request: pb.GetMetricsRequest) -> pb.GetMetricsResponse:
         """All of them now."""
-        return pb.GetMetricsResponse(metrics=metrics_to_proto(await self._observe()))
+        return pb.GetMetricsResponse(metrics=await metrics_to_proto(await self._observe()))
 
     async def watch(self, request: pb.WatchMetricsRequest, write: Write) -> None:
         """All of them now, and after each interval."""
@@ -63,21 +64,20 @@ class MetricsService:
         async with self._calls.until_drain():
             due = loop.time()
             while True:
-                await write(pb.WatchMetricsResponse(metrics=metrics_to_proto(await self._observe())))
+                await write(pb.WatchMetricsResponse(metrics=await metrics_to_proto(await self._observe())))
                 # From when it was due, lest the responses drift; what a slow reader missed is not made up for.
                 due = max(due + interval_ms / 1_000, loop.time())
                 await asyncio.sleep(due - loop.time())
 
 
-def metrics_to_proto(metrics: Metrics) -> pb.Metrics:
-    """All of them."""
+async def metrics_to_proto(metrics: Metrics) -> pb.Metrics:
+    """All of them; holds the event loop up for some functions at a time."""
     sandboxes, logs = metrics.sandboxes, metrics.logs
     seconds, nanos = divmod(metrics.time_ns, 1_000_000_000)
-    return pb.Metrics(
+    message = pb.Metrics(
         time=Timestamp(seconds=seconds, nanos=nanos),
         uptime_ms=metrics.uptime_ms,
         engine_version=metrics.engine_version,
-        functions=map(_function, metrics.functions),
         starts=starts_to_proto(metrics.starts),
         throttles=_throttles(metrics.throttles),
         errors=[
@@ -105,10 +105,15 @@ def metrics_to_proto(metrics: Metrics) -> pb.Metrics:
         events=events_to_proto(metrics.events),
         zygotes=zygotes_to_proto(metrics.zygotes),
     )
+    for number, one in enumerate(metrics.functions, 1):
+        _add_function(message, one)
+        if number % AT_A_TIME == 0:
+            await asyncio.sleep(0)
+    return message
 
 
-def _function(one: FunctionMetrics) -> pb.FunctionMetrics:
-    return pb.FunctionMetrics(
+def _add_function(message: pb.Metrics, one: FunctionMetrics) -> None:
+    message.functions.add(
         name=OTHERS if one.name == OTHERS else f"functions/{one.name}",
         invocations=map(_invocations, one.invocations),
         throttles=_throttles(one.throttles),
