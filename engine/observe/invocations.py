@@ -101,7 +101,7 @@ class Invocations:
         self._registry = registry
         self._also = also
         self._recent = recent
-        self._limit = limit
+        self.limit = limit
         self._functions: dict[str, _Of] = {}
         self._others = _Of()
         self._throttles: dict[str, int] = {}
@@ -177,7 +177,7 @@ class Invocations:
     def _of(self, name: str) -> _Of:
         of = self._functions.get(name)
         if of is None:
-            if len(self._functions) >= self._limit or not self._exists(name):
+            if len(self._functions) >= self.limit or not self._exists(name):
                 return self._others
             of = self._functions[name] = _Of()
         return of

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from engine import __version__
 from engine.model.host import Distribution, ZygoteFound
-from engine.model.metrics import FunctionMetrics, LogCounts, Metrics, SandboxCounts, Usage
+from engine.model.metrics import OTHERS, FunctionMetrics, LogCounts, Metrics, SandboxCounts, Usage
 from engine.observe.invocations import Invocations
 from engine.observe.starts import Starts
 from engine.sandbox.cgroup_usage import memory_of_each, usage_of_all
@@ -81,14 +81,13 @@ class Observer:
 
     async def __call__(self) -> Metrics:
         """As things are now."""
-        placed = list(self._scheduler.placed())
+        placed, counts = list(self._scheduler.placed()), self._scheduler.counts()
         directories = self._pool.cgroup_directories
         ids = [one.sandbox_id for one in placed if one.sandbox_id]
         memory, everything, engine = await asyncio.get_running_loop().run_in_executor(
             None, lambda: (memory_of_each(directories, ids), usage_of_all(directories), _engine_usage())
         )
         now = _by_function(placed, memory)
-        counts = self._scheduler.counts()
         pool = self._pool.counts
         return Metrics(
             time_ns=self._wall_ns(),
@@ -117,20 +116,19 @@ class Observer:
             if len(found) % AT_A_TIME == 0:
                 await asyncio.sleep(0)
         for name, one in now.items():
-            # A function whose first invocation is under way, or that is one too many, has nothing counted.
+            # A function whose first invocation is under way has nothing counted yet.
+            if name not in found and len(found) >= self._invocations.limit:
+                name = OTHERS
+            of = found.get(name) or FunctionMetrics(name, (), (), _NONE, _NONE, 0, 0, 0, 0, 0, 0)
             found[name] = replace(
-                found.get(name) or _nothing(name),
-                busy=one.busy,
-                idle=one.idle,
-                starting=one.starting,
-                waiting=one.waiting,
-                memory_bytes=one.memory_bytes,
+                of,
+                busy=of.busy + one.busy,
+                idle=of.idle + one.idle,
+                starting=of.starting + one.starting,
+                waiting=of.waiting + one.waiting,
+                memory_bytes=of.memory_bytes + one.memory_bytes,
             )
         return tuple(found.values())
-
-
-def _nothing(name: str) -> FunctionMetrics:
-    return FunctionMetrics(name, (), (), _NONE, _NONE, 0, 0, 0, 0, 0, 0)
 
 
 def _by_function(placed: list[Placed], memory: Mapping[str, int]) -> dict[str, _Now]:
