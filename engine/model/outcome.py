@@ -11,6 +11,10 @@ from typing import NamedTuple
 class Outcome(enum.Enum):
     """How an invocation ended. The user's fault and the engine's never mix."""
 
+    __hash__ = (
+        object.__hash__
+    )  # members are what they are; enum's own takes a call in Python, some ten times for each run
+
     OK = "ok"  # the handler returned
     HANDLER_ERROR = "handler_error"  # the handler raised, or returned what cannot be sent
     INIT_ERROR = "init_error"  # module code failed, or there is no such handler
@@ -25,6 +29,8 @@ class Outcome(enum.Enum):
 
 class StartKind(enum.Enum):
     """How a sandbox came to be. All but WARM are cold starts."""
+
+    __hash__ = object.__hash__  # as above
 
     WARM = "warm"  # has served before
     PARKED = "parked"  # forked and isolated ahead of need

@@ -74,7 +74,7 @@ class RecentInvocations:
         """One ran to its end; `slow` for its function."""
         if not self._limit_bytes:
             return
-        notable = slow or report.outcome not in _USUAL or report.start_kind is not StartKind.WARM
+        notable = slow or report.start_kind is not StartKind.WARM or report.outcome not in _USUAL
         one = Recent(function, self._wall_ns(), report, moments, notable)
         (self._notable if notable else self._usual).add(one)
 
