@@ -82,7 +82,7 @@ class Cost(msgspec.Struct, frozen=True):
 NO_COST = Cost()
 
 
-class Report(msgspec.Struct, frozen=True):
+class Report(msgspec.Struct, frozen=True, gc=False):
     """What an invocation did and cost; see proto/engine/v1/reports.proto for each field."""
 
     request_id: str
@@ -105,7 +105,7 @@ class Report(msgspec.Struct, frozen=True):
     cost: Cost | None = None  # with the timeline
 
 
-class Moments(msgspec.Struct, frozen=True):
+class Moments(msgspec.Struct, frozen=True, gc=False):
     """When an invocation came to what: readings of time.monotonic_ns(). Cheap to take; what they say is worked out for
     who asks."""
 

@@ -120,7 +120,7 @@ class Invocations:
         if report.network_in_bytes or report.network_out_bytes:
             of.network_in_bytes += report.network_in_bytes
             of.network_out_bytes += report.network_out_bytes
-        self._recent.add(function.name, report, moments, slow=report.total_us > of.slow_us)
+        self._recent.add(function.name, report, moments, report.total_us > of.slow_us)
         of.until_slow -= 1
         if not of.until_slow:
             of.look_what_is_slow()
@@ -138,7 +138,7 @@ class Invocations:
             executed_version=function.version,
             total_us=(moments.recorded_ns - moments.accepted_ns) // 1000,
         )
-        self._recent.add(function.name, report, moments, slow=False)
+        self._recent.add(function.name, report, moments)
 
     def moved(self, name: str, event_bytes: int, result_bytes: int) -> None:
         """So much went to a function, and came back."""

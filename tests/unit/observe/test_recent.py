@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 from engine.model.invocation import Moments
 from engine.model.outcome import Outcome, StartKind
-from engine.observe.recent import CALL_BYTES, MARK_BYTES, RecentInvocations
+from engine.observe.recent import USUAL_BYTES, RecentInvocations
 from tests.unit.observe.test_starts import report
 
-MOMENTS = Moments(1_000, 3_000, 5_000, 90_000, (("answered", 80_000),))
-ROOM = 10 * (CALL_BYTES + MARK_BYTES)
+ROOM = 10 * USUAL_BYTES
 """For ten of them."""
+WALL_NS = 10**18
 
 
 class Keeping:
-    """A ring with a clock that counts."""
+    """Those of an engine whose clock began at 0 and counts."""
 
     def __init__(self, limit_bytes: int = 2 * ROOM) -> None:
-        self.recent = RecentInvocations(limit_bytes, wall_ns=itertools.count().__next__)
+        self.clock_ns = 90_000
+        self.recent = RecentInvocations(
+            limit_bytes, monotonic_ns=lambda: self.clock_ns, wall_ns=lambda: WALL_NS + self.clock_ns
+        )
 
     def add(self, request_id: str, *, function: str = "f", slow: bool = False, **changes: Any) -> None:
         kind = changes.pop("kind", StartKind.WARM)
-        self.recent.add(function, report(kind, request_id=request_id, **changes), MOMENTS, slow=slow)
+        self.clock_ns += 1
+        moments = Moments(1_000, 3_000, 5_000, self.clock_ns, (("answered", 80_000), ("other", 85_000)))
+        self.recent.add(function, report(kind, request_id=request_id, **changes), moments, slow)
 
     def ids(self, function: str = "") -> list[str]:
         return [one.report.request_id for one in self.recent.newest_first(function)]
@@ -38,7 +42,7 @@ def test_the_newest_comes_first_and_each_is_found_by_its_id() -> None:
     assert keeping.ids("f") == ["c", "b", "a"]
     found = keeping.recent.get("b")
     assert found is not None
-    assert (found.function, found.ended_ns, found.notable) == ("f", 1, True)
+    assert (found.function, found.ended_ns, found.notable) == ("f", WALL_NS + 90_002, True)
     assert keeping.recent.get("e") is None
 
 
@@ -95,8 +99,10 @@ def test_the_timeline_is_worked_out_for_who_asks_unless_a_fuller_one_is_there() 
     assert a is not None
     assert b is not None
     assert a.report.timeline == ()
-    assert a.detailed().timeline == (("checked", 2), ("started", 4), ("answered", 79), ("recorded", 89))
+    phases = (("checked", 2), ("started", 4), ("answered", 79), ("other", 84), ("recorded", 89))
+    assert a.detailed().timeline == phases
     assert b.detailed().timeline == (("guest_read", 7),)
+    assert (a.notable, b.notable) == (False, True)
 
 
 def test_what_no_sandbox_had_has_no_moment_of_a_start() -> None:
