@@ -91,15 +91,15 @@ class Inside:
     @contextlib.asynccontextmanager
     async def bare(self) -> AsyncIterator[Callable[[], None]]:
         """A bare round trip, by a sandbox that the engine does not look at while this lasts."""
-        invoker, service = self._engine._parts.invoker, self._engine._service
+        pipeline, service = self._engine._parts.pipeline, self._engine._service
         assert service is not None
         assert service._pool is not None
-        spec = invoker._specs.get(self._engine._parts.registry.get(FunctionRef("echo"))).spec
+        spec = pipeline._specs.get(self._engine._parts.registry.get(FunctionRef("echo"))).spec
         sandbox = await service._pool.start(spec)
         event = Event("00000000-0000-0000-0000-000000000000", EVENT, 60_000, "arn:aws:lambda:::function:echo")
         await sandbox.run(event, _Silent())
-        ends, loop = sandbox._parts.control, asyncio.get_running_loop()
-        loop.remove_reader(ends.answers)
+        ends = sandbox._parts.control
+        sandbox._link._watch(False)
         for fd in (ends.answers, ends.events):
             os.set_blocking(fd, True)
         head, payload = event_frame(event)

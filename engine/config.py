@@ -237,6 +237,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=1_024,
         ),
     ] = 16
+    metrics_functions: Annotated[
+        int, setting("Functions that are told apart in metrics; the others are counted together.", ge=1, le=100_000)
+    ] = 500
+    recent_mb: Annotated[
+        int,
+        setting(
+            "Megabytes (2^20 bytes) of memory for the last invocations and where their time went; 0: none are kept.",
+            ge=0,
+            le=1_024,
+        ),
+    ] = 8
     interpreters: Annotated[
         tuple[Annotated[str, msgspec.Meta(pattern=r"^/")], ...],
         setting(

@@ -28,8 +28,12 @@ from engine.invoke.pace import PaceLimits
 from engine.invoke.pipeline import Pipeline
 from engine.model.function import Function
 from engine.model.host import HostReport, RuntimeFound
+from engine.model.invocation import Invoker
 from engine.observe import oplog
 from engine.observe.function_logs import FunctionLogs
+from engine.observe.invocations import Counted, Invocations
+from engine.observe.metrics import Observer
+from engine.observe.recent import RecentInvocations
 from engine.observe.starts import Starts
 from engine.registry.attached import STORE_FILE as ATTACHED_FILE
 from engine.registry.attached import Attached
@@ -68,8 +72,10 @@ class Parts(NamedTuple):
 
     registry: FunctionRegistry
     code: LocalCodeStore
-    invoker: Pipeline
+    invoker: Invoker
+    pipeline: Pipeline
     logs: FunctionLogs
+    observe: Observer
 
 
 class Service:
@@ -190,6 +196,8 @@ class Service:
         if settings.compile_ahead:
             compiler = BytecodeCompiler(pool, code, registry, python_versions=runtimes.versions, log=self._log)
             undo.push_async_callback(compiler.close)
+        recent = RecentInvocations(settings.recent_mb << 20)
+        invocations = Invocations(registry, self._starts, recent, limit=settings.metrics_functions)
         pipeline = Pipeline(
             registry,
             code,
@@ -203,15 +211,19 @@ class Service:
             result_limit_bytes=settings.result_limit_bytes,
             stream_limit_bytes=settings.stream_limit_mb << 20,
             stream_pace=PaceLimits(settings.stream_mb_per_s * 2**20),
-            record=self._starts,
+            record=invocations,
+            lost=invocations.lost,
         )
         logs.listen(pipeline.settle)
+        recent.listen(pipeline.settle)
         sweeping = loop.create_task(_sweep_code(code, registry))
         undo.callback(sweeping.cancel)
         watching = loop.create_task(self._watch_runtimes())
         undo.callback(watching.cancel)
 
-        self.parts = Parts(registry, code, pipeline, logs)
+        observe = Observer(self._starts, invocations, scheduler, pool, logs.counts, settle=pipeline.settle)
+        invoker = Counted(pipeline, invocations)
+        self.parts = Parts(registry, code, invoker, pipeline, logs, observe)
         if not self._doors:
             return
 
@@ -223,7 +235,7 @@ class Service:
         rpc = RpcServer(
             registry,
             code,
-            pipeline,
+            invoker,
             logs,
             self.host,
             attached,
@@ -232,17 +244,20 @@ class Service:
             account=account,
             event_limit_bytes=settings.event_limit_bytes,
             preload_bytes=pool.preload_bytes,
+            observe=observe,
+            recent=recent,
         )
         undo.push_async_callback(rpc.stop, 0)
         rest = RestServer(
             registry,
             code,
-            pipeline,
+            invoker,
             attached,
             region=region,
             account=account,
             stop_on_disconnect=settings.stop_on_disconnect,
             event_limit_bytes=settings.event_limit_bytes,
+            observe=observe,
         )
         undo.push_async_callback(rest.stop, 0)
         host, port = split_address(settings.http_address)
@@ -285,7 +300,7 @@ class Service:
             return report
         counts = self._scheduler.counts()
         if self.parts is not None:
-            self.parts.invoker.settle()
+            self.parts.pipeline.settle()
         return HostReport(
             checks=report.checks,
             engine_version=report.engine_version,

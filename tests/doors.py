@@ -30,8 +30,11 @@ from engine.v1 import (
     invocations_pb2,
     invocations_pb2_grpc,
     logs_pb2_grpc,
+    metrics_pb2,
+    metrics_pb2_grpc,
     reports_pb2,
     resources_pb2,
+    timelines_pb2_grpc,
 )
 
 if TYPE_CHECKING:
@@ -101,6 +104,10 @@ class GrpcDoor:
             self.channel
         )
         self.logs: logs_pb2_grpc.LogServiceAsyncStub = logs_pb2_grpc.LogServiceStub(self.channel)
+        self.watching: metrics_pb2_grpc.MetricsServiceAsyncStub = metrics_pb2_grpc.MetricsServiceStub(self.channel)
+        self.timelines: timelines_pb2_grpc.TimelineServiceAsyncStub = timelines_pb2_grpc.TimelineServiceStub(
+            self.channel
+        )
         self.hosts: host_pb2_grpc.HostServiceAsyncStub = host_pb2_grpc.HostServiceStub(self.channel)
 
     async def close(self) -> None:
@@ -153,6 +160,10 @@ class GrpcDoor:
         request = functions_pb2.GetFunctionRequest(name=f"functions/{name}")
         found: functions_pb2.GetFunctionResponse = await self._unless_refused(self.functions.GetFunction(request))
         return found.function
+
+    async def metrics(self) -> metrics_pb2.Metrics:
+        """What the engine has counted."""
+        return (await self.watching.GetMetrics(metrics_pb2.GetMetricsRequest())).metrics
 
     async def counts(self) -> host_pb2.GetHostResponse:
         """How many sandboxes there are."""

@@ -26,8 +26,10 @@ from engine.v1 import (
     host_pb2_grpc,
     invocations_pb2_grpc,
     logs_pb2_grpc,
+    metrics_pb2_grpc,
     policies_pb2_grpc,
     tags_pb2_grpc,
+    timelines_pb2_grpc,
     urls_pb2_grpc,
     versions_pb2_grpc,
 )
@@ -56,6 +58,8 @@ class Engine:
         self.urls = urls_pb2_grpc.UrlServiceStub(channel)
         self.invocations = invocations_pb2_grpc.InvocationServiceStub(channel)
         self.logs = logs_pb2_grpc.LogServiceStub(channel)
+        self.metrics = metrics_pb2_grpc.MetricsServiceStub(channel)
+        self.timelines = timelines_pb2_grpc.TimelineServiceStub(channel)
         self.host = host_pb2_grpc.HostServiceStub(channel)
 
 

@@ -29,6 +29,8 @@ from engine.cli import (
     runtimes,
     serve,
     tags,
+    timelines,
+    top,
     urls,
     version,
     versions,
@@ -53,6 +55,8 @@ _COMMANDS = (
     tags,
     runtimes,
     doctor,
+    top,
+    timelines,
     bench,
     version,
 )

@@ -53,7 +53,8 @@ def picture(report: reports_pb2.Report) -> list[str]:
     head = f"{'at ms':>9}  {'took ms':>8}  {'who':<7}  {'what':<{names}}  "
     room = min(_BAR_MOST, max(_BAR_LEAST, shutil.get_terminal_size((80, 24)).columns - len(head) - 1))
     scale = f"{whole_us / 1000:.3f} ms"
-    lines = [f"A {start_kind(report)} start: where {scale} went", f"{head}0{scale:>{room - 1}}"]
+    what = f"A {start_kind(report)} start" if report.start_kind else "No sandbox had it"
+    lines = [f"{what}: where {scale} went", f"{head}0{scale:>{room - 1}}"]
     for step in found:
         at, took = step.end_us / 1000, (step.end_us - step.begin_us) / 1000
         bar = _bar(step, room / whole_us)

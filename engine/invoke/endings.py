@@ -19,20 +19,29 @@ from engine.invoke.retire import Logs
 from engine.invoke.run import Run
 from engine.invoke.specs import Prepared, Specs
 from engine.model.function import Function, LogFormat
-from engine.model.invocation import Completion, LogBatch, Report
+from engine.model.invocation import Completion, LogBatch, Moments, Report
 from engine.model.names import FunctionRef
-from engine.model.outcome import FUNCTION_FAILED, Outcome
+from engine.model.outcome import FUNCTION_FAILED, Outcome, StartKind
 from engine.registry.api import Registry
 from engine.sandbox.api import Ending
 from engine.scheduler.api import Done
 
-Record = Callable[[Function, Report], None]
-"""Told of every invocation that ran to its end."""
-Marks = tuple[tuple[str, int], ...]
+Record = Callable[[Function, Report, Moments], None]
+"""Told of every invocation that ran to its end, when its answer is on its way."""
+
+Lost = Callable[[Function, str, StartKind | None, Moments, BaseException], None]
+"""Told of every invocation that was admitted or throttled and ended in no answer: its request id, the sandbox that had
+it, if one had, and what was raised."""
 
 
-def record_nothing(function: Function, report: Report) -> None:
+def record_nothing(function: Function, report: Report, moments: Moments) -> None:
     """The default where nobody listens."""
+
+
+def lose_nothing(
+    function: Function, request_id: str, kind: StartKind | None, moments: Moments, error: BaseException
+) -> None:
+    """As above."""
 
 
 class _Quiet(NamedTuple):
@@ -40,6 +49,7 @@ class _Quiet(NamedTuple):
 
     prepared: Prepared
     report: Report
+    moments: Moments
     facts: Facts
     error_type: str
     begun_ns: int
@@ -55,6 +65,7 @@ class Endings:
         specs: Specs,
         logs: Logs,
         record: Record,
+        lost: Lost,
         *,
         monotonic_ns: Callable[[], int],
         wall_ns: Callable[[], int],
@@ -63,6 +74,7 @@ class Endings:
         self._specs = specs
         self._logs = logs
         self._record = record
+        self._lost = lost
         self._monotonic_ns = monotonic_ns
         self._wall_ns = wall_ns
         self._quiet = QuietRuns(self._write_quiet)
@@ -84,27 +96,46 @@ class Endings:
             return
         self.keep(function_name, batch)
 
-    def left(self, run: Run, request_id: str, prepared: Prepared) -> None:
-        """It has no answer: its caller left, or the engine failed."""
+    def left(
+        self,
+        run: Run,
+        request_id: str,
+        prepared: Prepared,
+        accepted_ns: int,
+        checked_ns: int,
+        error: BaseException,
+    ) -> None:
+        """It has no answer: its caller left, it was throttled, or the engine failed."""
+        moments = Moments(accepted_ns, checked_ns, run.started_ns, self._monotonic_ns())
+        self._lost(prepared.function, request_id, run.kind, moments, error)
         if run.started_ns:
             run.begin()
             run.log.finish_now()
             run.log.say(prepared.platform.left(request_id, self._wall_ns()))
-        run.end()
+        self._end_log(run)
         self._forget_if_gone(prepared)
 
     def quiet(
-        self, request_id: str, prepared: Prepared, done: Done, accepted_ns: int, begun_ns: int, marks: Marks | None
+        self,
+        request_id: str,
+        prepared: Prepared,
+        done: Done,
+        begun_ns: int,
+        reached: tuple[int, int, int],
+        *,
+        timeline: bool = False,
     ) -> Completion:
-        """It wrote nothing: its lines follow with those of others."""
+        """It wrote nothing: its lines follow with those of others. `reached`: when it was accepted, checked and
+        started."""
         ending = done.ending
-        report = self._report(request_id, prepared, done, accepted_ns, marks)
+        moments = Moments(*reached, self._monotonic_ns(), ending.timeline)
+        report = _report(request_id, prepared, done, moments, timeline)
         facts = Facts(request_id, prepared.function.config.timeout_ms, ending.exit_status)
         if ending.outcome is Outcome.OK:
-            self._quiet.add(_Quiet(prepared, report, facts, "", begun_ns, self._wall_ns()))
+            self._quiet.add(_Quiet(prepared, report, moments, facts, "", begun_ns, self._wall_ns()))
             return Completion(report, ending.payload)
         error = function_error(ending, facts)
-        self._quiet.add(_Quiet(prepared, report, facts, error.type, begun_ns, self._wall_ns()))
+        self._quiet.add(_Quiet(prepared, report, moments, facts, error.type, begun_ns, self._wall_ns()))
         return Completion(report, b"", error)
 
     def loud(
@@ -113,65 +144,45 @@ class Endings:
         request_id: str,
         prepared: Prepared,
         done: Done,
-        accepted_ns: int,
-        marks: Marks | None = None,
+        reached: tuple[int, int, int],
         *,
+        timeline: bool = False,
         at_once: bool = False,
     ) -> Completion:
         """It has a log of its own, which has caught up; `at_once`: somebody waits for its last lines."""
         ending = done.ending
-        report = self._report(request_id, prepared, done, accepted_ns, marks)
+        moments = Moments(*reached, self._monotonic_ns(), ending.timeline)
+        report = _report(request_id, prepared, done, moments, timeline)
         facts = Facts(request_id, prepared.function.config.timeout_ms, ending.exit_status)
         error = None if ending.outcome is Outcome.OK else function_error(ending, facts)
         payload = ending.payload if error is None else b""
         error_type = "" if error is None else error.type
         if at_once:
-            self._write_end(run, report, facts, error_type, prepared)
+            self._write_end(run, report, moments, facts, error_type, prepared)
             return Completion(report, payload, error, run.log.tail())
         # The answer goes out first, they and the record follow in the next turn.
-        asyncio.get_running_loop().call_soon(self._write_end, run, report, facts, error_type, prepared)
+        asyncio.get_running_loop().call_soon(self._write_end, run, report, moments, facts, error_type, prepared)
         return Completion(report, payload, error)
 
-    def _report(self, request_id: str, prepared: Prepared, done: Done, accepted_ns: int, marks: Marks | None) -> Report:
-        ending = done.ending
-        now_ns = self._monotonic_ns()
-        timeline: Marks = ()
-        if marks is not None:
-            moments = sorted((*marks, *ending.timeline, ("recorded", now_ns)), key=lambda mark: mark[1])
-            timeline = tuple((phase, (ns - accepted_ns) // 1000) for phase, ns in moments)
-        return Report(
-            request_id=request_id,
-            outcome=ending.outcome,
-            start_kind=done.start_kind,
-            memory_mb=prepared.spec.memory_mb,
-            executed_version=prepared.function.version,
-            queue_us=done.queue_us,
-            start_us=ending.start_us,
-            init_us=ending.init_us,
-            handler_us=ending.handler_us,
-            total_us=(now_ns - accepted_ns) // 1000,
-            billed_ms=billed_ms(ending.init_us, ending.handler_us),
-            peak_memory_bytes=ending.peak_memory_bytes,
-            cpu_us=ending.cpu_us,
-            tmp_written_bytes=ending.tmp_written_bytes,
-            network_in_bytes=ending.network_in_bytes,
-            network_out_bytes=ending.network_out_bytes,
-            timeline=timeline,
-            cost=None if marks is None else ending.cost,
-        )
-
-    def _write_end(self, run: Run, report: Report, facts: Facts, error_type: str, prepared: Prepared) -> None:
-        self._record(prepared.function, report)
+    def _write_end(
+        self, run: Run, report: Report, moments: Moments, facts: Facts, error_type: str, prepared: Prepared
+    ) -> None:
+        self._record(prepared.function, report, moments)
         log = run.log
         log.finish_now()
         log.say(prepared.platform.report(report, facts, error_type, self._wall_ns()))
-        run.end()
+        self._end_log(run)
         self._forget_if_gone(prepared)
 
+    def _end_log(self, run: Run) -> None:
+        if not run.quiet and run.log.lost:
+            self._logs.missed(run.log.lost)
+        run.end()
+
     def _write_quiet(self, ended: _Quiet) -> None:
-        prepared, report, facts, error_type, begun_ns, ended_ns = ended
+        prepared, report, moments, facts, error_type, begun_ns, ended_ns = ended
         function = prepared.function
-        self._record(function, report)
+        self._record(function, report, moments)
         json = function.config.log_format is LogFormat.JSON
         said = prepared.platform
         for lines, at_ns in (
@@ -198,3 +209,27 @@ def check_answered(ending: Ending) -> None:
     """Raises SandboxFault for an ending that is neither an answer nor the function's own failure."""
     if ending.outcome is not Outcome.OK and ending.outcome not in FUNCTION_FAILED:
         raise SandboxFault("run", 0, f"a sandbox ended in {ending.outcome.value}")
+
+
+def _report(request_id: str, prepared: Prepared, done: Done, moments: Moments, timeline: bool) -> Report:
+    ending = done.ending
+    return Report(
+        request_id=request_id,
+        outcome=ending.outcome,
+        start_kind=done.start_kind,
+        memory_mb=prepared.spec.memory_mb,
+        executed_version=prepared.function.version,
+        queue_us=done.queue_us,
+        start_us=ending.start_us,
+        init_us=ending.init_us,
+        handler_us=ending.handler_us,
+        total_us=(moments.recorded_ns - moments.accepted_ns) // 1000,
+        billed_ms=billed_ms(ending.init_us, ending.handler_us),
+        peak_memory_bytes=ending.peak_memory_bytes,
+        cpu_us=ending.cpu_us,
+        tmp_written_bytes=ending.tmp_written_bytes,
+        network_in_bytes=ending.network_in_bytes,
+        network_out_bytes=ending.network_out_bytes,
+        timeline=moments.timeline() if timeline else (),
+        cost=ending.cost if timeline else None,
+    )

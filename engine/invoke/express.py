@@ -79,6 +79,7 @@ class ExpressCall:
         "prepared",
         "request_id",
         "sandbox",
+        "started_ns",
     )
 
     def __init__(
@@ -100,6 +101,7 @@ class ExpressCall:
         self.sandbox = held.sandbox
         self.request_id = request_id
         self.accepted_ns = accepted_ns
+        self.started_ns = express.means.monotonic_ns()
         self.begun_ns = begun_ns  # on the wall's clock
         self.future: asyncio.Future[Completion] = express.loop.create_future()
         self.over = False
@@ -108,7 +110,7 @@ class ExpressCall:
         """Its end. Cancelled, it kills the sandbox."""
         try:
             return await self.future
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if self._long is not None:
                 self._long.cancel()
             elif not self.over:
@@ -116,7 +118,7 @@ class ExpressCall:
                 self.sandbox.kill()
                 with contextlib.suppress(Unavailable):
                     self._express.scheduler.give_back(self.held, None)
-                self._express.endings.left(self.run, self.request_id, self.prepared)
+                self._left(error)
             raise
 
     @property
@@ -125,7 +127,7 @@ class ExpressCall:
         run = self._run
         if run is None:
             run = self._run = Run(self.request_id, self.prepared, None, self._express.means)
-            run.started_ns, run.begun_ns = self.accepted_ns, self.begun_ns
+            run.kind, run.started_ns, run.begun_ns = StartKind.WARM, self.started_ns, self.begun_ns
             if self.over:
                 run.end()
         return run
@@ -159,9 +161,7 @@ class ExpressCall:
             check_answered(ending)
             done = Done(ending, StartKind.WARM)
             if self._run is None:
-                found = express.endings.quiet(
-                    self.request_id, self.prepared, done, self.accepted_ns, self.begun_ns, None
-                )
+                found = express.endings.quiet(self.request_id, self.prepared, done, self.begun_ns, self._reached())
             elif self._run.log.behind:
                 express.loop.create_task(self._catch_up(self._run, done))
                 return
@@ -174,7 +174,14 @@ class ExpressCall:
                 self.future.set_result(found)
 
     def _loud(self, run: Run, done: Done) -> Completion:
-        return self._express.endings.loud(run, self.request_id, self.prepared, done, self.accepted_ns)
+        return self._express.endings.loud(run, self.request_id, self.prepared, done, self._reached())
+
+    def _reached(self) -> tuple[int, int, int]:
+        return self.accepted_ns, self.started_ns, self.started_ns
+
+    def _left(self, error: BaseException) -> None:
+        reached = (self.accepted_ns, self.started_ns)
+        self._express.endings.left(self.run, self.request_id, self.prepared, *reached, error)
 
     async def _catch_up(self, run: Run, done: Done) -> None:
         try:
@@ -198,7 +205,7 @@ class ExpressCall:
                 self.future.set_result(found)
 
     def _fail(self, error: Exception) -> None:
-        self._express.endings.left(self.run, self.request_id, self.prepared)
+        self._left(error)
         if not self.future.done():
             self.future.set_exception(error)
 

@@ -55,6 +55,7 @@ class LogTail:
         "_timer",
         "_wall_ns",
         "_window_end",
+        "lost",
     )
 
     def __init__(
@@ -86,6 +87,7 @@ class LogTail:
         self._pending = bytearray()  # begins where a line begins: one without its end yet, or a backlog
         self._behind = False  # there are whole lines in it
         self._dropped = 0  # lines missing before it
+        self.lost = 0  # lines missing, all in all
         self._left = 0  # lines that this window has left
         self._window_end = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -225,7 +227,9 @@ class LogTail:
             self._timer = self._loop.call_later(WINDOW_S, self._window)
 
     def _drop(self, size: int) -> None:
-        self._dropped += self._pending.count(b"\n", 0, size)
+        lines = self._pending.count(b"\n", 0, size)
+        self._dropped += lines
+        self.lost += lines
         del self._pending[:size]
         self._behind = b"\n" in self._pending
 

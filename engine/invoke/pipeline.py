@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from engine.invoke.callers import check_caller, of_tenant
 from engine.invoke.checks import check_client_context, check_invocable, check_payload, check_request_id
-from engine.invoke.endings import Endings, Record, check_answered, record_nothing
+from engine.invoke.endings import Endings, Lost, Record, check_answered, lose_nothing, record_nothing
 from engine.invoke.express import Express, ExpressCall
 from engine.invoke.ids import RequestIds
 from engine.invoke.pace import NO_PACE, PaceLimits
@@ -69,6 +69,7 @@ class Pipeline:
         new_uuid: Callable[[], str] | None = None,
         authorize: Authorize = allow_all,
         record: Record = record_nothing,
+        lost: Lost = lose_nothing,
     ) -> None:
         self._registry = registry
         self._scheduler = scheduler
@@ -92,7 +93,7 @@ class Pipeline:
             wall_ns=wall_ns,
             new_uuid=new_uuid,
         )
-        endings = Endings(registry, self._specs, logs, record, monotonic_ns=monotonic_ns, wall_ns=wall_ns)
+        endings = Endings(registry, self._specs, logs, record, lost, monotonic_ns=monotonic_ns, wall_ns=wall_ns)
         self._endings = endings
         self._means = RunMeans(endings.keep, endings.keep_late, monotonic_ns, wall_ns, stream_pace)
         self._express = Express(
@@ -154,19 +155,19 @@ class Pipeline:
             check_answered(done.ending)
             if not run.quiet and run.log.behind:
                 await run.log.finish()
-        except BaseException:
-            self._endings.left(run, request_id, prepared)
+        except BaseException as error:
+            self._endings.left(run, request_id, prepared, accepted_ns, checked_ns, error)
             raise
         run.started(done.start_kind)  # for a sandbox that ended before it could say so
         run.begin()
         if done.ending.reusable and self._specs.holds(prepared) and function.version == LATEST:
             self._express.open(prepared)
-        marks = (("checked", checked_ns), ("started", run.started_ns)) if request.timeline else None
+        reached, timeline = (accepted_ns, checked_ns, run.started_ns), request.timeline
         if run.quiet:
             run.end()
-            return self._endings.quiet(request_id, prepared, done, accepted_ns, run.begun_ns, marks)
+            return self._endings.quiet(request_id, prepared, done, run.begun_ns, reached, timeline=timeline)
         at_once = sink is not None or request.log_tail
-        return self._endings.loud(run, request_id, prepared, done, accepted_ns, marks, at_once=at_once)
+        return self._endings.loud(run, request_id, prepared, done, reached, timeline=timeline, at_once=at_once)
 
     def _event(
         self, request: InvokeRequest, request_id: str, payload: bytes, prepared: Prepared, stream_limit_bytes: int

@@ -24,6 +24,9 @@ class Logs(Protocol):
     def append(self, function_name: str, batch: LogBatch) -> None:
         """Keep lines; never blocks."""
 
+    def missed(self, lines: int) -> None:
+        """So many lines were not appended, since they came too fast."""
+
     def forget(self, function_name: str) -> None:
         """Drop what is kept of a function."""
 

@@ -51,6 +51,7 @@ class Run:
         "_sink",
         "begun_ns",
         "chunk",
+        "kind",
         "started_ns",
     )
 
@@ -61,6 +62,7 @@ class Run:
         self._means = means
         self._log: LogTail | None = None
         self._init_failed = self._over = False
+        self.kind: StartKind | None = None  # of the first sandbox that had it
         self.started_ns = 0  # on the monotonic clock; 0: no sandbox has had the event
         self.begun_ns = 0  # on the wall's, when START was said; 0: not yet
         self.chunk: Callable[[bytes], asyncio.Future[None] | None] = _discard
@@ -83,6 +85,7 @@ class Run:
         again = self.started_ns > 0
         if not again:
             self.started_ns = self._means.monotonic_ns()
+            self.kind = kind
             if self._sink is not None:
                 self._sink.started(self._request_id, self._prepared.function.version, kind)
         if kind is StartKind.WARM:

@@ -58,8 +58,19 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True)
+class StepTimes:
+    """One step of starts of one kind, in microseconds."""
+
+    step: str  # what was done at its end, as in a timeline
+    count: int
+    sum_us: int
+    max_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class StartStats:
-    """The invocations of one kind of start since the engine started; `start` and `init` are empty where it is warm."""
+    """The invocations of one kind of start since the engine started; `start`, `init` and `steps` are empty where it is
+    warm."""
 
     kind: StartKind
     outcomes: tuple[tuple[Outcome, int], ...]
@@ -68,6 +79,7 @@ class StartStats:
     init: Distribution
     handler: Distribution
     total: Distribution
+    steps: tuple[StepTimes, ...] = ()  # the engine's own, up to the end of the init phase
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ class Cost(msgspec.Struct, frozen=True):
 NO_COST = Cost()
 
 
-class Report(msgspec.Struct, frozen=True):
+class Report(msgspec.Struct, frozen=True, gc=False):
     """What an invocation did and cost; see proto/engine/v1/reports.proto for each field."""
 
     request_id: str
@@ -112,6 +112,23 @@ class Report(msgspec.Struct, frozen=True):
     network_out_bytes: int = 0
     timeline: tuple[tuple[str, int], ...] = ()  # (phase, microseconds since acceptance)
     cost: Cost | None = None  # with the timeline
+
+
+class Moments(msgspec.Struct, frozen=True, gc=False):
+    """When an invocation came to what: readings of time.monotonic_ns(). Cheap to take; what they say is worked out for
+    who asks."""
+
+    accepted_ns: int
+    checked_ns: int
+    started_ns: int  # a sandbox had the event; 0: none had
+    recorded_ns: int
+    marks: tuple[tuple[str, int], ...] = ()  # (phase, when) of the sandbox, in any order
+
+    def timeline(self) -> tuple[tuple[str, int], ...]:
+        """(phase, microseconds since acceptance), in the order of time."""
+        own = (("checked", self.checked_ns), ("started", self.started_ns), ("recorded", self.recorded_ns))
+        in_order = sorted((*own, *self.marks), key=lambda mark: mark[1])
+        return tuple((phase, (ns - self.accepted_ns) // 1000) for phase, ns in in_order if ns)
 
 
 class Completion(msgspec.Struct, frozen=True):

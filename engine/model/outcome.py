@@ -11,6 +11,8 @@ from typing import NamedTuple
 class Outcome(enum.Enum):
     """How an invocation ended. The user's fault and the engine's never mix."""
 
+    __hash__ = object.__hash__  # enum's own is a call in Python, some ten times for each run
+
     OK = "ok"  # the handler returned
     HANDLER_ERROR = "handler_error"  # the handler raised, or returned what cannot be sent
     INIT_ERROR = "init_error"  # module code failed, or there is no such handler
@@ -22,19 +24,17 @@ class Outcome(enum.Enum):
     REFUSED = "refused"  # nothing ran: bad request or no permission
     ENGINE_FAULT = "engine_fault"  # the engine failed
 
-    __hash__ = object.__hash__  # in C: enum's own is a call of Python's for each look into a table
-
 
 class StartKind(enum.Enum):
     """How a sandbox came to be. All but WARM are cold starts."""
+
+    __hash__ = object.__hash__  # as above
 
     WARM = "warm"  # has served before
     PARKED = "parked"  # forked and isolated ahead of need
     TEMPLATE = "template"  # forked from a zygote grown after this function's init phase
     FORK = "fork"  # forked from a zygote for this invocation
     EXEC = "exec"  # started from nothing
-
-    __hash__ = object.__hash__
 
 
 class Row(NamedTuple):

@@ -29,6 +29,7 @@ import orjson
 
 from engine.errors import StoreUnusable
 from engine.model.invocation import LogBatch, LogLine
+from engine.model.metrics import LogCounts
 from engine.observe import oplog
 from engine.observe.log_query import LogQuery, lines_of
 from engine.observe.log_reader import read
@@ -63,13 +64,16 @@ class _Batches:
         self.lines = 0
         self.dropped = 0  # lines missing before the first
 
-    def add(self, batch: LogBatch, max_bytes: int, max_lines: int) -> None:
+    def add(self, batch: LogBatch, max_bytes: int, max_lines: int) -> int:
+        """One more; returns how many lines gave way to it."""
+        before = self.dropped
         texts = batch.texts
         self.batches.append(batch)
         self.lines += len(texts)
         self.bytes += sum(map(len, texts)) + len(texts) * LINE_COST_BYTES
         while (self.bytes > max_bytes or self.lines > max_lines) and len(self.batches) > 1:
             self.dropped += len(self._pop().texts)
+        return self.dropped - before
 
     def _pop(self) -> LogBatch:
         batch = self.batches.popleft()
@@ -125,6 +129,7 @@ class FunctionLogs:
         self._closed = False
         self._followers: dict[str, set[_Follower]] = {}
         self._settle: Callable[[], object] = int  # nothing
+        self._counted = self._dropped_busy = self._dropped_rate = self._dropped_disk = 0
 
     def listen(self, settle: Callable[[], None]) -> None:
         """Call `settle` ahead of whatever must find all lines of what has ended: it appends those that are missing."""
@@ -181,10 +186,19 @@ class FunctionLogs:
         share = self._share_bytes
         if len(self._waiting) > FULL_SHARES:
             share = min(share, max(LEAST_SHARE_BYTES, share * FULL_SHARES // len(self._waiting)))
-        waiting.add(batch, share, 1 << 62)
+        self._counted += len(batch.texts)
+        self._dropped_rate += waiting.add(batch, share, 1 << 62)
         if self._followers:
             for follower in self._followers.get(function_name, ()):
                 follower.tell(batch)
+
+    def missed(self, lines: int) -> None:
+        """So many did not come here: their function wrote faster than its output is taken apart."""
+        self._dropped_busy += lines
+
+    def counts(self) -> LogCounts:
+        """Lines since this was opened."""
+        return LogCounts(self._counted, self._dropped_busy, self._dropped_rate, self._dropped_disk)
 
     async def read(
         self, function_name: str, query: LogQuery = ALL, *, follow: bool = False
@@ -251,6 +265,7 @@ class FunctionLogs:
                 self._log.error("function_logs_failed", exc_info=error)
             else:
                 lost = writing.result()
+                self._dropped_disk += lost
         if lost and not self._lost:
             self._log.warning("function_logs_lost", lines=lost, reason="the disk does not take them")
         self._lost = lost

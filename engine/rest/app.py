@@ -36,6 +36,7 @@ from engine.rest.messages import (
     respond,
     respond_streamed,
 )
+from engine.rest.metrics import Observe, metrics_response
 from engine.rest.model import Model
 from engine.rest.named import Named
 from engine.rest.routes import Routes
@@ -81,7 +82,9 @@ class LambdaApi:
         new_uuid: Callable[[], uuid.UUID],
         stop_on_disconnect: bool = False,
         event_limit_bytes: int = EVENT_LIMIT_BYTES,
+        observe: Observe | None = None,
     ) -> None:
+        """Without `observe` there are no /metrics."""
         self.routes = Routes(model)
         self._errors = ErrorDocuments(model)
         self._code = code
@@ -90,6 +93,7 @@ class LambdaApi:
         rooms = Rooms(registry, code, invoker, documents, Named(registry, documents), attached, stop_on_disconnect)
         self._stop_on_disconnect = stop_on_disconnect
         self._event_limit_bytes = event_limit_bytes
+        self._observe = observe
         self.operations = served(rooms)
         self._urls = Urls(rooms, event_limit_bytes)
         self.streamed: Mapping[str, StreamedOperation] = {"InvokeWithResponseStream": Streams(rooms).invoke}
@@ -138,6 +142,9 @@ class LambdaApi:
         check_request(request)
         if request.path in ("/", "/health"):
             return self._about(request)
+        if request.path == "/metrics" and self._observe is not None:
+            _check_read(request)
+            return await metrics_response(self._observe, request)
         if found := _CODE_PATH.fullmatch(request.path):
             return await self._zip(request, found[1])
         match = self.routes.match(request.method, request.path, request.query())

@@ -27,6 +27,7 @@ from engine.rest.app import FaultLogger, LambdaApi
 from engine.rest.configuration import Documents
 from engine.rest.connection import HttpConnection
 from engine.rest.guard import check_listen_host
+from engine.rest.metrics import Observe
 from engine.rest.model import load_model
 
 KEEP_ALIVE_S = 75
@@ -51,6 +52,7 @@ class RestServer:
         new_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
         stop_on_disconnect: bool = False,
         event_limit_bytes: int = EVENT_LIMIT_BYTES,
+        observe: Observe | None = None,
     ) -> None:
         self._registry = registry
         self._code = code
@@ -62,6 +64,7 @@ class RestServer:
         self._new_uuid = new_uuid
         self._stop_on_disconnect = stop_on_disconnect
         self._event_limit_bytes = event_limit_bytes
+        self._observe = observe
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -81,6 +84,7 @@ class RestServer:
             new_uuid=self._new_uuid,
             stop_on_disconnect=self._stop_on_disconnect,
             event_limit_bytes=self._event_limit_bytes,
+            observe=self._observe,
         )
         config = uvicorn.Config(
             api,

@@ -4,7 +4,7 @@ without. The enum tables name every member of both sides (tests/unit/rpc/test_co
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ from msgspec.structs import asdict
 
 from engine.errors import InvalidArgument, NotServed
 from engine.model.function import LATEST, Egress, Function, FunctionConfig, FunctionState, LogFormat, LogLevel
-from engine.model.host import Distribution, HostReport, StartStats
+from engine.model.host import Distribution, EventCount, HostReport, ResourceCount, StartStats, ZygoteFound
 from engine.model.invocation import CognitoIdentity, FunctionError, LogLine, Report
 from engine.model.names import FunctionRef, function_arn
 from engine.model.outcome import OUTCOMES, Outcome, StartKind
@@ -248,42 +248,66 @@ def host_to_proto(host: HostReport) -> host_pb2.GetHostResponse:
         sandboxes=host.sandboxes,
         idle_sandboxes=host.idle_sandboxes,
         concurrency=host.concurrency,
-        resources=[
-            host_pb2.ResourceCount(kind=count.kind, made=count.made, removed=count.removed) for count in host.resources
-        ],
-        events=[host_pb2.EventCount(kind=count.kind, count=count.count) for count in host.events],
-        zygotes=[
-            host_pb2.Zygote(
-                runtime=one.runtime,
-                preload=one.preload,
-                pid=one.pid,
-                age_ms=one.age_ms,
-                forks=one.forks,
-                preload_memory_bytes=one.preload_memory_bytes,
-                trouble=one.trouble,
-            )
-            for one in host.zygotes
-        ],
+        resources=resources_to_proto(host.resources),
+        events=events_to_proto(host.events),
+        zygotes=zygotes_to_proto(host.zygotes),
         interpreters=[
             host_pb2.Interpreter(runtime=one.runtime, version=one.version, path=one.path) for one in host.interpreters
         ],
-        starts=[_starts(stats) for stats in host.starts],
+        starts=starts_to_proto(host.starts),
     )
 
 
-def _starts(stats: StartStats) -> host_pb2.StartStats:
-    return host_pb2.StartStats(
-        kind=START_KIND[stats.kind],
-        outcomes=[host_pb2.OutcomeCount(outcome=OUTCOME[outcome], count=count) for outcome, count in stats.outcomes],
-        queue=_distribution(stats.queue),
-        start=_distribution(stats.start),
-        init=_distribution(stats.init),
-        handler=_distribution(stats.handler),
-        total=_distribution(stats.total),
-    )
+def resources_to_proto(counts: Iterable[ResourceCount]) -> list[host_pb2.ResourceCount]:
+    """What was made and removed."""
+    return [host_pb2.ResourceCount(kind=count.kind, made=count.made, removed=count.removed) for count in counts]
 
 
-def _distribution(times: Distribution) -> host_pb2.Distribution:
+def events_to_proto(counts: Iterable[EventCount]) -> list[host_pb2.EventCount]:
+    """What befell sandboxes."""
+    return [host_pb2.EventCount(kind=count.kind, count=count.count) for count in counts]
+
+
+def zygotes_to_proto(zygotes: Iterable[ZygoteFound]) -> list[host_pb2.Zygote]:
+    """Warm interpreters."""
+    return [
+        host_pb2.Zygote(
+            runtime=one.runtime,
+            preload=one.preload,
+            pid=one.pid,
+            age_ms=one.age_ms,
+            forks=one.forks,
+            preload_memory_bytes=one.preload_memory_bytes,
+            trouble=one.trouble,
+        )
+        for one in zygotes
+    ]
+
+
+def starts_to_proto(starts: Iterable[StartStats]) -> list[host_pb2.StartStats]:
+    """Invocations by kind of start."""
+    return [
+        host_pb2.StartStats(
+            kind=START_KIND[stats.kind],
+            outcomes=[
+                host_pb2.OutcomeCount(outcome=OUTCOME[outcome], count=count) for outcome, count in stats.outcomes
+            ],
+            queue=distribution_to_proto(stats.queue),
+            start=distribution_to_proto(stats.start),
+            init=distribution_to_proto(stats.init),
+            handler=distribution_to_proto(stats.handler),
+            total=distribution_to_proto(stats.total),
+            steps=[
+                host_pb2.StepTimes(step=one.step, count=one.count, sum_us=one.sum_us, max_us=one.max_us)
+                for one in stats.steps
+            ],
+        )
+        for stats in starts
+    ]
+
+
+def distribution_to_proto(times: Distribution) -> host_pb2.Distribution:
+    """Times in buckets."""
     return host_pb2.Distribution(
         count=times.count,
         sum_us=times.sum_us,

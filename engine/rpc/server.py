@@ -28,7 +28,20 @@ from engine.registry.attached import Attached
 from engine.registry.policies import Policies
 from engine.registry.tags import Tags
 from engine.registry.urls import Urls
-from engine.rpc import aliases, concurrency, functions, host, invocations, logs, policies, tags, urls, versions
+from engine.rpc import (
+    aliases,
+    concurrency,
+    functions,
+    host,
+    invocations,
+    logs,
+    metrics,
+    policies,
+    tags,
+    timelines,
+    urls,
+    versions,
+)
 from engine.rpc.calls import Calls
 
 MESSAGE_ROOM_BYTES = 10 * 1024 * 1024
@@ -66,7 +79,10 @@ class RpcServer:
         log: FilteringBoundLogger | None = None,
         event_limit_bytes: int = EVENT_LIMIT_BYTES,
         preload_bytes: functions.PreloadBytes = lambda _: 0,
+        observe: metrics.Observe | None = None,
+        recent: timelines.Kept | None = None,
     ) -> None:
+        """Without `observe` there is no MetricsService, without `recent` no TimelineService."""
         self._registry = registry
         self._code = code
         self._invoker = invoker
@@ -77,6 +93,8 @@ class RpcServer:
         self._account = account
         self._message_limit_bytes = event_limit_bytes + MESSAGE_ROOM_BYTES
         self._preload_bytes = preload_bytes
+        self._observe = observe
+        self._recent = recent
         self._calls = Calls(log or structlog.get_logger("engine.rpc"))
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
@@ -137,6 +155,14 @@ class RpcServer:
             ]
         )
         names = [room.SERVICE.full_name for room in _ROOMS]
+        if self._observe is not None:
+            watching = metrics.MetricsService(self._observe, calls).methods()
+            server.add_generic_rpc_handlers([calls.handler(metrics.SERVICE, watching)])
+            names.append(metrics.SERVICE.full_name)
+        if self._recent is not None:
+            reading = timelines.TimelineService(self._recent).methods()
+            server.add_generic_rpc_handlers([calls.handler(timelines.SERVICE, reading)])
+            names.append(timelines.SERVICE.full_name)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         server.add_generic_rpc_handlers([calls.unknown_handler()])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -54,6 +56,23 @@ class Borrowed(Protocol):
         """It runs one event, by `express`."""
 
 
+class Place(enum.Enum):
+    """What a sandbox does, or who waits for one."""
+
+    WAITING = "waiting"  # an event, for room; there is no sandbox yet
+    STARTING = "starting"
+    BUSY = "busy"  # with an event
+    IDLE = "idle"
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """One sandbox, or who waits for one."""
+
+    function: str  # its name
+    place: Place
+    sandbox_id: str = ""  # "" where there is none yet
+
+
 class Scheduler(Protocol):
     """Gives each event a sandbox of its own for as long as it runs."""
 
@@ -93,3 +112,10 @@ class Scheduler(Protocol):
 
     def counts(self) -> Counts:
         """How many there are now."""
+
+    def placed(self) -> Iterable[Placed]:
+        """Each of them but those that are being closed, as it is now."""
+
+    @property
+    def max_concurrency(self) -> int:
+        """Events that may be under way at once."""

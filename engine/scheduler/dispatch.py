@@ -26,7 +26,7 @@ from engine.errors import SandboxFault
 from engine.model.outcome import StartKind
 from engine.sandbox.api import UNREAD, Ending, Event, Pool, Prepares, RunSink, Sandbox, SandboxSpec
 from engine.scheduler import core as native
-from engine.scheduler.api import Allocated, Counts, Done, Work
+from engine.scheduler.api import Allocated, Counts, Done, Place, Placed, Work
 from engine.scheduler.lending import BY_KILL, Held, Lending
 from engine.scheduler.limits import BURST_S, KEPT_UNRESERVED, draining, killed, not_reserved, throttled
 from engine.scheduler.targets import Key, Targets
@@ -98,6 +98,7 @@ class LocalScheduler(Lending):
         self._target_ids = self._targets.ids
         self._held: dict[int, Held] = {}
         self._waiting: dict[int, asyncio.Future[tuple[int, int]]] = {}  # by call: what to do with which sandbox
+        self._coming: dict[tuple[str, int], Placed] = {}  # what waits for room or is being started, for who looks
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer = Timer(self._core, monotonic_ns, self._obey, self._sweep)
         self._ended: asyncio.Event | None = None  # of the last event, while draining
@@ -143,7 +144,7 @@ class LocalScheduler(Lending):
                 if core.pending:
                     self._obey()
                 if verdict == native.WAIT:
-                    verdict, sandbox_id, waited_us = await self._wait(call)
+                    verdict, sandbox_id, waited_us = await self._wait(call, spec.key[0])
                     queue_us += waited_us
                 if verdict == native.RUN:
                     held, kind = self._held[sandbox_id], StartKind.WARM
@@ -260,6 +261,23 @@ class LocalScheduler(Lending):
         counts = self._core.counts()
         return Counts(sandboxes=counts["sandboxes"], idle=counts["idle"], concurrency=counts["concurrency"])
 
+    def placed(self) -> list[Placed]:
+        """See Scheduler.placed."""
+        busy, idle = list(self._coming.values()), []
+        for held in self._held.values():
+            name, sandbox_id = held.sandbox.spec.key[0], held.sandbox.id
+            found = self._core.busy(held.id)
+            if found > 0:
+                busy.append(Placed(name, Place.BUSY, sandbox_id))
+            elif found == 0:
+                idle.append(Placed(name, Place.IDLE, sandbox_id))
+        return busy + idle
+
+    @property
+    def max_concurrency(self) -> int:
+        """See Scheduler.max_concurrency."""
+        return self._core.settings["account_limit"]
+
     def reload(
         self,
         *,
@@ -280,12 +298,15 @@ class LocalScheduler(Lending):
 
     async def _start(self, sandbox_id: int, spec: SandboxSpec) -> Held:
         """The sandbox of a call, of which the native scheduler knows."""
+        self._coming["sandbox", sandbox_id] = Placed(spec.key[0], Place.STARTING)
         try:
             held = self._held[sandbox_id] = Held(sandbox_id, await self._pool.start(spec))
         except BaseException:
             self._core.start_failed(sandbox_id, self._now())
             self._obey()
             raise
+        finally:
+            del self._coming["sandbox", sandbox_id]
         if self._core.started(sandbox_id, self._now()) == native.REFUSED:
             raise killed()
         return held
@@ -309,9 +330,10 @@ class LocalScheduler(Lending):
             self._core.started(sandbox_id, self._now())
         self._obey()
 
-    async def _wait(self, call: int) -> tuple[int, int, int]:
+    async def _wait(self, call: int, function_name: str) -> tuple[int, int, int]:
         """How it goes on, with which sandbox, after how many microseconds."""
         begun = self._now()
+        self._coming["call", call] = Placed(function_name, Place.WAITING)
         future = self._waiting[call] = asyncio.get_running_loop().create_future()
         try:
             verdict, sandbox_id = await future
@@ -322,6 +344,7 @@ class LocalScheduler(Lending):
             raise
         finally:
             self._waiting.pop(call, None)
+            del self._coming["call", call]
         return verdict, sandbox_id, (self._now() - begun) // 1_000
 
     def _unused(self, call: int, verdict: int, sandbox_id: int) -> None:

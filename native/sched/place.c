@@ -148,3 +148,11 @@ void settle_now(struct sched *s)
     }
     s->stir = false;
 }
+
+int sched_busy(const struct sched *s, sched_id id)
+{
+    uint32_t slot = pool_find(&s->sandboxes, id);
+    uint8_t state = slot == 0 ? SANDBOX_GONE : sandbox_at(s, slot)->state;
+
+    return state == SANDBOX_BUSY ? 1 : state == SANDBOX_IDLE ? 0 : -1;
+}

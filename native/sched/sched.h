@@ -240,6 +240,9 @@ struct sched_function_counts {
 };
 int sched_function_counts(const struct sched *sched, sched_id function, struct sched_function_counts *counts);
 
+/* Whether a sandbox has a call: 1, or 0 where it idles; -1 for one that starts, closes or is not there. */
+int sched_busy(const struct sched *sched, sched_id sandbox);
+
 struct sched_allocation {
     uint32_t requested;
     uint32_t allocated; /* of them ready, idle or busy */

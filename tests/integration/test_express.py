@@ -66,7 +66,7 @@ class Case:
     def __init__(self, made: engine.Engine, name: str) -> None:
         self.engine = made
         self.name = name
-        self.pipeline: Pipeline = made._parts.invoker
+        self.pipeline: Pipeline = made._parts.pipeline
 
     async def warm(self, **options: Any) -> None:
         await self.engine.deploy(CODE, self.name, handler="app.handler", **{"memory_mb": 256, **options})
@@ -214,7 +214,7 @@ async def test_one_that_takes_too_long_is_stopped_at_its_deadline(case: Case) ->
 
 
 async def test_a_caller_that_leaves_stops_the_function_and_frees_its_place(case: Case) -> None:
-    counts = case.engine._parts.invoker._scheduler.counts
+    counts = case.engine._parts.pipeline._scheduler.counts
     running = []
     for _ in range(4):
         await asyncio.gather(*(case.long({}) for _ in range(4)))

@@ -165,6 +165,7 @@ cdef extern from "sched/sched.h" nogil:
     void sched_kill(sched *sched, int64_t now_ns)
     void sched_counts(const sched *sched, sched_counts_t *counts)
     int sched_function_counts(const sched *sched, sched_id function, sched_function_counts_t *counts)
+    int sched_busy(const sched *sched, sched_id sandbox)
     int sched_allocation(const sched *sched, sched_id target, sched_allocation_t *allocation)
     int sched_check(const sched *sched, char *text, size_t size)
 

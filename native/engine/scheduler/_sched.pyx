@@ -229,6 +229,9 @@ cdef class Core:
         took(sched_function_counts(self.sched, function, &counts))
         return counts
 
+    def busy(self, sched_id sandbox):
+        return sched_busy(self.sched, sandbox)
+
     def allocation(self, sched_id target):
         cdef sched_allocation_t allocation
         took(sched_allocation(self.sched, target, &allocation))

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import sys
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,8 +29,12 @@ from engine.v1 import (
     invocations_pb2_grpc,
     logs_pb2,
     logs_pb2_grpc,
+    metrics_pb2,
+    metrics_pb2_grpc,
     reports_pb2,
     resources_pb2,
+    timelines_pb2,
+    timelines_pb2_grpc,
 )
 
 
@@ -79,6 +84,8 @@ class StubEngine(
     invocations_pb2_grpc.InvocationServiceServicer,
     logs_pb2_grpc.LogServiceServicer,
     host_pb2_grpc.HostServiceServicer,
+    metrics_pb2_grpc.MetricsServiceServicer,
+    timelines_pb2_grpc.TimelineServiceServicer,
 ):
     """Keeps functions in memory and answers what a test tells it to."""
 
@@ -98,6 +105,11 @@ class StubEngine(
     starts: list[host_pb2.StartStats] = field(default_factory=list)
     interpreters: list[host_pb2.Interpreter] = field(default_factory=list)
     zygotes: list[host_pb2.Zygote] = field(default_factory=list)
+    moments: list[metrics_pb2.Metrics] = field(default_factory=list)
+    interval_ms: int = 0
+    past: list[timelines_pb2.PastInvocation] = field(default_factory=list)
+    listed: list[timelines_pb2.ListTimelinesRequest] = field(default_factory=list)
+    endless: bool = False  # who watches gets the last moment again and again
 
     def add(self, name: str) -> None:
         self.functions[f"functions/{name}"] = resources_pb2.Function(
@@ -174,6 +186,28 @@ class StubEngine(
         for text in self.log_lines:
             yield logs_pb2.TailLogsResponse(lines=[invocations_pb2.LogLine(text=text, request_id="r")])
 
+    def GetMetrics(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return metrics_pb2.GetMetricsResponse(metrics=self.moments[-1])
+
+    def WatchMetrics(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.interval_ms = request.interval_ms
+        for moment in self.moments:
+            yield metrics_pb2.WatchMetricsResponse(metrics=moment)
+        left = threading.Event()
+        context.add_callback(left.set)
+        while self.endless and not left.wait(0.05):
+            yield metrics_pb2.WatchMetricsResponse(metrics=self.moments[-1])
+
+    def GetTimeline(self, request: Any, context: grpc.ServicerContext) -> Any:
+        for one in self.past:
+            if one.report.request_id == request.request_id:
+                return timelines_pb2.GetTimelineResponse(invocation=one)
+        refuse(context, "NOT_FOUND", "no such invocation is known; list them", fix="list them")
+
+    def ListTimelines(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.listed.append(request)
+        return timelines_pb2.ListTimelinesResponse(invocations=self.past[: request.limit])
+
     def GetHost(self, request: Any, context: grpc.ServicerContext) -> Any:
         return host_pb2.GetHostResponse(
             checks=self.checks,
@@ -216,6 +250,8 @@ def address(engine: StubEngine) -> Iterator[str]:
     invocations_pb2_grpc.add_InvocationServiceServicer_to_server(engine, server)
     logs_pb2_grpc.add_LogServiceServicer_to_server(engine, server)
     host_pb2_grpc.add_HostServiceServicer_to_server(engine, server)
+    metrics_pb2_grpc.add_MetricsServiceServicer_to_server(engine, server)
+    timelines_pb2_grpc.add_TimelineServiceServicer_to_server(engine, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield f"127.0.0.1:{port}"

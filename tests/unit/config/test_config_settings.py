@@ -130,6 +130,8 @@ def test_every_setting_is_taken_from_file_environment_and_flag(tmp_path: Path) -
         "function_log_mb": ("5", 5),
         "function_logs_mb": ("50", 50),
         "function_log_mb_per_s": ("7.5", 7.5),
+        "metrics_functions": ("9", 9),
+        "recent_mb": ("3", 3),
         "interpreters": ('["/a", "/b"]', ("/a", "/b")),
     }
     assert other.keys() == FIELDS.keys()

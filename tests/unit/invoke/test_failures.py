@@ -121,6 +121,9 @@ async def test_a_start_that_fails_leaves_the_log_empty() -> None:
     with pytest.raises(SandboxFault):
         await house.pipeline.invoke(request())
     assert house.lines() == []
+    ((request_id, kind, moments, error),) = house.lost
+    assert (request_id, kind, moments.started_ns, type(error)) == (REQUEST_ID, None, 0, SandboxFault)
+    assert moments.accepted_ns <= moments.checked_ns <= moments.recorded_ns
 
 
 async def test_a_caller_who_leaves_ends_the_function_and_its_log() -> None:
@@ -146,6 +149,9 @@ async def test_a_caller_who_leaves_ends_the_function_and_its_log() -> None:
         "half a li",
         f"END RequestId: {REQUEST_ID}",
     ]
+    ((request_id, kind, moments, error),) = house.lost
+    assert (request_id, kind, type(error)) == (REQUEST_ID, StartKind.FORK, asyncio.CancelledError)
+    assert moments.checked_ns <= moments.started_ns <= moments.recorded_ns
     await house.scheduler.drain(0)
     assert house.scheduler.counts() == Counts(0, 0, 0)
 

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from engine.errors import NotFound
+from engine.invoke.logtail import FINISH_LINES
 from engine.invoke.specs import Specs
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox.api import Ending, Event, RunSink
@@ -120,6 +121,18 @@ async def test_a_function_that_writes_much_and_returns_has_all_of_it_in_the_log_
     house = House(script)
     await house.pipeline.invoke(request())
     assert house.lines()[2:-2] == [str(number) for number in range(5_000)]
+    assert house.logs.lost == 0
+
+
+async def test_lines_that_came_too_fast_are_counted_for_who_keeps_them() -> None:
+    async def script(event: Event, sink: RunSink) -> bytes:
+        sink.output(b"".join(b"%d\n" % number for number in range(3 * FINISH_LINES)))
+        return b"null"
+
+    house = House(script)
+    await house.pipeline.invoke(request())
+    (said,) = (line for line in house.lines() if "log lines dropped here" in line)
+    assert said.startswith(f"[{house.logs.lost} log lines")
 
 
 def test_what_is_prepared_belongs_to_the_state_asked_for() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from engine.errors import NotFound
 from engine.invoke.pipeline import Authorize, Pipeline, allow_all
 from engine.model.function import CodeBlob, Function, FunctionConfig
-from engine.model.invocation import InvokeRequest, LogBatch, LogLine, Report
+from engine.model.invocation import InvokeRequest, LogBatch, LogLine, Moments, Report
 from engine.model.names import FunctionRef
 from engine.model.outcome import StartKind
 from engine.registry.api import ChangeListener, ChangeObserver, ConfigChange
@@ -117,6 +117,10 @@ class Logs:
 
     def __init__(self) -> None:
         self.kept: dict[str, list[LogBatch]] = {}
+        self.lost = 0
+
+    def missed(self, lines: int) -> None:
+        self.lost += lines
 
     def append(self, function_name: str, batch: LogBatch) -> None:
         self.kept.setdefault(function_name, []).append(batch)
@@ -135,6 +139,7 @@ class House:
         self.scheduler = LocalScheduler(self.pool, max_concurrency=max_concurrency, max_sandboxes=10, keep_alive_s=600)
         self.logs = Logs()
         self.recorded: list[Report] = []
+        self.lost: list[tuple[str, StartKind | None, Moments, BaseException]] = []
         self.ids = 0
         self.pipeline = Pipeline(
             self.registry,
@@ -147,7 +152,10 @@ class House:
             wall_ns=lambda: WALL_NS,
             new_uuid=self.new_uuid,
             authorize=authorize,
-            record=lambda function, report: self.recorded.append(report),
+            record=lambda function, report, moments: self.recorded.append(report),
+            lost=lambda function, request_id, kind, moments, error: self.lost.append(
+                (request_id, kind, moments, error)
+            ),
         )
         self.registry.put(function())
 

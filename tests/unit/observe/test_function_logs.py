@@ -16,6 +16,7 @@ import pytest
 
 from engine.errors import StoreUnusable
 from engine.model.invocation import LogBatch, LogLine
+from engine.model.metrics import LogCounts
 from engine.observe.function_logs import ALL, FOLLOW_LINES, FULL_SHARES, FunctionLogs
 from engine.observe.log_query import LogQuery
 
@@ -122,6 +123,9 @@ async def test_a_function_that_writes_too_fast_loses_its_oldest_lines_and_a_line
     assert lines[-2:] == ["999", "x" * 998]
     assert sum(map(len, lines)) < 2**20
     assert await kept(logs, "g") == ["quiet"]
+    assert logs.counts() == LogCounts(lines=2_001, dropped_rate=missing)
+    logs.missed(7)
+    assert logs.counts().dropped_busy == 7
 
 
 async def test_in_a_log_in_json_missing_lines_are_a_record(open_logs: Open) -> None:

@@ -173,6 +173,7 @@ async def test_a_host_report_keeps_everything() -> None:
     assert started.kind == reports_pb2.START_KIND_PARKED
     counts = [(one.outcome, one.count) for one in started.outcomes]
     assert counts == [(reports_pb2.OUTCOME_OK, 5), (reports_pb2.OUTCOME_TIMEOUT, 1)]
+    assert [(one.step, one.count, one.sum_us, one.max_us) for one in started.steps] == [("leaf", 3, 30, 20)]
     parts = (started.queue, started.start, started.init, started.handler, started.total)
     assert [(part.count, part.sum_us) for part in parts] == [(count, 10 * count) for count in (2, 3, 4, 5, 6)]
     assert (started.total.p50_us, started.total.p99_us, started.total.max_us) == (9, 10, 11)

@@ -25,6 +25,7 @@ from engine.model.host import (
     ResourceCount,
     RuntimeFound,
     StartStats,
+    StepTimes,
     ZygoteFound,
 )
 from engine.model.invocation import Completion, InvokeRequest, LogLine, Pending, Report, Sink
@@ -220,8 +221,11 @@ async def host() -> HostReport:
     )
     made, befell = ResourceCount("leaves", 5, 2), EventCount("timeouts", 1)
     python = RuntimeFound("python3.11", "3.11.2", "/usr/bin/python3.11")
-    times = [Distribution(count, 10 * count, 9, 10, 11, ((7, 1), (9, count - 1))) for count in (2, 3, 4, 5, 6)]
-    started = StartStats(StartKind.PARKED, ((Outcome.OK, 5), (Outcome.TIMEOUT, 1)), *times)
+    queue, start, init, handler, total = (
+        Distribution(count, 10 * count, 9, 10, 11, ((7, 1), (9, count - 1))) for count in (2, 3, 4, 5, 6)
+    )
+    outcomes, steps = ((Outcome.OK, 5), (Outcome.TIMEOUT, 1)), (StepTimes("leaf", 3, 30, 20),)
+    started = StartStats(StartKind.PARKED, outcomes, queue, start, init, handler, total, steps)
     zygote = ZygoteFound("python3.11", ("json",), 7, 1_500, 9, 4_096, "none")
     return HostReport(
         checks, "0.1.0", ("python3.11",), 3, 2, 1, (made,), (befell,), (python,), starts=(started,), zygotes=(zygote,)

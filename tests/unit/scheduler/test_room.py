@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from engine.model.outcome import Outcome, StartKind
-from engine.sandbox.stub import Gate, StubPool, ends
-from engine.scheduler.api import Counts
+from engine.sandbox.stub import Gate, StubPool, behind, ends
+from engine.scheduler.api import Counts, Place
+from engine.scheduler.dispatch import LocalScheduler
 from tests.unit.scheduler.things import Notes, scheduler, settled, work
 
 
@@ -125,3 +126,34 @@ async def test_a_close_that_fails_does_not_take_the_room_with_it() -> None:
         await sched.run(work(), Notes())
     await sched.drain(0)
     assert sched.counts() == Counts(0, 0, 0)
+
+
+async def test_each_sandbox_and_each_event_that_waits_for_room_is_told_with_its_function_and_what_it_does() -> None:
+    gate = Gate()
+    pool = StubPool(behind(gate))
+    sched = scheduler(pool, max_concurrency=4, max_sandboxes=2)
+    busy = asyncio.create_task(sched.run(work("busy"), Notes()))
+    await gate.reached()
+    pool.start_gate = Gate()
+    starts = asyncio.create_task(sched.run(work("starts"), Notes()))
+    await pool.start_gate.reached()
+    assert _places(sched) == [("busy", Place.BUSY, True), ("starts", Place.STARTING, False)]
+    assert sched.max_concurrency == 2
+    gate.open()
+    await busy
+    pool.start_gate.open()
+    await starts
+    assert _places(sched) == [("busy", Place.IDLE, True), ("starts", Place.IDLE, True)]
+    close = next(one for one in pool.sandboxes if one.spec.key[0] == "busy").close_gate = Gate()
+    waiting = asyncio.create_task(sched.run(work("waits"), Notes()))
+    await close.reached()
+    assert _places(sched) == [("starts", Place.IDLE, True), ("waits", Place.WAITING, False)]
+    close.open()
+    await waiting
+    assert _places(sched) == [("starts", Place.IDLE, True), ("waits", Place.IDLE, True)]
+
+
+def _places(sched: LocalScheduler) -> list[tuple[str, Place, bool]]:
+    return sorted(
+        ((one.function, one.place, bool(one.sandbox_id)) for one in sched.placed()), key=lambda found: found[0]
+    )
