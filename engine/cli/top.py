@@ -142,13 +142,22 @@ class _Picture:
 
 @contextlib.contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Have SIGTERM end it as Ctrl-C does, so that the screen is given back."""
+    """Have SIGTERM end it as Ctrl-C does, so that the screen is given back. Whatever the signal broke off says so by an
+    error of its own at times: that is no other end."""
+    interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        nonlocal interrupted
+        interrupted = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except Exception:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
