@@ -184,7 +184,7 @@ EXTENSIONS = [
 setup(
     # engine.v1 is found once it was generated; in a fresh clone BuildPyAfterProto adds it.
     packages=find_packages(include=["engine", "engine.*"]),
-    package_data={"engine": ["py.typed"], "engine.v1": ["*.pyi"]},
+    package_data={"engine": ["py.typed"], "engine.rest": ["*.json"], "engine.v1": ["*.pyi"]},
     ext_modules=EXTENSIONS,
     cmdclass={"generate_proto": GenerateProto, "build_py": BuildPyAfterProto, "build_ext": BuildExt},
 )

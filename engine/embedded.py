@@ -11,11 +11,12 @@ import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
 from engine.client.calls import PAGE, AsyncCalls, OnLog
+from engine.client.resource_calls import Call
 from engine.client.results import FunctionOptions, checked
 from engine.client.streams import Items
 from engine.config import Settings
@@ -29,6 +30,8 @@ from engine.model.outcome import StartKind
 from engine.observe.log_query import LogQuery
 from engine.registry.api import ConfigChange
 from engine.service import Parts, Service
+
+T = TypeVar("T")
 
 
 class Engine(AsyncCalls):
@@ -110,6 +113,9 @@ class Engine(AsyncCalls):
 
     async def _delete(self, name: str, etag: str) -> None:
         await self._parts.registry.delete(name, etag=etag or None)
+
+    async def _make(self, call: Call[T]) -> T:
+        return await call.local(self._parts.registry)
 
     async def _invoke(self, request: InvokeRequest) -> Completion:
         return await self._parts.invoker.invoke(request)

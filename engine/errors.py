@@ -5,8 +5,10 @@
      │   ├─ InvalidPayload     an event that is not JSON
      │   └─ InvalidCode        a zip that cannot be accepted
      ├─ PayloadTooLarge        an event over its limit
-     ├─ NotFound               no such function, version, blob
+     ├─ NotFound               no such function, version, alias, blob
+     │   └─ NotProvisioned     nothing is provisioned for this version or alias
      ├─ AlreadyExists          the name is taken
+     ├─ InUse                  something else depends on it
      ├─ StaleEtag              somebody else wrote in between
      ├─ CodeStorageExceeded    no room for code
      ├─ NotInvocable           the function's state does not allow it
@@ -94,6 +96,13 @@ class NotFound(EngineError):
     reason = "NOT_FOUND"
 
 
+class NotProvisioned(NotFound):
+    """Nothing is provisioned for this version or alias."""
+
+    aws_type = "ProvisionedConcurrencyConfigNotFoundException"
+    reason = "NOT_PROVISIONED"
+
+
 class AlreadyExists(EngineError):
     """The name is taken."""
 
@@ -101,6 +110,15 @@ class AlreadyExists(EngineError):
     http_status = 409
     aws_type = "ResourceConflictException"
     reason = "ALREADY_EXISTS"
+
+
+class InUse(EngineError):
+    """Something else depends on it being as it is: an alias on its version, one configuration on another."""
+
+    grpc_code = "FAILED_PRECONDITION"
+    http_status = 409
+    aws_type = "ResourceConflictException"
+    reason = "IN_USE"
 
 
 class StaleEtag(EngineError):

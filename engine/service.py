@@ -31,6 +31,8 @@ from engine.model.host import HostReport, RuntimeFound
 from engine.observe import oplog
 from engine.observe.function_logs import FunctionLogs
 from engine.observe.starts import Starts
+from engine.registry.attached import STORE_FILE as ATTACHED_FILE
+from engine.registry.attached import Attached
 from engine.registry.code import LocalCodeStore
 from engine.registry.functions import FunctionRegistry
 from engine.registry.schema import MIGRATIONS, STORE_FILE
@@ -159,6 +161,7 @@ class Service:
             refuse_egress=pool.refuse,
             prepare=pool.prepare,
             trouble=pool.trouble,
+            account_concurrency=lambda: min(self._settings.max_concurrency, self._settings.max_sandboxes),
         )
         undo.push_async_callback(registry.close)
         logs = await _open_logs(settings, data, registry)
@@ -227,10 +230,13 @@ class Service:
             preload_bytes=pool.preload_bytes,
         )
         undo.push_async_callback(rpc.stop, 0)
+        attached = await Attached.open(data.path / ATTACHED_FILE, registry)
+        undo.push_async_callback(attached.close)
         rest = RestServer(
             registry,
             code,
             pipeline,
+            attached,
             region=region,
             account=account,
             stop_on_disconnect=settings.stop_on_disconnect,
@@ -302,10 +308,9 @@ class Service:
         if self._pool is None or self._scheduler is None or self._registry is None:
             return
         self._pool.interpreters_changed(runtimes)
-        functions, _ = self._registry.list(limit=sys.maxsize)
-        for function in functions:
+        for function in self._registry.everything():
             if function.config.runtime in runtimes:
-                self._scheduler.retire(function.name, None)
+                self._scheduler.retire(function.name, None, function.version)
 
     async def _watch_runtimes(self) -> None:
         while True:
@@ -389,8 +394,7 @@ async def _report(settings: Settings, runtimes: Runtimes, folder: Path) -> HostR
 
 def _expect_functions(registry: FunctionRegistry, pool: LinuxPool) -> None:
     """Have what the first sandbox of each function needs made when the function is, and not when it is invoked."""
-    functions, _ = registry.list(limit=sys.maxsize)
-    for egress, tmp_mb in {(function.config.egress, function.config.tmp_mb) for function in functions}:
+    for egress, tmp_mb in {(one.config.egress, one.config.tmp_mb) for one in registry.everything()}:
         pool.expect(egress, tmp_mb)
 
     def changed(_: str, function: Function | None) -> None:

@@ -40,6 +40,7 @@ COUNTS: dict[str, Count] = {
     "frames": Count(500, 20_000),  # hostile frames and requests sent to a reader
     "examples": Count(50, 1_000),  # of one property, by hypothesis
     "log_lines": Count(100_000, 1_000_000),  # written by one function
+    "updates": Count(25, 1_000),  # of one function while it is called
     "stream_mb": Count(128, 1_024),  # through one stream
 }
 

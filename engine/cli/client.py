@@ -18,7 +18,16 @@ from engine.cli.problems import ExitCode, Problem, usage
 from engine.config_address import split_address
 from engine.errors import InvalidArgument
 from engine.model.names import FunctionRef, parse_aws_name, parse_resource_name
-from engine.v1 import functions_pb2, functions_pb2_grpc, host_pb2_grpc, invocations_pb2_grpc, logs_pb2_grpc
+from engine.v1 import (
+    aliases_pb2_grpc,
+    concurrency_pb2_grpc,
+    functions_pb2,
+    functions_pb2_grpc,
+    host_pb2_grpc,
+    invocations_pb2_grpc,
+    logs_pb2_grpc,
+    versions_pb2_grpc,
+)
 
 CONTROL_TIMEOUT_S = 30.0
 """How long a control call may take; invocations last as long as their function may."""
@@ -36,6 +45,9 @@ class Engine:
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.functions = functions_pb2_grpc.FunctionServiceStub(channel)
+        self.versions = versions_pb2_grpc.VersionServiceStub(channel)
+        self.aliases = aliases_pb2_grpc.AliasServiceStub(channel)
+        self.concurrency = concurrency_pb2_grpc.ConcurrencyServiceStub(channel)
         self.invocations = invocations_pb2_grpc.InvocationServiceStub(channel)
         self.logs = logs_pb2_grpc.LogServiceStub(channel)
         self.host = host_pb2_grpc.HostServiceStub(channel)
@@ -73,6 +85,19 @@ def function_ref(name: str, qualifier: str | None = None) -> FunctionRef:
         return parse_aws_name(name, qualifier)
     except InvalidArgument as error:
         raise usage(f"{name!r} names no function", error.message, f"{error.fix}; `cleave list` shows them") from None
+
+
+@contextmanager
+def asking(choices: Choices, what: str, name: str) -> Iterator[Engine]:
+    """A connection for calls about a function: what fails there is a Problem, and what is not there has its nearest
+    name."""
+    with connected(choices) as engine:
+        try:
+            with failures_of(what, choices):
+                yield engine
+        except Problem as problem:
+            missing = problem.why == f"Function not found: {name}"  # and not a part of it
+            raise (not_found(engine, what, name, choices, problem) if missing else problem) from None
 
 
 def not_found(engine: Engine, what: str, name: str, choices: Choices, problem: Problem) -> Problem:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from engine.cli.options import AddressOption, OutputOption, choose
-from engine.cli.problems import Problem
+from engine.cli.problems import Problem, usage
+from engine.model.function import LATEST
 
 
 def register(app: typer.Typer) -> None:
@@ -29,6 +30,12 @@ def delete(
 
     choices = choose(ctx, address, output)
     ref = function_ref(name)
+    if ref.qualifier != LATEST:
+        what, why = f"cannot delete {name}", "this deletes functions as a whole, and it names a part of one"
+        kind, rest = ("versions", [f"{ref.name}:{ref.qualifier}"])
+        if not ref.qualifier.isdigit():
+            kind, rest = "aliases", [ref.name, ref.qualifier]
+        raise usage(what, why, choices.command(kind, "delete", *rest))
     if not yes and sys.stdin.isatty():
         typer.confirm(f"Delete {ref.name} with its code and settings?", abort=True, err=True)
     what = f"cannot delete {ref.name}"

@@ -14,12 +14,42 @@ from typing import Annotated
 import typer
 
 from engine import __version__
-from engine.cli import bench, delete, deploy, doctor, get, init, invoke, logs, runtimes, serve, version
+from engine.cli import (
+    aliases,
+    bench,
+    concurrency,
+    delete,
+    deploy,
+    doctor,
+    get,
+    init,
+    invoke,
+    logs,
+    runtimes,
+    serve,
+    version,
+    versions,
+)
 from engine.cli.options import ADDRESS_VARIABLE, DEFAULT_ADDRESS, AddressOption, Choices, Output, OutputOption, choose
 from engine.cli.problems import EXIT_CODES_HELP, ExitCode, Problem
 from engine.errors import EngineError, field_violations
 
-_COMMANDS = (serve, init, deploy, invoke, get, logs, delete, runtimes, doctor, bench, version)
+_COMMANDS = (
+    serve,
+    init,
+    deploy,
+    invoke,
+    get,
+    logs,
+    delete,
+    versions,
+    aliases,
+    concurrency,
+    runtimes,
+    doctor,
+    bench,
+    version,
+)
 
 
 def build_app() -> typer.Typer:

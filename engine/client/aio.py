@@ -9,8 +9,9 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from engine.client import wire
+from engine.client import resource_wire, wire
 from engine.client.calls import PAGE, AsyncCalls, OnLog
+from engine.client.resource_calls import Call
 from engine.client.results import FunctionOptions
 from engine.client.streams import Items
 from engine.model.function import Function
@@ -97,6 +98,18 @@ class AsyncClient(AsyncCalls):
     async def _delete(self, name: str, etag: str) -> None:
         request = functions_pb2.DeleteFunctionRequest(name=f"functions/{name}", etag=etag)
         await self._answer(self._functions.DeleteFunction(request, timeout=self._timeout_s))
+
+    async def _make(self, call: Call[T]) -> T:
+        rpc, request = resource_wire.RPCS[call.method], resource_wire.request_of(call.method, call.fields)
+        make = getattr(rpc.stub(self._connected()), call.method)
+        found: Any = []
+        while rpc.paged:
+            page = await self._answer(make(request, timeout=self._timeout_s))
+            found += rpc.read(page)
+            if not page.next_page_token:
+                return found  # type: ignore[no-any-return]
+            request.page_token = page.next_page_token
+        return rpc.read(await self._answer(make(request, timeout=self._timeout_s)))  # type: ignore[no-any-return]
 
     async def _invoke(self, request: InvokeRequest) -> Completion:
         message = invocations_pb2.InvokeRequest(**wire.invoke_fields(request))

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar, Unpack
 
+from engine.client.async_resources import AsyncResourceCalls
 from engine.client.packing import packed
 from engine.client.results import FunctionOptions, Result, event_bytes, ref_of, result_of, timed_out
 from engine.client.streams import AsyncConversation, AsyncStream, Items
@@ -26,7 +27,7 @@ OnLog = Callable[[LogLine], None]
 PAGE = 1_000
 
 
-class AsyncCalls(abc.ABC):
+class AsyncCalls(AsyncResourceCalls):
     """What can be asked of an engine. `code` is a folder, a zip's path, or a zip's bytes. Every call raises EngineError
     for what the engine refuses."""
 

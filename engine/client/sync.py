@@ -15,10 +15,12 @@ from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 
-from engine.client import wire
+from engine.client import resource_wire, wire
 from engine.client.calls import PAGE
 from engine.client.packing import packed
+from engine.client.resource_calls import Call
 from engine.client.results import FunctionFailed, FunctionOptions, Result, event_bytes, ref_of, result_of
+from engine.client.sync_resources import ResourceCalls
 from engine.errors import NotFound, Throttled
 from engine.model.function import Function
 from engine.model.invocation import Completion, InvokeRequest, LogLine, Report
@@ -173,7 +175,7 @@ class Conversation(Stream):
             yield chunk
 
 
-class Client:
+class Client(ResourceCalls):
     """`with Client() as client`. See AsyncClient for what it takes and AsyncCalls for what the calls do."""
 
     def __init__(self, address: str | None = None, *, timeout_s: float = 30.0, retries: int = 3) -> None:
@@ -331,6 +333,18 @@ class Client:
                 yield wire.line_from_proto(answer.line)
         finally:
             call.cancel()
+
+    def _make(self, call: Call[T]) -> T:
+        rpc, request = resource_wire.RPCS[call.method], resource_wire.request_of(call.method, call.fields)
+        make = getattr(rpc.stub(self._channel), call.method)
+        found: Any = []
+        while rpc.paged:
+            page = self._answer(lambda: make(request, timeout=self._timeout_s))
+            found += rpc.read(page)
+            if not page.next_page_token:
+                return found  # type: ignore[no-any-return]
+            request.page_token = page.next_page_token
+        return rpc.read(self._answer(lambda: make(request, timeout=self._timeout_s)))  # type: ignore[no-any-return]
 
     def _upload(self, code: str | Path | bytes) -> str:
         zipped, timeout_s = packed(code), 5 * self._timeout_s

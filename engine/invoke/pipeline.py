@@ -179,14 +179,16 @@ class Pipeline:
             wall_ns=wall_ns,
             new_uuid=new_uuid,
         )
-        registry.subscribe(Retirer(scheduler, self._specs, logs))
+        retirer = Retirer(scheduler, self._specs, logs)
+        registry.subscribe(retirer)
+        registry.observe(retirer.changed)
 
     async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
         """See Invoker.invoke. Raises PermissionDenied, NotFound, NotInvocable, PayloadTooLarge, InvalidPayload,
         InvalidArgument before anything ran; what Scheduler.run raises; SandboxFault."""
         accepted_ns = self._monotonic_ns()
         self._authorize(request)
-        function = self._registry.get(request.ref)
+        function = self._registry.resolve(request.ref)
         check_invocable(function)
         payload = check_payload(request.payload, raw=request.raw, limit_bytes=self._event_limit_bytes)
         if request.client_context:

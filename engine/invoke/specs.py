@@ -76,9 +76,12 @@ class Specs:
         function = prepared.function
         return self._prepared.get(function.name, {}).get(function.version) is prepared
 
-    def drop(self, function_name: str) -> None:
-        """Forget all versions of a function."""
-        self._prepared.pop(function_name, None)
+    def drop(self, function_name: str, version: str | None = None) -> None:
+        """Forget one version of a function, or all (None)."""
+        if version is None:
+            self._prepared.pop(function_name, None)
+        else:
+            self._prepared.get(function_name, {}).pop(version, None)
 
     def _prepare(self, function: Function) -> Prepared:
         config = function.config

@@ -20,7 +20,7 @@ _AWS = re.compile(
     r"(?P<name>[A-Za-z0-9_-]+)(?::(?P<qualifier>\$LATEST(?:\.PUBLISHED)?|[A-Za-z0-9_-]+))?"
 )
 _RESOURCE = re.compile(
-    r"functions/(?P<name>[^/]+)(?:/(?:versions/(?P<version>\$LATEST|[1-9][0-9]*)|aliases/(?P<alias>[A-Za-z0-9_-]+)))?"
+    r"functions/(?P<name>[^/]+)(?:/(?:versions/(?P<version>\$LATEST|[1-9][0-9]*)|aliases/(?P<alias>(?![0-9]+$)[A-Za-z0-9_-]+)))?"
 )
 _NAMES = "letters, digits, - and _, at most 64"
 

@@ -3,10 +3,13 @@ return (SQLite, synchronous=FULL) and visible to the next read."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Mapping
+import enum
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from engine.model.alias import Alias
+from engine.model.concurrency import AccountSettings, Allocation, Provisioned
 from engine.model.function import CodeBlob, Egress, Function, LogFormat, LogLevel
 from engine.model.names import FunctionRef
 
@@ -35,8 +38,44 @@ ChangeListener = Callable[[str, Function | None], None]
 """Called on the event loop after a write with the function's name and what it is now (None: deleted)."""
 
 
+class Changed(enum.Enum):
+    """What a write was about."""
+
+    FUNCTION = "function"  # $LATEST; gone: the function with everything that belongs to it
+    VERSION = "version"  # one was published, or deleted
+    ALIAS = "alias"
+    RESERVED = "reserved"  # the reserved concurrency of a function
+    PROVISIONED = "provisioned"  # the provisioned concurrency of a version or an alias
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write. What there is from now on is asked of the registry."""
+
+    function_name: str
+    what: Changed
+    qualifier: str = ""  # the version or the alias; "" where it is the function's
+    gone: bool = False  # deleted
+
+
+ChangeObserver = Callable[[Change], None]
+"""Called on the event loop after a write."""
+
+
 class Registry(Protocol):
-    """Functions."""
+    """Functions, and what belongs to them."""
+
+    @property
+    def versions(self) -> Versions:
+        """Versions of functions."""
+
+    @property
+    def aliases(self) -> Aliases:
+        """Aliases of versions."""
+
+    @property
+    def concurrency(self) -> Concurrency:
+        """Reserved and provisioned concurrency."""
 
     async def create(
         self, name: str, change: ConfigChange, code_sha256: str, *, validate_only: bool = False
@@ -44,7 +83,11 @@ class Registry(Protocol):
         """Raises InvalidArgument (every wrong field at once), AlreadyExists, NotFound (no such blob)."""
 
     def get(self, ref: FunctionRef) -> Function:
-        """The function, from memory. Raises NotFound, also for versions and aliases, which this release has none of."""
+        """The function or a version of it, from memory; of an alias the version that has no weight of its own. Raises
+        NotFound."""
+
+    def resolve(self, ref: FunctionRef) -> Function:
+        """What one invocation of `ref` runs: as `get`, but of an alias one of its versions by their weights."""
 
     def list(self, *, limit: int, after: str = "") -> tuple[list[Function], str]:
         """At most `limit` functions with names after `after`, and the name to go on after ("": no more)."""
@@ -55,10 +98,111 @@ class Registry(Protocol):
         """Raises NotFound, StaleEtag if `etag` is given and is not the current one, InvalidArgument."""
 
     async def delete(self, name: str, *, etag: str | None = None) -> None:
-        """Raises NotFound, StaleEtag."""
+        """Delete a function with everything that belongs to it. Raises NotFound, StaleEtag."""
 
     def subscribe(self, listener: ChangeListener) -> None:
-        """Tell `listener` of every write from now on."""
+        """Tell `listener` of every write of a function from now on: of $LATEST and of its end."""
+
+    def observe(self, observer: ChangeObserver) -> None:
+        """Tell `observer` of every write from now on, also of what belongs to functions."""
+
+
+class Versions(Protocol):
+    """Immutable snapshots of functions. They go with their function."""
+
+    async def publish(
+        self,
+        name: str,
+        *,
+        description: str | None = None,
+        code_sha256: str | None = None,
+        etag: str | None = None,
+    ) -> Function:
+        """A version of what $LATEST is; the last one where nothing has changed since. `description` is its own,
+        `code_sha256` (hex) and `etag` are refused where they are not those of $LATEST. Raises NotFound, StaleEtag,
+        InvalidArgument."""
+
+    def list(self, name: str, *, limit: int, after: str = "") -> tuple[list[Function], str]:
+        """At most `limit` versions with numbers after `after`, and the number to go on after ("": no more). Raises
+        NotFound."""
+
+    async def delete(self, name: str, version: str) -> None:
+        """Delete a version with the provisioned concurrency that it has. Raises NotFound, InUse while an alias points
+        at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AliasChange:
+    """The settings of a create or an update of an alias; None leaves a field as it is (on create: its default)."""
+
+    version: str | None = None  # a number, or $LATEST
+    weights: Mapping[str, float] | None = None  # another version, and its share
+    description: str | None = None
+
+
+class Aliases(Protocol):
+    """Names for versions."""
+
+    async def create(self, function_name: str, name: str, change: AliasChange) -> Alias:
+        """Raises NotFound (also for versions that are not there), AlreadyExists, InvalidArgument."""
+
+    def get(self, function_name: str, name: str) -> Alias:
+        """Raises NotFound."""
+
+    def list(
+        self, function_name: str, *, limit: int, after: str = "", version: str = ""
+    ) -> tuple[Sequence[Alias], str]:
+        """At most `limit` aliases with names after `after`, of all versions or those that may run `version`, and the
+        name to go on after ("": no more). Raises NotFound."""
+
+    async def update(self, function_name: str, name: str, change: AliasChange, *, etag: str | None = None) -> Alias:
+        """Raises NotFound, StaleEtag, InvalidArgument, InUse where its provisioned concurrency forbids it."""
+
+    async def delete(self, function_name: str, name: str, *, etag: str | None = None) -> None:
+        """Delete an alias with the provisioned concurrency that it has. Raises NotFound, StaleEtag."""
+
+
+class Provisioner(Protocol):
+    """Who keeps environments ready, so that the registry can say how many there are."""
+
+    def allocation(self, function_name: str, qualifier: str) -> Allocation:
+        """What there is of a configuration now. It is asked for those that are stored, from the moment on in which
+        observers are told."""
+
+
+class Concurrency(Protocol):
+    """How many invocations of a function may run at once, and which environments are ready ahead of them."""
+
+    def reserved(self, function_name: str) -> int | None:
+        """What a function has for itself, which is also its limit; None: its share of what is unreserved. Raises
+        NotFound."""
+
+    async def reserve(self, function_name: str, executions: int) -> int:
+        """Set it; 0 stops the function. Raises NotFound, InvalidArgument where too little would be left for others, or
+        for what is provisioned of it."""
+
+    async def unreserve(self, function_name: str) -> None:
+        """Take it back. Raises NotFound."""
+
+    async def provision(self, ref: FunctionRef, environments: int) -> Provisioned:
+        """Ask for environments of a version or an alias. Raises NotFound, InvalidArgument ($LATEST, more than the
+        function's reserved concurrency or than is unreserved), InUse where the version is another configuration's."""
+
+    def provisioned(self, ref: FunctionRef) -> Provisioned:
+        """What a version or an alias has. Raises NotFound, NotProvisioned."""
+
+    def list_provisioned(self, function_name: str, *, limit: int, after: str = "") -> tuple[Sequence[Provisioned], str]:
+        """At most `limit` configurations of a function with qualifiers after `after`, and the one to go on after
+        ("": no more). Raises NotFound."""
+
+    async def unprovision(self, ref: FunctionRef) -> None:
+        """Ask for none any more; fine where none are. Raises NotFound."""
+
+    def account(self) -> AccountSettings:
+        """The limits of the account, and what of them is used."""
+
+    def provision_with(self, provisioner: Provisioner) -> None:
+        """Ask `provisioner` from now on what there is. Before, no environment is, and each configuration says so."""
 
 
 class CodeStore(Protocol):

@@ -1,33 +1,34 @@
 """The functions: all of them in memory, each write through SQLite first.
 
-Checking settings is engine.registry.validate's work, rows are engine.registry.rows'. Guarantees that writes happen one
-after another, that memory never shows what the disk does not have, and that it shows all that the disk has, also where
-the caller of a write went away in the middle of it. Called on one event loop.
+Checking settings is engine.registry.validate's work, rows are engine.registry.rows', what the disk and memory have in
+common is engine.registry.shelf's. Guarantees that memory never shows what the disk does not have, and that it shows all
+that the disk has, also where the caller of a write went away in the middle of it. Called on one event loop.
 """
 
 from __future__ import annotations
 
-import asyncio
+import random
 import uuid
-from bisect import bisect_right, insort
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any, Self, TypeVar
+from datetime import datetime
+from typing import Self
 
-from engine.errors import AlreadyExists, InvalidArgument, NotFound, NotInvocable, StaleEtag, StoreUnusable
+import apsw
+
+from engine.errors import AlreadyExists, InvalidArgument, NotInvocable
 from engine.fabric.sqlite import Sqlite
-from engine.model.function import LATEST, Function, FunctionConfig, FunctionState
+from engine.model.function import Function, FunctionConfig
 from engine.model.names import FunctionRef, check_function_name
-from engine.registry import rows, validate
-from engine.registry.api import ChangeListener, CodeStore, ConfigChange
+from engine.registry import more_rows, rows, validate
+from engine.registry.aliases import AliasRegistry
+from engine.registry.api import Changed, ChangeListener, ChangeObserver, CodeStore, ConfigChange
+from engine.registry.concurrency import ConcurrencyRegistry
+from engine.registry.shelf import Entry, Shelf, check_etag, page_of, utc_now
+from engine.registry.versions import VersionRegistry
 
-T = TypeVar("T")
-
-
-def utc_now() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)
+ACCOUNT_CONCURRENCY = 1_000
+"""What an account may run at once: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html."""
 
 
 def new_etag() -> str:
@@ -35,37 +36,36 @@ def new_etag() -> str:
     return str(uuid.uuid4())
 
 
+def account_default() -> int:
+    """AWS's own."""
+    return ACCOUNT_CONCURRENCY
+
+
 class FunctionRegistry:
     """engine.registry.api.Registry over SQLite. Make one with `open`; the caller closes the database."""
 
     def __init__(
         self,
-        store: Sqlite,
+        shelf: Shelf,
         code: CodeStore,
-        functions: Collection[Function],
         *,
         runtimes: Collection[str],
         default_runtime: str,
         refuse_egress: validate.RefuseEgress,
         prepare: validate.Prepare,
-        trouble: validate.Trouble,
-        now: Callable[[], datetime],
-        etag: Callable[[], str],
+        chance: Callable[[], float],
+        account_concurrency: Callable[[], int],
     ) -> None:
-        self._store = store
+        self._shelf = shelf
         self._code = code
-        self._functions = {function.name: function for function in functions}
-        self._names = sorted(self._functions)
         self._runtimes = runtimes
         self._default_runtime = default_runtime
         self._refuse_egress = refuse_egress
         self._prepare = prepare
-        self._trouble = trouble
-        self._now = now
-        self._etag = etag
-        self._listeners: list[ChangeListener] = []
-        self._turn = asyncio.Lock()
-        self._writes: set[asyncio.Task[Any]] = set()
+        self._chance = chance
+        self.versions = VersionRegistry(shelf)
+        self.aliases = AliasRegistry(shelf)
+        self.concurrency = ConcurrencyRegistry(shelf, account_concurrency)
 
     @classmethod
     async def open(
@@ -80,35 +80,28 @@ class FunctionRegistry:
         trouble: validate.Trouble = validate.no_trouble,
         now: Callable[[], datetime] = utc_now,
         etag: Callable[[], str] = new_etag,
+        chance: Callable[[], float] = random.random,
+        account_concurrency: Callable[[], int] = account_default,
     ) -> Self:
         """Load every function. `runtimes` are the names that this host can start; `default_runtime` is for a create
         that names none ("": it has to); `refuse_egress` raises for a kind that this host cannot have;
-        `prepare` is asked before a write that changes what sandboxes are forked from, `trouble` at each read. Raises
-        StoreUnusable."""
-        try:
-            functions = await store.run(lambda connection: list(rows.read_all(connection)))
-        except ValueError as error:
-            raise StoreUnusable(
-                f"{store.path} holds a function that cannot be read: {error}",
-                fix="put back a copy of the data directory, or give an empty folder with --data-dir and deploy again",
-            ) from error
+        `prepare` is asked before a write that changes what sandboxes are forked from, `trouble` at each read; `chance`
+        gives random numbers, 0 ≤ n < 1, by which aliases share their invocations; `account_concurrency` says how many
+        invocations the account may run at once. Raises StoreUnusable."""
         return cls(
-            store,
+            await Shelf.open(store, trouble=trouble, now=now, etag=etag),
             code,
-            functions,
             runtimes=runtimes,
             default_runtime=default_runtime,
             refuse_egress=refuse_egress,
             prepare=prepare,
-            trouble=trouble,
-            now=now,
-            etag=etag,
+            chance=chance,
+            account_concurrency=account_concurrency,
         )
 
     async def close(self) -> None:
         """Wait for the writes under way."""
-        if self._writes:
-            await asyncio.wait(set(self._writes))
+        await self._shelf.close()
 
     async def create(
         self, name: str, change: ConfigChange, code_sha256: str, *, validate_only: bool = False
@@ -126,98 +119,113 @@ class FunctionRegistry:
         await self._prepared(config)
 
         async def write() -> Function:
-            async with self._turn:
-                if name in self._functions:
-                    raise AlreadyExists(
-                        f"Function already exist: {name}", fix=f"update it, or delete it first: `cleave delete {name}`"
-                    )
-                blob = self._code.get(code_sha256)
-                now = self._now()
-                function = Function(
-                    name=name,
-                    config=config,
-                    code_sha256=blob.sha256,
-                    code_size_bytes=blob.size_bytes,
-                    etag=self._etag(),
-                    create_time=now,
-                    update_time=now,
+            shelf = self._shelf
+            if name in shelf.entries:
+                raise AlreadyExists(
+                    f"Function already exist: {name}", fix=f"update it, or delete it first: `cleave delete {name}`"
                 )
-                if not validate_only:
-                    await self._put(function)
-                return function
+            blob = self._code.get(code_sha256)
+            now = shelf.now()
+            function = Function(
+                name=name,
+                config=config,
+                code_sha256=blob.sha256,
+                code_size_bytes=blob.size_bytes,
+                etag=shelf.etag(),
+                create_time=now,
+                update_time=now,
+            )
+            if not validate_only:
+                await shelf.store(lambda connection: rows.write(connection, function))
+                shelf.add(function)
+                shelf.tell(name, Changed.FUNCTION)
+            return function
 
-        return await self._to_its_end(write())
+        return await self._shelf.write(write)
 
     def get(self, ref: FunctionRef) -> Function:
         """See engine.registry.api.Registry."""
-        function = self._function(ref.name)
-        if ref.qualifier != LATEST:
-            raise NotFound(
-                f"Function not found: {ref.name}:{ref.qualifier}",
-                fix=f"use {ref.name} without a version or an alias, this release has none",
-            )
-        return self._as_it_is(function)
+        return self._shelf.as_it_is(self._shelf.version(ref))
+
+    def resolve(self, ref: FunctionRef) -> Function:
+        """See engine.registry.api.Registry."""
+        return self._shelf.as_it_is(self._shelf.version(ref, self._chance()))
 
     def list(self, *, limit: int, after: str = "") -> tuple[list[Function], str]:
         """See engine.registry.api.Registry. A `limit` below 1 counts as 1."""
-        start = bisect_right(self._names, after) if after else 0
-        page = self._names[start : start + max(limit, 1)]
-        more = start + len(page) < len(self._names)
-        return [self._as_it_is(self._functions[name]) for name in page], page[-1] if more else ""
+        shelf = self._shelf
+        page, after = page_of(shelf.names, limit=limit, after=after)
+        return [shelf.as_it_is(shelf.entries[name].function) for name in page], after
+
+    def everything(self) -> Iterator[Function]:
+        """Every function and every version, as stored."""
+        for entry in self._shelf.entries.values():
+            yield entry.function
+            for published in entry.versions.values():
+                yield published.function
 
     async def update(
         self, name: str, change: ConfigChange, *, code_sha256: str | None = None, etag: str | None = None
     ) -> Function:
         """See engine.registry.api.Registry. A function keeps a runtime and an
         egress that the host no longer has."""
-        wanted = validate.merged(self._function(name).config, change)
+        wanted = validate.merged(self._shelf.entry(name).function.config, change)
         if (change.preload is not None or change.runtime is not None) and not validate.wrong_fields(wanted):
             await self._prepared(wanted)
 
         async def write() -> Function:
-            async with self._turn:
-                current = self._current(name, etag)
-                config = validate.merged(current.config, change)
-                wrong = validate.wrong_fields(config)
-                if change.runtime is not None and change.runtime != current.config.runtime:
-                    wrong |= validate.wrong_runtime(change.runtime, self._runtimes)
-                validate.refuse_if(wrong)
-                if config.egress is not current.config.egress:
-                    validate.refuse_unserved(config, self._refuse_egress)
-                blob = None if code_sha256 is None else self._code.get(code_sha256)
-                function = replace(
-                    current,
-                    config=config,
-                    code_sha256=blob.sha256 if blob else current.code_sha256,
-                    code_size_bytes=blob.size_bytes if blob else current.code_size_bytes,
-                    etag=self._etag(),
-                    update_time=self._now(),
-                )
-                await self._put(function)
-                return function
+            shelf = self._shelf
+            entry = self._current(name, etag)
+            current = entry.function
+            config = validate.merged(current.config, change)
+            wrong = validate.wrong_fields(config)
+            if change.runtime is not None and change.runtime != current.config.runtime:
+                wrong |= validate.wrong_runtime(change.runtime, self._runtimes)
+            validate.refuse_if(wrong)
+            if config.egress is not current.config.egress:
+                validate.refuse_unserved(config, self._refuse_egress)
+            blob = None if code_sha256 is None else self._code.get(code_sha256)
+            function = replace(
+                current,
+                config=config,
+                code_sha256=blob.sha256 if blob else current.code_sha256,
+                code_size_bytes=blob.size_bytes if blob else current.code_size_bytes,
+                etag=shelf.etag(),
+                update_time=shelf.now(),
+            )
+            await shelf.store(lambda connection: rows.write(connection, function))
+            entry.function = function
+            shelf.tell(name, Changed.FUNCTION)
+            return function
 
-        return await self._to_its_end(write())
+        return await self._shelf.write(write)
 
     async def delete(self, name: str, *, etag: str | None = None) -> None:
         """See engine.registry.api.Registry."""
 
-        async def write() -> None:
-            async with self._turn:
-                self._current(name, etag)
-                await self._store.run(lambda connection: rows.delete(connection, name))
-                del self._functions[name]
-                self._names.remove(name)
-                self._tell(name, None)
+        def remove(connection: apsw.Connection) -> None:
+            rows.delete(connection, name)
+            more_rows.delete_all(connection, name)
 
-        await self._to_its_end(write())
+        async def write() -> None:
+            self._current(name, etag)
+            await self._shelf.store(remove)
+            self._shelf.remove(name)
+            self._shelf.tell(name, Changed.FUNCTION, gone=True)
+
+        await self._shelf.write(write)
 
     def subscribe(self, listener: ChangeListener) -> None:
         """See engine.registry.api.Registry. A listener that raises is reported to the loop and hinders no other."""
-        self._listeners.append(listener)
+        self._shelf.subscribe(listener)
+
+    def observe(self, observer: ChangeObserver) -> None:
+        """See engine.registry.api.Registry. As above."""
+        self._shelf.observe(observer)
 
     def referenced_code(self) -> set[str]:
-        """The blobs that functions need, for LocalCodeStore.sweep."""
-        return {function.code_sha256 for function in self._functions.values()}
+        """The blobs that functions and their versions need, for LocalCodeStore.sweep."""
+        return {function.code_sha256 for function in self.everything()}
 
     async def _prepared(self, config: FunctionConfig) -> None:
         if not config.preload or config.runtime not in self._runtimes:
@@ -227,54 +235,10 @@ class FunctionRegistry:
         except NotInvocable as error:
             raise InvalidArgument(error.message, fix=error.fix, fields={"config.preload": error.message}) from error
 
-    def _as_it_is(self, function: Function) -> Function:
-        """What is known against starting it now is no part of what is stored."""
-        why = self._trouble(function.config)
-        return replace(function, state=FunctionState.FAILED, state_reason=why) if why else function
-
-    def _function(self, name: str) -> Function:
-        function = self._functions.get(name)
-        if function is None:
-            raise NotFound(f"Function not found: {name}", fix="see what there is with `cleave list`")
-        return function
-
-    def _current(self, name: str, etag: str | None) -> Function:
-        function = self._function(name)
-        if etag and etag != function.etag:
-            raise StaleEtag(
-                f"{name} was changed by somebody else: its etag is no longer {etag}",
-                fix=f"read it again with `cleave get {name}` and repeat the change",
-            )
-        return function
-
-    async def _put(self, function: Function) -> None:
-        await self._store.run(lambda connection: rows.write(connection, function))
-        if function.name not in self._functions:
-            insort(self._names, function.name)
-        self._functions[function.name] = function
-        self._tell(function.name, function)
-
-    def _tell(self, name: str, function: Function | None) -> None:
-        for listener in self._listeners:
-            try:
-                listener(name, function)
-            except Exception as error:
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": f"a listener failed at the change of function {name}", "exception": error}
-                )
-
-    async def _to_its_end(self, write: Coroutine[Any, Any, T]) -> T:
-        """Run a write in a task of its own: SQLite commits what has begun even if the caller is cancelled, and memory
-        has to follow."""
-        task = asyncio.ensure_future(write)
-        self._writes.add(task)
-        task.add_done_callback(self._written)
-        return await asyncio.shield(task)
-
-    def _written(self, task: asyncio.Task[Any]) -> None:
-        self._writes.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever waits gets it; nobody may be left to
+    def _current(self, name: str, etag: str | None) -> Entry:
+        entry = self._shelf.entry(name)
+        check_etag(entry.function.etag, etag, name, f"cleave get {name}")
+        return entry
 
 
 def _wrong_name(name: str) -> dict[str, str]:

@@ -1,24 +1,31 @@
-"""A function as a row of the table `functions`, and back. Guarantees that what was written reads back equal."""
+"""Functions, and the versions published of them, as rows of the tables `functions` and `versions`, and back. Guarantees
+that what was written reads back equal. What else belongs to a function is in engine.registry.more_rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
+from typing import Any
 
 import apsw
 import orjson
 
-from engine.model.function import Egress, Function, FunctionConfig, FunctionState, LogFormat, LogLevel
+from engine.model.function import LATEST, Egress, Function, FunctionConfig, FunctionState, LogFormat, LogLevel
 
 _COLUMNS = (
     "name, runtime, handler, memory_mb, timeout_ms, tmp_mb, environment, description, role, egress, preload,"
     " own_layout, code_sha256, code_size_bytes, etag, state, state_reason, create_time_us, update_time_us,"
     " log_format, log_level, system_log_level"
 )
+_COUNT = _COLUMNS.count(",") + 1
 _SELECT = f"SELECT {_COLUMNS} FROM functions ORDER BY name"
-_WRITE = f"INSERT OR REPLACE INTO functions ({_COLUMNS}) VALUES ({', '.join('?' * 22)})"
+_WRITE = f"INSERT OR REPLACE INTO functions ({_COLUMNS}) VALUES ({', '.join('?' * _COUNT)})"
 _DELETE = "DELETE FROM functions WHERE name = ?"
+_SELECT_VERSIONS = f"SELECT {_COLUMNS}, version, latest_description FROM versions ORDER BY name, version"
+_ADD_VERSION = (
+    f"INSERT INTO versions ({_COLUMNS}, version, latest_description) VALUES ({', '.join('?' * (_COUNT + 2))})"
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -26,34 +33,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 def write(connection: apsw.Connection, function: Function) -> None:
     """Insert or replace the row."""
-    config = function.config
-    connection.execute(
-        _WRITE,
-        (
-            function.name,
-            config.runtime,
-            config.handler,
-            config.memory_mb,
-            config.timeout_ms,
-            config.tmp_mb,
-            orjson.dumps(dict(config.environment)).decode(),
-            config.description,
-            config.role,
-            config.egress.value,
-            orjson.dumps(config.preload).decode(),
-            int(config.own_layout),
-            function.code_sha256,
-            function.code_size_bytes,
-            function.etag,
-            function.state.value,
-            function.state_reason,
-            (function.create_time - _EPOCH) // _MICROSECOND,
-            (function.update_time - _EPOCH) // _MICROSECOND,
-            config.log_format.value,
-            config.log_level.value,
-            config.system_log_level.value,
-        ),
-    )
+    connection.execute(_WRITE, _values(function))
 
 
 def delete(connection: apsw.Connection, name: str) -> None:
@@ -63,7 +43,66 @@ def delete(connection: apsw.Connection, name: str) -> None:
 
 def read_all(connection: apsw.Connection) -> Iterator[Function]:
     """Every function, by name. Raises ValueError for a row that no release has written."""
-    for (
+    for row in connection.execute(_SELECT):
+        yield _function(row)
+
+
+def add_version(connection: apsw.Connection, function: Function, latest_description: str) -> None:
+    """Insert a version; its number is new. `latest_description` is that of the state that it was published from."""
+    connection.execute(_ADD_VERSION, (*_values(function), int(function.version), latest_description))
+
+
+def delete_version(connection: apsw.Connection, name: str, version: str) -> None:
+    """Remove a version."""
+    connection.execute("DELETE FROM versions WHERE name = ? AND version = ?", (name, int(version)))
+
+
+def read_versions(connection: apsw.Connection) -> Iterator[tuple[Function, str]]:
+    """Every version, by function and number, with the description that $LATEST had. Raises as read_all."""
+    for *row, version, latest_description in connection.execute(_SELECT_VERSIONS):
+        yield _function(row, str(version)), latest_description
+
+
+def microseconds(moment: datetime) -> int:
+    """Since the epoch."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment(microseconds: int) -> datetime:
+    """The reverse."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _values(function: Function) -> tuple[str | int, ...]:
+    config = function.config
+    return (
+        function.name,
+        config.runtime,
+        config.handler,
+        config.memory_mb,
+        config.timeout_ms,
+        config.tmp_mb,
+        orjson.dumps(dict(config.environment)).decode(),
+        config.description,
+        config.role,
+        config.egress.value,
+        orjson.dumps(config.preload).decode(),
+        int(config.own_layout),
+        function.code_sha256,
+        function.code_size_bytes,
+        function.etag,
+        function.state.value,
+        function.state_reason,
+        microseconds(function.create_time),
+        microseconds(function.update_time),
+        config.log_format.value,
+        config.log_level.value,
+        config.system_log_level.value,
+    )
+
+
+def _function(row: Any, version: str = LATEST) -> Function:
+    (
         name,
         runtime,
         handler,
@@ -86,31 +125,32 @@ def read_all(connection: apsw.Connection) -> Iterator[Function]:
         log_format,
         log_level,
         system_log_level,
-    ) in connection.execute(_SELECT):
-        config = FunctionConfig(
-            runtime=runtime,
-            handler=handler,
-            memory_mb=memory_mb,
-            timeout_ms=timeout_ms,
-            tmp_mb=tmp_mb,
-            environment=MappingProxyType(orjson.loads(environment)),
-            description=description,
-            role=role,
-            egress=Egress(egress),
-            log_format=LogFormat(log_format),
-            log_level=LogLevel(log_level),
-            system_log_level=LogLevel(system_log_level),
-            preload=tuple(orjson.loads(preload)),
-            own_layout=bool(own_layout),
-        )
-        yield Function(
-            name=name,
-            config=config,
-            code_sha256=code_sha256,
-            code_size_bytes=code_size_bytes,
-            etag=etag,
-            create_time=_EPOCH + timedelta(microseconds=create_time_us),
-            update_time=_EPOCH + timedelta(microseconds=update_time_us),
-            state=FunctionState(state),
-            state_reason=state_reason,
-        )
+    ) = row
+    config = FunctionConfig(
+        runtime=runtime,
+        handler=handler,
+        memory_mb=memory_mb,
+        timeout_ms=timeout_ms,
+        tmp_mb=tmp_mb,
+        environment=MappingProxyType(orjson.loads(environment)),
+        description=description,
+        role=role,
+        egress=Egress(egress),
+        log_format=LogFormat(log_format),
+        log_level=LogLevel(log_level),
+        system_log_level=LogLevel(system_log_level),
+        preload=tuple(orjson.loads(preload)),
+        own_layout=bool(own_layout),
+    )
+    return Function(
+        name=name,
+        config=config,
+        code_sha256=code_sha256,
+        code_size_bytes=code_size_bytes,
+        etag=etag,
+        create_time=moment(create_time_us),
+        update_time=moment(update_time_us),
+        version=version,
+        state=FunctionState(state),
+        state_reason=state_reason,
+    )

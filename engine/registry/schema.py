@@ -44,4 +44,65 @@ ALTER TABLE functions ADD COLUMN preload TEXT NOT NULL DEFAULT '[]'; -- a JSON l
 ALTER TABLE functions ADD COLUMN own_layout INTEGER NOT NULL DEFAULT 0; -- 1: an address-space layout of its own
 """
 
-MIGRATIONS: tuple[Migration, ...] = (_V1, _V2, _V3)
+_V4 = """
+CREATE TABLE versions (
+    name               TEXT NOT NULL,     -- of the function; what follows is as in functions
+    runtime            TEXT NOT NULL,
+    handler            TEXT NOT NULL,
+    memory_mb          INTEGER NOT NULL,
+    timeout_ms         INTEGER NOT NULL,
+    tmp_mb             INTEGER NOT NULL,
+    environment        TEXT NOT NULL,
+    description        TEXT NOT NULL,
+    role               TEXT NOT NULL,
+    egress             TEXT NOT NULL,
+    code_sha256        TEXT NOT NULL,
+    code_size_bytes    INTEGER NOT NULL,
+    etag               TEXT NOT NULL,
+    state              TEXT NOT NULL,
+    state_reason       TEXT NOT NULL,
+    create_time_us     INTEGER NOT NULL,
+    update_time_us     INTEGER NOT NULL,
+    log_format         TEXT NOT NULL,
+    log_level          TEXT NOT NULL,
+    system_log_level   TEXT NOT NULL,
+    preload            TEXT NOT NULL,
+    own_layout         INTEGER NOT NULL,
+    version            INTEGER NOT NULL,  -- from 1
+    latest_description TEXT NOT NULL,     -- what $LATEST had when it was published
+    PRIMARY KEY (name, version)
+) STRICT, WITHOUT ROWID;
+
+-- The last number of each function that ever published, also of those that are deleted: no number comes twice.
+CREATE TABLE version_numbers (
+    function TEXT PRIMARY KEY,
+    last     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE aliases (
+    function       TEXT NOT NULL,
+    name           TEXT NOT NULL,
+    version        TEXT NOT NULL,     -- a number, or $LATEST
+    weights        TEXT NOT NULL,     -- a JSON list of [version, share]
+    description    TEXT NOT NULL,
+    etag           TEXT NOT NULL,     -- a UUID
+    create_time_us INTEGER NOT NULL,  -- microseconds since the epoch
+    update_time_us INTEGER NOT NULL,
+    PRIMARY KEY (function, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE reserved_concurrency (
+    function   TEXT PRIMARY KEY,
+    executions INTEGER NOT NULL      -- at once; 0 stops the function
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE provisioned_concurrency (
+    function       TEXT NOT NULL,
+    qualifier      TEXT NOT NULL,     -- a version's number, or an alias
+    requested      INTEGER NOT NULL,  -- environments
+    update_time_us INTEGER NOT NULL,
+    PRIMARY KEY (function, qualifier)
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[Migration, ...] = (_V1, _V2, _V3, _V4)

@@ -87,11 +87,11 @@ def wrong_fields(config: FunctionConfig) -> dict[str, str]:
         value = getattr(config, name)
         if not least <= value <= most:
             wrong[f"config.{name}"] = f"{value} is out of range: must be {least:,} to {most:,} {unit}"
-    if not HANDLER.fullmatch(config.handler) or not _is_text(config.handler):
+    if not HANDLER.fullmatch(config.handler) or not is_text(config.handler):
         wrong["config.handler"] = 'must be 1 to 128 characters without spaces, such as "app.handler"'
     if len(config.description) > DESCRIPTION_LIMIT_CHARS:
         wrong["config.description"] = f"has {len(config.description):,} characters: at most {DESCRIPTION_LIMIT_CHARS}"
-    elif not _is_text(config.description):
+    elif not is_text(config.description):
         wrong["config.description"] = "must be Unicode text without null characters"
     if config.role and (len(config.role) > ROLE_LIMIT_CHARS or not ROLE.fullmatch(config.role)):
         wrong["config.role"] = "must be the ARN of a role, such as arn:aws:iam::000000000000:role/name"
@@ -184,7 +184,7 @@ def _wrong_environment(environment: Mapping[str, str]) -> dict[str, str]:
             wrong[field] = "is reserved: Lambda sets it itself"
         elif not ENVIRONMENT_NAME.fullmatch(name):
             wrong[field] = "must start with a letter and go on with letters, digits and _"
-        elif not _is_text(value):
+        elif not is_text(value):
             wrong[field] = "must have a value of Unicode text without null characters"
         size += len(f"{name}{value}".encode(errors="replace"))
     if size > ENVIRONMENT_LIMIT_BYTES:
@@ -192,7 +192,7 @@ def _wrong_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return wrong
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
     """Whether it can be stored and passed on: no lone surrogate (JSON can carry one), no null (environments cannot)."""
     try:
         value.encode()

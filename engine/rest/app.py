@@ -14,17 +14,17 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 import orjson
-from botocore.model import ServiceModel
 
-from engine.errors import EngineError, NotServed, Unavailable
+from engine.errors import EngineError, NotServed, PayloadTooLarge, Unavailable
 from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.registry.api import CodeStore, Registry
+from engine.registry.attached import Attached
 from engine.rest.configuration import Documents
-from engine.rest.errors import ErrorDocuments, MethodNotAllowed, UnsupportedMedia
+from engine.rest.errors import BodyTooLarge, ErrorDocuments, OnlyRead, UnsupportedMedia
 from engine.rest.eventstream import failure
-from engine.rest.functions import Functions, code_path
+from engine.rest.functions import code_path
 from engine.rest.guard import check_request
-from engine.rest.invocations import Invocations
+from engine.rest.handlers import served
 from engine.rest.messages import (
     ClientGone,
     Receive,
@@ -35,17 +35,19 @@ from engine.rest.messages import (
     respond,
     respond_streamed,
 )
+from engine.rest.model import Model
+from engine.rest.named import Named
 from engine.rest.routes import Routes
 from engine.rest.shapes import Params, read_params, write_response
 from engine.rest.streams import Streams
+from engine.rest.table import Rooms
 
-CODE_BODY_LIMIT_BYTES = 69_905_067
+CODE_BODY_LIMIT_BYTES = 70_167_211
 """AWS's own: a zip of 50 MB in Base64."""
 BODY_LIMIT_BYTES = EVENT_LIMIT_BYTES
 """Of any other operation that carries no event."""
 LAST_WORD_S = 0.5
 
-Operation = Callable[[Params, Request], Awaitable[dict[str, Any]]]
 StreamedOperation = Callable[[Params, Request], Awaitable[Response | StreamedResponse]]
 
 _CODE_PATH = re.compile(code_path("([0-9a-f]{64})"))
@@ -66,10 +68,11 @@ class LambdaApi:
 
     def __init__(
         self,
-        model: ServiceModel,
+        model: Model,
         registry: Registry,
         code: CodeStore,
         invoker: Invoker,
+        attached: Attached,
         documents: Documents,
         *,
         logger: FaultLogger,
@@ -82,23 +85,11 @@ class LambdaApi:
         self._code = code
         self._logger = logger
         self._new_uuid = new_uuid
-        functions = Functions(registry, code, documents)
-        invocations = Invocations(invoker, functions, documents, stop_on_disconnect=stop_on_disconnect)
+        rooms = Rooms(registry, code, invoker, documents, Named(registry, documents), attached, stop_on_disconnect)
         self._stop_on_disconnect = stop_on_disconnect
         self._event_limit_bytes = event_limit_bytes
-        self.operations: Mapping[str, Operation] = {
-            "CreateFunction": functions.create,
-            "DeleteFunction": functions.delete,
-            "GetFunction": functions.get,
-            "GetFunctionConfiguration": functions.get_configuration,
-            "Invoke": invocations.invoke,
-            "ListFunctions": functions.list,
-            "UpdateFunctionCode": functions.update_code,
-            "UpdateFunctionConfiguration": functions.update_configuration,
-        }
-        self.streamed: Mapping[str, StreamedOperation] = {
-            "InvokeWithResponseStream": Streams(invoker, functions, documents).invoke
-        }
+        self.operations = served(rooms)
+        self.streamed: Mapping[str, StreamedOperation] = {"InvokeWithResponseStream": Streams(rooms).invoke}
         self.served = sorted([*self.operations, *self.streamed])
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -155,7 +146,10 @@ class LambdaApi:
             )
         if (request.header("content-encoding") or "identity").lower() != "identity":
             raise UnsupportedMedia("A body with a Content-Encoding is not read", fix="send it as it is")
-        body = await request.body.read(limit, _LIMIT_NAMES.get(name, name))
+        try:
+            body = await request.body.read(limit, _LIMIT_NAMES.get(name, name))
+        except PayloadTooLarge as error:
+            raise error if name in _LIMIT_NAMES else BodyTooLarge(error.message) from None
         params = read_params(match, request, body)
         if operation is None:
             assert streamed is not None
@@ -176,4 +170,4 @@ class LambdaApi:
 
 def _check_read(request: Request) -> None:
     if request.method not in ("GET", "HEAD"):
-        raise MethodNotAllowed(f"{request.path} is only read", allowed=("GET", "HEAD"))
+        raise OnlyRead(f"{request.path} is only read", allowed=("GET", "HEAD"))

@@ -21,13 +21,11 @@ from engine.rest.constraints import aws_path, problem, refusal
 from engine.rest.shapes import Params, is_empty
 
 NOT_HONOURED: Mapping[str, str] = {
-    "Publish": "versions are not served",
-    "PublishTo": "versions are not served",
+    "PublishTo": "functions of capacity providers are not served",
     "VpcConfig": "subnets and security groups are not served",
     "DeadLetterConfig": "asynchronous invocation is not served",
     "KMSKeyArn": "customer keys are not served",
     "TracingConfig": "tracing is not served",
-    "Tags": "tags are not served",
     "Layers": "layers are not served",
     "FileSystemConfigs": "file systems are not served",
     "CodeSigningConfigArn": "code signing is not served",
@@ -89,6 +87,10 @@ class Documents:
         arn = function_arn(self.region, self.account, FunctionRef(name))
         return f"{arn}:{qualifier}" if qualifier else arn
 
+    def runtime_version_arn(self, runtime: str) -> str:
+        """Names the interpreter that a function runs on: the host's own."""
+        return f"arn:aws:lambda:{self.region}::runtime:{runtime}"
+
     def configuration(self, function: Function, qualifier: str = "") -> dict[str, Any]:
         """The FunctionConfiguration; `qualifier` is what the client gave."""
         config = function.config
@@ -102,18 +104,17 @@ class Documents:
             "Description": config.description,
             "Timeout": -(-config.timeout_ms // 1_000),
             "MemorySize": config.memory_mb,
-            "LastModified": _timestamp(function.update_time),
+            "LastModified": last_modified(function.update_time),
             "CodeSha256": base64.b64encode(bytes.fromhex(function.code_sha256)).decode(),
             "Version": function.version,
             "TracingConfig": {"Mode": "PassThrough"},
             "RevisionId": function.etag,
-            "Layers": [],
             "PackageType": "Zip",
             "Architectures": [self.architecture],
             "EphemeralStorage": {"Size": config.tmp_mb},
             "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
             "LoggingConfig": _logging(function),
-            "RuntimeVersionConfig": {"RuntimeVersionArn": f"arn:aws:lambda:{self.region}::runtime:{config.runtime}"},
+            "RuntimeVersionConfig": {"RuntimeVersionArn": self.runtime_version_arn(config.runtime)},
             **_state(function),
         }
         if config.environment:
@@ -246,6 +247,6 @@ def _logging(function: Function) -> dict[str, str]:
     return logging
 
 
-def _timestamp(moment: datetime) -> str:
+def last_modified(moment: datetime) -> str:
     """AWS's form of LastModified: 2026-01-01T00:00:00.000+0000."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "+0000")

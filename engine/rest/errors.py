@@ -7,40 +7,56 @@ leaves the engine but the id under which it was logged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import orjson
-from botocore.model import ServiceModel, StructureShape
 
 from engine.errors import (
     AlreadyExists,
     EngineError,
+    InUse,
     InvalidArgument,
     NotFound,
+    NotServed,
+    PayloadTooLarge,
+    PermissionDenied,
     StaleEtag,
     Throttled,
 )
 from engine.rest.messages import Response
+from engine.rest.model import Model
 
-_AS_AWS_SAYS_IT = (NotFound, AlreadyExists, StaleEtag, Throttled)
+_AS_AWS_SAYS_IT = (NotFound, AlreadyExists, InUse, StaleEtag, Throttled)
 """Errors whose message is AWS's own text, to which nothing is added."""
 
 
-class UnknownOperation(NotFound):
-    """No operation of the API has this path."""
+class UnknownOperation(PermissionDenied):
+    """No operation of the API has this path. AWS, which asks first whether the caller may, says it so. `detail` is what
+    is wrong."""
 
-    aws_type = "UnknownOperationException"
     reason = "UNKNOWN_OPERATION"
+
+    def __init__(self, detail: str, *, fix: str) -> None:
+        super().__init__("Unable to determine service/operation name to be authorized", fix=fix)
+        self.detail = detail
 
 
 class MethodNotAllowed(UnknownOperation):
     """Operations have this path, none of them with this method. `allowed` are the methods that they have."""
 
+    def __init__(self, detail: str, *, allowed: tuple[str, ...]) -> None:
+        super().__init__(detail, fix=f"use {', '.join(allowed)}")
+        self.allowed = allowed
+
+
+class OnlyRead(MethodNotAllowed):
+    """A page of this engine, and no operation of AWS's."""
+
     http_status = 405
 
-    def __init__(self, message: str, *, allowed: tuple[str, ...]) -> None:
-        super().__init__(message, fix=f"use {', '.join(allowed)}")
-        self.allowed = allowed
+
+class BodyTooLarge(PayloadTooLarge):
+    """A body over its limit that is no event."""
+
+    aws_type = "RequestEntityTooLargeException"
 
 
 class UnsupportedMedia(InvalidArgument):
@@ -54,28 +70,34 @@ class UnsupportedMedia(InvalidArgument):
 class ErrorDocuments:
     """Writes error answers by the model's error shapes."""
 
-    def __init__(self, model: ServiceModel) -> None:
-        self._message_member: Mapping[str, str] = {
-            shape.name: "message" if "message" in shape.members else "Message"
-            for shape in model.error_shapes
-            if isinstance(shape, StructureShape)
+    def __init__(self, model: Model) -> None:
+        self._modelled = {
+            name: "message" if "message" in shape.members else "Message" for name, shape in model.errors.items()
         }
 
     def response(self, error: EngineError) -> Response:
         """The answer for what the engine refuses or failed at."""
         headers: list[tuple[str, str]] = []
-        document: dict[str, str] = {
-            "Type": "User" if error.http_status < 500 else "Service",
-            self._message_member.get(error.aws_type, "Message"): _text(error),
-        }
+        status, kind = error.http_status, error.aws_type
+        if isinstance(error, NotServed):
+            # Every operation is known to refuse a request so, and no client takes it for a failure and tries again.
+            status, kind = InvalidArgument.http_status, InvalidArgument.aws_type
+        document: dict[str, str] = {}
+        if kind in self._modelled:
+            document["Type"] = "User" if status < 500 else "Service"
+        document[self._modelled.get(kind, "Message" if isinstance(error, PermissionDenied) else "message")] = _text(
+            error
+        )
         if isinstance(error, Throttled):
             document["Reason"] = error.throttle_reason
             headers.append(("retry-after", str(max(1, -(-error.retry_after_ms // 1000)))))
+        if isinstance(error, UnknownOperation):
+            document["Detail"] = f"{error.detail}; {error.fix}"
         if isinstance(error, MethodNotAllowed):
             headers.append(("allow", ", ".join(error.allowed)))
         return Response(
-            error.http_status,
-            [("content-type", "application/json"), ("x-amzn-errortype", error.aws_type), *headers],
+            status,
+            [("content-type", "application/json"), ("x-amzn-errortype", kind), *headers],
             orjson.dumps(document),
         )
 
@@ -87,6 +109,6 @@ class ErrorDocuments:
 def _text(error: EngineError) -> str:
     if isinstance(error, Throttled):
         return "Rate Exceeded."
-    if not error.fix or (isinstance(error, _AS_AWS_SAYS_IT) and not isinstance(error, UnknownOperation)):
+    if not error.fix or isinstance(error, (*_AS_AWS_SAYS_IT, UnknownOperation)):
         return error.message
     return f"{error.message.rstrip('.')}; {error.fix}"

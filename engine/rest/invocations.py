@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from engine.errors import EngineError, InvalidPayload, NotServed, Unavailable
-from engine.model.invocation import Invoker, InvokeRequest
+from engine.model.invocation import InvokeRequest
 from engine.model.outcome import Outcome
-from engine.rest.configuration import Documents
-from engine.rest.functions import Functions
 from engine.rest.messages import Request
 from engine.rest.shapes import Params
+from engine.rest.table import Operation, Rooms
 
 CLIENT_CONTEXT_LIMIT_BYTES = 3_583
 """Of the Base64 text: docs.aws.amazon.com/lambda/latest/api/API_Invoke.html."""
@@ -27,13 +27,15 @@ CLIENT_CONTEXT_LIMIT_BYTES = 3_583
 class Invocations:
     """Invoke."""
 
-    def __init__(
-        self, invoker: Invoker, functions: Functions, documents: Documents, *, stop_on_disconnect: bool
-    ) -> None:
-        self._invoker = invoker
-        self._functions = functions
-        self._documents = documents
-        self._stop_on_disconnect = stop_on_disconnect
+    def __init__(self, rooms: Rooms) -> None:
+        self._invoker = rooms.invoker
+        self._named = rooms.named
+        self._documents = rooms.documents
+        self._stop_on_disconnect = rooms.stop_on_disconnect
+
+    def operations(self) -> Mapping[str, Operation]:
+        """See engine.rest.table.Handlers."""
+        return {"Invoke": self.invoke}
 
     async def invoke(self, params: Params, request: Request) -> dict[str, Any]:
         """Invoke: RequestResponse and DryRun."""
@@ -45,7 +47,7 @@ class Invocations:
                 fix="invoke with InvocationType=RequestResponse",
             )
         context = client_context(params.get("ClientContext", ""))
-        ref = self._functions.check(params)
+        ref = self._named.check(params)
         if kind == "DryRun":
             return {"StatusCode": 204}
         tail = params.get("LogType") == "Tail"

@@ -1,4 +1,4 @@
-"""Which operation a request is for: every operation of botocore's model of AWS Lambda, by method and path.
+"""Which operation a request is for: every operation of the service model of AWS Lambda, by method and path.
 
 Parsing what a request carries is engine.rest.shapes' work. Guarantees that every operation of the model has a route,
 that a literal part of a path wins over a label, and that an operation told apart by its query (`?List=ALL`) wins over
@@ -9,42 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import cast
-from urllib.parse import parse_qsl, unquote
-
-from botocore.loaders import Loader
-from botocore.model import OperationModel, ServiceModel
+from urllib.parse import unquote
 
 from engine.errors import InvalidArgument
 from engine.rest.errors import MethodNotAllowed, UnknownOperation
-
-SERVICE = "lambda"
-API_VERSION = "2015-03-31"
-
-
-def load_model() -> ServiceModel:
-    """botocore's model of AWS Lambda. Reads and unpacks a file: some ten milliseconds."""
-    return ServiceModel(Loader().load_service_model(SERVICE, "service-2", API_VERSION), SERVICE)
+from engine.rest.model import Model, Operation
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation's place. `template` is botocore's requestUri without its query."""
+    """One operation's place: the parts of its path, of which `{…}` are labels."""
 
-    operation: OperationModel
-    method: str
-    template: str
-    query: tuple[tuple[str, str], ...]
+    operation: Operation
+    parts: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """The operation's name."""
         return self.operation.name
-
-    @property
-    def parts(self) -> list[str]:
-        """The parts of the path."""
-        return _parts(self.template)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +45,11 @@ class _Node:
     label: _Node | None = None
     routes: list[Route] = field(default_factory=list)
 
-    def add(self, parts: list[str], route: Route) -> None:
+    def add(self, parts: tuple[str, ...], route: Route) -> None:
         if not parts:
             self.routes.append(route)
             # An operation with more of a query to tell it apart is asked first.
-            self.routes.sort(key=lambda one: -len(one.query))
+            self.routes.sort(key=lambda one: -len(one.operation.query))
         elif _is_label(parts[0]):
             self.label = self.label or _Node()
             self.label.add(parts[1:], route)
@@ -88,8 +70,8 @@ class _Node:
 class Routes:
     """All routes of the API."""
 
-    def __init__(self, model: ServiceModel) -> None:
-        self.all = [_route(model.operation_model(name)) for name in model.operation_names]
+    def __init__(self, model: Model) -> None:
+        self.all = [_route(operation) for operation in model.operations.values()]
         self._root = _Node()
         for route in self.all:
             self._root.add(route.parts, route)
@@ -101,11 +83,12 @@ class Routes:
         allowed: set[str] = set()
         for routes in self._root.find(parts):
             for route in routes:
-                if not set(route.query) <= set(query):
+                operation = route.operation
+                if not set(operation.query) <= set(query):
                     continue
-                if route.method == method:
+                if operation.method == method:
                     return Match(route, _labels(route, parts))
-                allowed.add(route.method)
+                allowed.add(operation.method)
         if allowed:
             raise MethodNotAllowed(f"No operation has the path {path} with {method}", allowed=tuple(sorted(allowed)))
         raise UnknownOperation(
@@ -113,12 +96,10 @@ class Routes:
         )
 
 
-def _route(operation: OperationModel) -> Route:
-    http = cast("dict[str, str]", operation.http)
-    path, _, query = http["requestUri"].partition("?")
-    if "+}" in path:
-        raise ValueError(f"{operation.name}: greedy labels are not routed: {path}")
-    return Route(operation, http["method"], path, tuple(parse_qsl(query)))
+def _route(operation: Operation) -> Route:
+    if "+}" in operation.path:
+        raise ValueError(f"{operation.name}: greedy labels are not routed: {operation.path}")
+    return Route(operation, tuple(_parts(operation.path)))
 
 
 def _parts(path: str) -> list[str]:

@@ -22,11 +22,12 @@ from engine.errors import EngineError
 from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.observe import oplog
 from engine.registry.api import CodeStore, Registry
+from engine.registry.attached import Attached
 from engine.rest.app import FaultLogger, LambdaApi
 from engine.rest.configuration import Documents
 from engine.rest.connection import HttpConnection
 from engine.rest.guard import check_listen_host
-from engine.rest.routes import load_model
+from engine.rest.model import load_model
 
 KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection, so that it is they who close it and no request meets a closing one."""
@@ -42,6 +43,7 @@ class RestServer:
         registry: Registry,
         code: CodeStore,
         invoker: Invoker,
+        attached: Attached,
         *,
         region: str,
         account: str,
@@ -53,6 +55,7 @@ class RestServer:
         self._registry = registry
         self._code = code
         self._invoker = invoker
+        self._attached = attached
         machine = platform.machine()
         self._documents = Documents(region=region, account=account, architecture=_ARCHITECTURES.get(machine, machine))
         self._logger = logger or oplog.logger()
@@ -72,6 +75,7 @@ class RestServer:
             self._registry,
             self._code,
             self._invoker,
+            self._attached,
             self._documents,
             logger=self._logger,
             new_uuid=self._new_uuid,

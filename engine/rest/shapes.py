@@ -1,9 +1,9 @@
-"""Reads a request's parameters and writes a response by botocore's shapes: the rest-json protocol, from the server's
+"""Reads a request's parameters and writes a response by the model's shapes: the rest-json protocol, from the server's
 side (https://smithy.io/2.0/aws/protocols/aws-restjson1-protocol.html).
 
 What a single value may be is engine.rest.constraints' matter. Guarantees that what an operation gets has every required
 member, only members that the model knows and only values of the model's types, and that everything wrong with a request
-is said at once.
+is said at once, but for a value of another type: as on AWS, it is refused by itself.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
-from botocore.utils import parse_timestamp
 
-from engine.errors import InvalidPayload
-from engine.rest.constraints import aws_path, problem, refusal, violations
+from engine.errors import InvalidArgument
+from engine.rest.constraints import ValidationFailed, aws_path, constraints, problem, refusal, violations
 from engine.rest.messages import Request, Response
+from engine.rest.model import Member, Operation, Shape
 from engine.rest.routes import Match
+from engine.rest.timestamps import parse_timestamp
 
 Params = dict[str, Any]
 
@@ -29,7 +29,6 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
     "long": (int,),
-    "float": (int, float),
     "double": (int, float),
     "boolean": (bool,),
     "timestamp": (int, float, str),
@@ -38,92 +37,92 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "map": (dict,),
     "structure": (dict,),
 }
+_WIDTHS = {"integer": 31, "long": 63}
+_NAMES = {"string": "a String", "integer": "an Integer", "long": "a Long", "double": "a Double", "boolean": "a Boolean"}
+
+
+class SerializationError(InvalidArgument):
+    """A body that is no JSON, or has a value of another type than the model's."""
+
+    aws_type = "SerializationException"
+    reason = "SERIALIZATION"
 
 
 def read_params(match: Match, request: Request, body: bytes) -> Params:
-    """The members of an operation's input. Raises InvalidArgument with all that is wrong, InvalidPayload for a body
-    that is not a JSON object."""
-    shape = match.route.operation.input_shape
-    if not isinstance(shape, StructureShape):
-        return {}
+    """The members of an operation's input. Raises ValidationFailed with all that is wrong, SerializationError for a
+    body that is no JSON of the model's types."""
+    shape = match.route.operation.input
     raw: Params = {}
-    payload = shape.serialization.get("payload")
-    if payload is None:
-        raw.update(_document(body, shape))
-    reader = _Reader()
-    for name, member in shape.members.items():
-        value = _located(name, member, match, request)
+    if not shape.payload:
+        raw = _document(body, shape)
+    for name, member in shape.elsewhere:
+        value = _located(member, match, request)
         if value is not None:
             raw[name] = value
-    params = reader.structure(shape, raw, "", text=True)
-    if payload is not None and (body or payload in shape.required_members):
-        params[payload] = reader.payload(shape.members[payload], body, aws_path(payload))
+    reader = _Reader()
+    params = reader.structure(shape, raw, "")
+    if shape.payload and (body or shape.payload in shape.required):
+        params[shape.payload] = reader.payload(shape.members[shape.payload].shape, body, aws_path(shape.payload))
     if reader.problems:
-        raise refusal(reader.problems)
+        raise refusal(reader.problems, ValidationFailed)
     return params
 
 
-def write_response(operation: OperationModel, result: Mapping[str, Any]) -> Response:
+def write_response(operation: Operation, result: Mapping[str, Any]) -> Response:
     """The answer for an operation's result, by members of its output."""
-    status = int(operation.http["responseCode"])
-    shape = operation.output_shape
-    if not isinstance(shape, StructureShape):
+    status = operation.status
+    shape = operation.output
+    if shape is None:
         return Response(status, [], b"")
     headers: list[tuple[str, str]] = []
     document: dict[str, Any] = {}
-    payload_name = shape.serialization.get("payload")
     payload: bytes | None = None
     for name, value in result.items():
         member = shape.members[name]
-        match member.serialization.get("location"):
-            case "statusCode":
+        match member.place:
+            case "status":
                 status = value
             case "header":
-                headers.append((member.serialization["name"].lower(), str(value)))
-            case _ if name == payload_name:
-                payload = value if member.type_name == "blob" else orjson.dumps(_written(member, value))
+                headers.append((member.wire.lower(), str(value)))
+            case _ if name == shape.payload:
+                payload = value if member.shape.kind == "blob" else orjson.dumps(_written(member.shape, value))
             case _:
-                document[_wire_name(name, member)] = _written(member, value)
+                document[member.wire] = _written(member.shape, value)
     if status == 204:
         return Response(status, headers)
-    body = orjson.dumps(document) if payload_name is None else payload or b""
+    body = payload or b"" if shape.payload else orjson.dumps(document)
     return Response(status, [("content-type", "application/json"), *headers], body)
 
 
-def _document(body: bytes, shape: StructureShape) -> Params:
+def _document(body: bytes, shape: Shape) -> Params:
     """The members that are in a JSON body."""
     if not body:
         return {}
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidPayload(f"Could not parse request body into json: {error}") from None
+    document = _loads(body)
     if not isinstance(document, dict):
-        raise InvalidPayload("Could not parse request body into json: it is not an object")
-    names = {_wire_name(name, member): name for name, member in shape.members.items() if not _location(member)}
-    elsewhere = {name for name, member in shape.members.items() if _location(member)}
+        raise SerializationError("Unexpected field type", fix="send a JSON object")
+    elsewhere = {name for name, _ in shape.elsewhere}
     read: Params = {}
     for key, value in document.items():
         if value is not None and key not in elsewhere:
-            read[names.get(key) or key] = value
+            read[shape.by_wire.get(key) or key] = value
     return read
 
 
-def _located(name: str, member: Shape, match: Match, request: Request) -> Any:
+def _located(member: Member, match: Match, request: Request) -> Any:
     """The value of a member that is in the path, the query or the headers; None if it is not there."""
-    wire = member.serialization.get("name", name)
-    match _location(member):
-        case "uri":
-            return match.labels.get(wire)
-        case "querystring":
-            values = [value for key, value in request.query() if key == wire]
-            if member.type_name == "list":
+    match member.place:
+        case "path":
+            return match.labels.get(member.wire)
+        case "query":
+            if not request.query_string:
+                return None
+            values = [value for key, value in request.query() if key == member.wire]
+            if member.shape.kind == "list":
                 return values or None
             return values[-1] if values else None
-        case "header":
-            return request.header(wire)
         case _:
-            return None
+            return request.header(member.wire)
 
 
 class _Reader:
@@ -132,8 +131,8 @@ class _Reader:
     def __init__(self) -> None:
         self.problems: list[tuple[str, str]] = []
 
-    def structure(self, shape: StructureShape, raw: Params, path: str, *, text: bool = False) -> Params:
-        """Members by name. With `text`, those outside of a document are text that stands for their type."""
+    def structure(self, shape: Shape, raw: Params, path: str) -> Params:
+        """Members by name. Those outside of a document are text that stands for their type."""
         read: Params = {}
         for name, value in raw.items():
             member = shape.members.get(name)
@@ -142,65 +141,62 @@ class _Reader:
                 if not is_empty(value):
                     self._report(None, where, "…", "Member must be one that this endpoint's API model knows")
                 continue
-            if text and _location(member):
-                value = _from_text(member, value)
-            read[name] = self.value(member, value, where)
-        for name in shape.required_members:
-            if name not in raw and name != shape.serialization.get("payload"):
-                self._report(shape.members[name], _join(path, name), None, "Member must not be null")
+            if member.place:
+                value = _from_text(member.shape, value)
+            read[name] = self.value(member.shape, value, where)
+        for name in shape.required:
+            if name not in raw and name != shape.payload:
+                self._report(shape.members[name].shape, _join(path, name), None, "Member must not be null")
         return read
 
     def value(self, shape: Shape, raw: Any, path: str) -> Any:
-        """One value; None stands for what could not be read."""
-        if not _has_type(shape, raw):
-            article = "an" if shape.type_name == "integer" else "a"
-            self._report(shape, path, raw, f"Member must be {article} {shape.type_name}")
-            return None
+        """One value; None stands for what could not be read. Raises SerializationError for one of another type."""
+        _check_type(shape, raw, path)
+        if shape.kind == "blob":
+            raw = _blob(raw, path)
         found = violations(shape, raw)
         for constraint in found:
             self._report(shape, path, raw, constraint)
         if found:
             return None
-        if isinstance(shape, StructureShape):
+        if shape.is_structure:
             return self.structure(shape, {name: value for name, value in raw.items() if value is not None}, path)
-        if isinstance(shape, ListShape):
-            return [self.value(shape.member, item, f"{path}.{n}.member") for n, item in enumerate(raw, 1)]
-        if isinstance(shape, MapShape):
-            return self._map(shape, raw, path)
-        if shape.type_name == "blob":
-            return self._blob(shape, raw, path)
-        if shape.type_name == "timestamp":
-            return self._timestamp(shape, raw, path)
+        if shape.member is not None:
+            return self._list(shape, shape.member, raw, path)
+        if shape.key is not None and shape.value is not None:
+            return self._map(shape, shape.key, shape.value, raw, path)
+        if shape.kind == "timestamp":
+            return _timestamp(raw, path)
         return raw
 
     def payload(self, shape: Shape, body: bytes, path: str) -> Any:
         """A member that is the whole body."""
-        if shape.type_name == "blob":
+        if shape.kind == "blob":
             return body
         return self.value(shape, _loads(body), path)
 
-    def _map(self, shape: MapShape, raw: Params, path: str) -> Params:
-        read: Params = {}
-        for key, value in raw.items():
-            for constraint in violations(shape.key, key):
-                self._report(shape, path, raw, f"Map keys must satisfy constraint: [{constraint}]")
-            read[key] = self.value(shape.value, value, f"{path}.{key}.member")
-        return read
+    def _list(self, shape: Shape, member: Shape, raw: list[Any], path: str) -> list[Any]:
+        if member.is_structure:
+            return [self.value(member, item, f"{path}.{n}.member") for n, item in enumerate(raw, 1)]
+        for item in raw:
+            _check_type(member, item, path)
+        if any(violations(member, item) for item in raw):
+            said = ", ".join([*constraints(member), "Member must not be null"])
+            self._report(shape, path, raw, f"Member must satisfy constraint: [{said}]")
+        return raw
 
-    def _blob(self, shape: Shape, raw: str, path: str) -> bytes | None:
-        try:
-            return base64.b64decode(raw, validate=True)
-        except (binascii.Error, ValueError):
-            self._report(shape, path, raw, "Member must be Base64")
-            return None
-
-    def _timestamp(self, shape: Shape, raw: Any, path: str) -> datetime | None:
-        try:
-            moment: datetime = parse_timestamp(raw)
-            return moment
-        except (ValueError, OverflowError, OSError):
-            self._report(shape, path, raw, "Member must be a timestamp")
-            return None
+    def _map(self, shape: Shape, key: Shape, value: Shape, raw: Params, path: str) -> Params:
+        if any(violations(key, name) for name in raw):
+            said = ", ".join(constraints(key))
+            self._report(shape, path, raw, f"Map keys must satisfy constraint: [{said}]")
+        if value.is_structure or value.member is not None:
+            return {name: self.value(value, inner, f"{path}.{name}.member") for name, inner in raw.items()}
+        for inner in raw.values():
+            _check_type(value, inner, path)
+        if any(violations(value, inner) for inner in raw.values()):
+            said = ", ".join([*constraints(value), "Member must not be null"])
+            self._report(shape, path, raw, f"Map value must satisfy constraint: [{said}]")
+        return raw
 
     def _report(self, shape: Shape | None, path: str, value: Any, constraint: str) -> None:
         self.problems.append((path, problem(shape, path, value, constraint)))
@@ -218,18 +214,18 @@ def _loads(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise InvalidPayload(f"Could not parse request body into json: {error}") from None
+        raise SerializationError(f"Could not parse request body into json: {error}") from None
 
 
 def _from_text(shape: Shape, value: Any) -> Any:
     """What a label, a header or a query's value stands for; the text itself where it stands for nothing."""
     if isinstance(value, list):
-        return [_from_text(shape.member, item) for item in value] if isinstance(shape, ListShape) else value
+        return [_from_text(shape.member, item) for item in value] if shape.member else value
     try:
-        match shape.type_name:
+        match shape.kind:
             case "integer" | "long":
                 return int(value) if value.lstrip("-").isdecimal() and value.isascii() else value
-            case "float" | "double":
+            case "double":
                 return float(value)
             case "boolean":
                 return {"true": True, "false": False}.get(value.lower(), value)
@@ -239,36 +235,61 @@ def _from_text(shape: Shape, value: Any) -> Any:
         return value
 
 
+def _check_type(shape: Shape, value: Any, path: str) -> None:
+    """Raise SerializationError, in AWS's words, for a value of another type."""
+    accepted = _TYPES[shape.kind]
+    # To Python, true is an integer.
+    if isinstance(value, accepted) and (bool in accepted or not isinstance(value, bool)):
+        width = _WIDTHS.get(shape.kind, 0)
+        if not width or (isinstance(value, int) and -(1 << width) <= value < 1 << width):
+            return
+    if isinstance(value, list):
+        said = "Start of list found where not expected"
+    elif isinstance(value, dict):
+        said = "Start of structure or map found where not expected."
+    elif (name := _NAMES.get(shape.kind)) is not None:
+        said = f"{_token(value)} can not be converted to {name}"
+    else:
+        said = "Unexpected field type"
+    raise SerializationError(said, fields={path: f"must be a {shape.kind}"})
+
+
+def _token(value: Any) -> str:
+    if isinstance(value, bool):
+        return "TRUE_VALUE" if value else "FALSE_VALUE"
+    if value is None:
+        return "NULL_VALUE"
+    return "STRING_VALUE" if isinstance(value, str) else "NUMBER_VALUE"
+
+
+def _blob(raw: str, path: str) -> bytes:
+    try:
+        return base64.b64decode(raw, validate=True)
+    except (binascii.Error, ValueError):
+        raise SerializationError("Invalid Base64 data", fields={path: "must be Base64"}) from None
+
+
+def _timestamp(raw: Any, path: str) -> datetime:
+    try:
+        return parse_timestamp(raw)
+    except (ValueError, OverflowError, OSError):
+        raise SerializationError("Unparseable date", fields={path: "must be a timestamp"}) from None
+
+
 def _written(shape: Shape, value: Any) -> Any:
     """A value as it is in a JSON document."""
-    if isinstance(shape, StructureShape):
-        return {
-            _wire_name(name, shape.members[name]): _written(shape.members[name], inner) for name, inner in value.items()
-        }
-    if isinstance(shape, ListShape):
+    if shape.is_structure:
+        members = shape.members
+        return {members[name].wire: _written(members[name].shape, inner) for name, inner in value.items()}
+    if shape.member is not None:
         return [_written(shape.member, item) for item in value]
-    if isinstance(shape, MapShape):
+    if shape.value is not None:
         return {key: _written(shape.value, inner) for key, inner in value.items()}
     if isinstance(value, datetime):
         return value.timestamp()
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return value
-
-
-def _has_type(shape: Shape, value: Any) -> bool:
-    accepted = _TYPES[shape.type_name]
-    # To Python, true is an integer.
-    return isinstance(value, accepted) and (bool in accepted or not isinstance(value, bool))
-
-
-def _location(shape: Shape) -> str | None:
-    location: str | None = shape.serialization.get("location")
-    return location
-
-
-def _wire_name(name: str, shape: Shape) -> str:
-    return str(shape.serialization.get("name", name))
 
 
 def _join(path: str, name: str) -> str:

@@ -14,14 +14,13 @@ from collections.abc import AsyncGenerator
 from engine.errors import EngineError
 from engine.invoke.chunks import Chunks
 from engine.invoke.stopping import stop
-from engine.model.invocation import Completion, Invoker, InvokeRequest, LogLine
+from engine.model.invocation import Completion, InvokeRequest, LogLine
 from engine.model.outcome import Outcome, StartKind
-from engine.rest.configuration import Documents
 from engine.rest.eventstream import CONTENT_TYPE, failure, invoke_complete, payload_chunk
-from engine.rest.functions import Functions
 from engine.rest.invocations import client_context, not_run
 from engine.rest.messages import Request, Response, StreamedResponse
 from engine.rest.shapes import Params
+from engine.rest.table import Rooms
 
 PIECE_BYTES = 131_072
 """Of an answer that was made at once."""
@@ -30,16 +29,16 @@ PIECE_BYTES = 131_072
 class Streams:
     """InvokeWithResponseStream."""
 
-    def __init__(self, invoker: Invoker, functions: Functions, documents: Documents) -> None:
-        self._invoker = invoker
-        self._functions = functions
-        self._documents = documents
+    def __init__(self, rooms: Rooms) -> None:
+        self._invoker = rooms.invoker
+        self._named = rooms.named
+        self._documents = rooms.documents
 
     async def invoke(self, params: Params, request: Request) -> Response | StreamedResponse:
         """Begin; returns once the function has begun, or has ended before that."""
         self._documents.check_honoured(params)
         context = client_context(params.get("ClientContext", ""))
-        ref = self._functions.check(params)
+        ref = self._named.check(params)
         if params.get("InvocationType") == "DryRun":
             return Response(204, [])
         tail = params.get("LogType") == "Tail"

@@ -104,8 +104,8 @@ def function_to_proto(
         ),
         code_blob=BLOB_PREFIX + function.code_sha256,
         code_size_bytes=function.code_size_bytes,
-        create_time=_timestamp(function.create_time),
-        update_time=_timestamp(function.update_time),
+        create_time=timestamp(function.create_time),
+        update_time=timestamp(function.update_time),
         arn=function_arn(region, account, ref),
         version=function.version or LATEST,
         preload_memory_bytes=preload_bytes,
@@ -279,7 +279,8 @@ def _distribution(times: Distribution) -> host_pb2.Distribution:
     )
 
 
-def _timestamp(moment: datetime) -> Timestamp:
+def timestamp(moment: datetime) -> Timestamp:
+    """A moment of UTC."""
     stamp = Timestamp()
     stamp.FromDatetime(moment)
     return stamp

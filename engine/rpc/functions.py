@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from engine.errors import InvalidArgument
-from engine.model.function import LATEST, Function, FunctionConfig
+from engine.model.function import Function, FunctionConfig
 from engine.model.names import check_function_name, parse_resource_name
 from engine.registry.api import CodeStore, Registry
 from engine.rpc import masks, pages, uploads
 from engine.rpc.calls import Method
 from engine.rpc.convert import BLOB_PREFIX, blob_sha256, config_change, function_to_proto
+from engine.rpc.names import whole_function
 from engine.v1 import functions_pb2 as pb
 from engine.v1 import resources_pb2
 
@@ -55,11 +56,11 @@ class FunctionService:
         change = config_change(config, masks.populated(config))
         sha256 = blob_sha256(request.function.code_blob)
         function = await self._registry.create(name, change, sha256, validate_only=request.validate_only)
-        return pb.CreateFunctionResponse(function=self._proto(function))
+        return pb.CreateFunctionResponse(function=self.to_proto(function))
 
     async def get(self, request: pb.GetFunctionRequest) -> pb.GetFunctionResponse:
         """Read one function, version or alias."""
-        return pb.GetFunctionResponse(function=self._proto(self._registry.get(parse_resource_name(request.name))))
+        return pb.GetFunctionResponse(function=self.to_proto(self._registry.get(parse_resource_name(request.name))))
 
     async def list(self, request: pb.ListFunctionsRequest) -> pb.ListFunctionsResponse:
         """List a page of functions."""
@@ -67,13 +68,13 @@ class FunctionService:
             limit=pages.page_limit(request.page_size), after=pages.page_start(request.page_token)
         )
         return pb.ListFunctionsResponse(
-            functions=[self._proto(function) for function in functions], next_page_token=pages.page_token(after)
+            functions=[self.to_proto(function) for function in functions], next_page_token=pages.page_token(after)
         )
 
     async def update(self, request: pb.UpdateFunctionRequest) -> pb.UpdateFunctionResponse:
         """Change what the mask selects."""
         function = request.function
-        name = _whole_function(function.name)
+        name = whole_function(function.name)
         selection = masks.select(request.update_mask.paths, function)
         if selection.code and not function.code_blob:
             raise InvalidArgument(
@@ -87,11 +88,11 @@ class FunctionService:
             code_sha256=blob_sha256(function.code_blob) if selection.code else None,
             etag=function.etag or None,
         )
-        return pb.UpdateFunctionResponse(function=self._proto(changed))
+        return pb.UpdateFunctionResponse(function=self.to_proto(changed))
 
     async def delete(self, request: pb.DeleteFunctionRequest) -> pb.DeleteFunctionResponse:
         """Delete a function with everything that belongs to it."""
-        await self._registry.delete(_whole_function(request.name), etag=request.etag or None)
+        await self._registry.delete(whole_function(request.name), etag=request.etag or None)
         return pb.DeleteFunctionResponse()
 
     async def upload(self, requests: AsyncIterator[pb.UploadCodeRequest]) -> pb.UploadCodeResponse:
@@ -104,18 +105,7 @@ class FunctionService:
             code_blob=BLOB_PREFIX + blob.sha256, size_bytes=blob.size_bytes, unpacked_bytes=blob.unpacked_bytes
         )
 
-    def _proto(self, function: Function) -> resources_pb2.Function:
+    def to_proto(self, function: Function) -> resources_pb2.Function:
+        """A function or a version of one as a message."""
         taken = self._preload_bytes(function.config) if function.config.preload else 0
         return function_to_proto(function, region=self._region, account=self._account, preload_bytes=taken)
-
-
-def _whole_function(resource_name: str) -> str:
-    """The name of a function that is meant as a whole. Raises InvalidArgument for a version or an alias of one."""
-    ref = parse_resource_name(resource_name)
-    if ref.qualifier != LATEST:
-        raise InvalidArgument(
-            f"{resource_name} is a part of a function",
-            fix=f"use functions/{ref.name}",
-            fields={"name": "must be functions/{function}"},
-        )
-    return ref.name

@@ -24,7 +24,7 @@ from engine.errors import InvalidArgument, Unavailable
 from engine.model.host import HostReport
 from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.registry.api import CodeStore, Registry
-from engine.rpc import functions, host, invocations, logs
+from engine.rpc import aliases, concurrency, functions, host, invocations, logs, versions
 from engine.rpc.calls import Calls
 
 MESSAGE_ROOM_BYTES = 10 * 1024 * 1024
@@ -36,6 +36,7 @@ QUIET_TURNS, QUIET_TURN_S = 10, 0.01
 LAST_GRACE_S = 2.0
 """How long handlers that were cancelled may take to clean up."""
 
+_ROOMS = (invocations, functions, versions, aliases, concurrency, logs, host)
 _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.so_reuseport", 0),
     # A client may ask every 10 s whether the engine is still there while it waits for a long invocation.
@@ -109,23 +110,22 @@ class RpcServer:
     def _register(self, server: grpc.aio.Server) -> list[str]:
         """Add every service; returns the names that health knows."""
         calls = self._calls
-        functions_ = functions.FunctionService(
-            self._registry,
-            self._code,
-            region=self._region,
-            account=self._account,
-            preload_bytes=self._preload_bytes,
-        )
+        registry = self._registry
+        place = {"region": self._region, "account": self._account}
+        functions_ = functions.FunctionService(registry, self._code, preload_bytes=self._preload_bytes, **place)
         server.add_generic_rpc_handlers(
             [
                 # First, since the handlers are asked in this order and this one has the hot path.
                 calls.handler(invocations.SERVICE, invocations.InvocationService(self._invoker).methods()),
                 calls.handler(functions.SERVICE, functions_.methods()),
-                calls.handler(logs.SERVICE, logs.LogService(self._registry, self._logs, calls).methods()),
+                calls.handler(versions.SERVICE, versions.VersionService(registry, functions_.to_proto).methods()),
+                calls.handler(aliases.SERVICE, aliases.AliasService(registry, **place).methods()),
+                calls.handler(concurrency.SERVICE, concurrency.ConcurrencyService(registry, **place).methods()),
+                calls.handler(logs.SERVICE, logs.LogService(registry, self._logs, calls).methods()),
                 calls.handler(host.SERVICE, host.HostService(self._host).methods(), always=True),
             ]
         )
-        names = [service.full_name for service in (invocations.SERVICE, functions.SERVICE, logs.SERVICE, host.SERVICE)]
+        names = [room.SERVICE.full_name for room in _ROOMS]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         server.add_generic_rpc_handlers([calls.unknown_handler()])

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.model import OperationModel
 
+from tests.compat.service_model import faults
 from tests.compat.stub_rooms import REGION, ROLE, Front, Rooms, make_zip
 
 if TYPE_CHECKING:
@@ -30,8 +32,8 @@ def rooms(front: Front) -> Rooms:
 
 
 def make_client(url: str, **settings: Any) -> LambdaClient:
-    """boto3's client without retries, and with no time limit near a test's."""
-    return boto3.client(
+    """boto3's client without retries, and with no time limit near a test's. Every answer is held to the model."""
+    client = boto3.client(
         "lambda",
         endpoint_url=url,
         region_name=REGION,
@@ -39,6 +41,15 @@ def make_client(url: str, **settings: Any) -> LambdaClient:
         aws_secret_access_key="any",
         config=Config(retries={"total_max_attempts": 1}, read_timeout=20, **settings),
     )
+
+    def hold_to_the_model(http_response: Any, model: OperationModel, **_: Any) -> None:
+        headers = {name.lower(): value for name, value in http_response.headers.items()}
+        is_stream = model.has_event_stream_output or model.has_streaming_output
+        body = b"" if is_stream and http_response.status_code < 300 else http_response.content
+        assert faults(model, http_response.status_code, headers, body) == []
+
+    client.meta.events.register("after-call.lambda", hold_to_the_model)
+    return client
 
 
 @pytest.fixture(scope="session")

@@ -9,21 +9,27 @@ import asyncio
 import hashlib
 import io
 import threading
-import uuid
 import zipfile
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from engine.errors import AlreadyExists, InvalidCode, NotFound, StaleEtag
-from engine.model.function import LATEST, CodeBlob, Function, FunctionConfig, FunctionState
+import apsw
+
+from engine.errors import InvalidCode, NotFound
+from engine.fabric.sqlite import Migration
+from engine.model.function import CodeBlob, Function, FunctionState
 from engine.model.invocation import Completion, FunctionError, InvokeRequest, Report, Sink
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
 from engine.registry.api import ChangeListener, ConfigChange
-from engine.registry.validate import merged, refuse_if, wrong_fields
+from engine.registry.attached import MIGRATIONS, Attached
+from engine.registry.functions import FunctionRegistry, account_default, new_etag
+from engine.registry.schema import MIGRATIONS as REGISTRY_MIGRATIONS
+from engine.registry.shelf import Shelf
+from engine.registry.validate import no_trouble, nothing_to_prepare, only_none
 from engine.rest.server import RestServer
 
 T = TypeVar("T")
@@ -35,10 +41,12 @@ CREATED = datetime(2026, 1, 1, 0, 0, 0, 120_000, tzinfo=UTC)
 
 
 def make_zip(source: str = "def handler(event, context):\n    return event\n") -> bytes:
-    """A zip of one module, app.py."""
+    """A zip of one module, app.py. The same source is the same bytes at any time of the day."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
-        archive.writestr("app.py", source)
+        entry = zipfile.ZipInfo("app.py")
+        entry.external_attr = 0o600 << 16
+        archive.writestr(entry, source)
     return data.getvalue()
 
 
@@ -69,62 +77,60 @@ class StubCodeStore:
         return self.zips[sha256]
 
 
-class StubRegistry:
-    """engine.registry.api.Registry in memory. `states` are what the next reads of a function see, in turn."""
+class MemoryStore:
+    """engine.fabric.sqlite.Sqlite in memory, on the caller's thread."""
+
+    def __init__(self, migrations: Sequence[Migration]) -> None:
+        self._connection = apsw.Connection(":memory:")
+        for migration in migrations:
+            assert isinstance(migration, str)
+            self._connection.execute(migration)
+
+    async def run(self, fn: Callable[[apsw.Connection], T]) -> T:
+        return fn(self._connection)
+
+    async def close(self) -> None:
+        self._connection.close()
+
+
+class AnyRuntime(frozenset[str]):
+    """Whatever a client names can be had here."""
+
+    def __contains__(self, runtime: object) -> bool:
+        return True
+
+
+class StubRegistry(FunctionRegistry):
+    """The registry over a database in memory. `states` are what the next reads of a function see, in turn."""
 
     def __init__(self, code: StubCodeStore) -> None:
-        self._code = code
-        self.functions: dict[str, Function] = {}
+        store: Any = MemoryStore(REGISTRY_MIGRATIONS)
+        self.shelf = Shelf(store, {}, {}, trouble=no_trouble, now=lambda: CREATED, etag=new_etag)
+        super().__init__(
+            self.shelf,
+            code,
+            runtimes=AnyRuntime(),
+            default_runtime="",
+            refuse_egress=only_none,
+            prepare=nothing_to_prepare,
+            chance=lambda: 0.0,
+            account_concurrency=account_default,
+        )
         self.states: list[FunctionState] = []
 
-    async def create(
-        self, name: str, change: ConfigChange, code_sha256: str, *, validate_only: bool = False
-    ) -> Function:
-        if name in self.functions:
-            raise AlreadyExists("the name is taken", fix="choose another")
-        config = merged(FunctionConfig(runtime="", handler=""), change)
-        refuse_if(wrong_fields(config))
-        blob = self._code.get(code_sha256)
-        function = Function(name, config, blob.sha256, blob.size_bytes, str(uuid.uuid4()), CREATED, CREATED)
-        if not validate_only:
-            self.functions[name] = function
-        return function
+    @property
+    def listeners(self) -> list[ChangeListener]:
+        """Who is told."""
+        return self.shelf._listeners
+
+    @property
+    def functions(self) -> dict[str, Function]:
+        """All of them, by name."""
+        return {name: entry.function for name, entry in self.shelf.entries.items()}
 
     def get(self, ref: FunctionRef) -> Function:
-        function = self.functions.get(ref.name)
-        if function is None or ref.qualifier != LATEST:
-            raise NotFound("no such function", fix="look at the list")
+        function = super().get(ref)
         return replace(function, state=self.states.pop(0)) if self.states else function
-
-    def list(self, *, limit: int, after: str = "") -> tuple[list[Function], str]:
-        names = sorted(name for name in self.functions if name > after)
-        page = names[:limit]
-        return [self.functions[name] for name in page], page[-1] if len(names) > limit else ""
-
-    async def update(
-        self, name: str, change: ConfigChange, *, code_sha256: str | None = None, etag: str | None = None
-    ) -> Function:
-        function = self.get(FunctionRef(name))
-        if etag is not None and etag != function.etag:
-            raise StaleEtag("somebody else wrote in between", fix="read it again")
-        config = merged(function.config, change)
-        refuse_if(wrong_fields(config))
-        blob = self._code.get(code_sha256 or function.code_sha256)
-        self.functions[name] = replace(
-            function,
-            config=config,
-            code_sha256=blob.sha256,
-            code_size_bytes=blob.size_bytes,
-            etag=str(uuid.uuid4()),
-        )
-        return self.functions[name]
-
-    async def delete(self, name: str, *, etag: str | None = None) -> None:
-        self.get(FunctionRef(name))
-        del self.functions[name]
-
-    def subscribe(self, listener: ChangeListener) -> None:
-        raise NotImplementedError
 
 
 def completed(request: InvokeRequest, payload: bytes, log_tail: bytes = b"") -> Completion:
@@ -185,6 +191,7 @@ class Rooms:
         """Empty, as at first."""
         self.code = StubCodeStore()
         self.registry = StubRegistry(self.code)
+        self.attached = Attached(MemoryStore(MIGRATIONS), self.registry)
         self.invoker = StubInvoker()
         self.faults.events.clear()
 
@@ -204,6 +211,7 @@ class Rooms:
             _Current(self, "registry"),
             _Current(self, "code"),
             _Current(self, "invoker"),
+            _Current(self, "attached"),  # type: ignore[arg-type]
             region=REGION,
             account=ACCOUNT,
             logger=self.faults,

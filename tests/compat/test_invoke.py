@@ -105,9 +105,9 @@ def test_a_dry_run_runs_nothing(client: LambdaClient, rooms: Rooms) -> None:
 
 
 def test_an_asynchronous_invocation_is_refused_and_says_so(client: LambdaClient, rooms: Rooms) -> None:
-    with pytest.raises(client.exceptions.ServiceException, match="InvocationType=Event") as caught:
+    with pytest.raises(client.exceptions.InvalidParameterValueException, match="InvocationType=Event") as caught:
         client.invoke(FunctionName="thumbs", InvocationType="Event")
-    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
     assert rooms.invoker.requests == []
 
 

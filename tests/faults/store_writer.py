@@ -21,7 +21,7 @@ from pathlib import Path
 
 from engine.fabric.datadir import DataDir
 from engine.fabric.sqlite import Sqlite
-from engine.registry.api import ConfigChange
+from engine.registry.api import AliasChange, ConfigChange
 from engine.registry.code import LocalCodeStore
 from engine.registry.functions import FunctionRegistry
 from engine.registry.schema import MIGRATIONS, STORE_FILE
@@ -92,11 +92,27 @@ async def write_until_killed(path: Path, run: str, step: int) -> None:
             say("try", name, sha256)
             await registry.update(name, ConfigChange(memory_mb=256), code_sha256=sha256)
             say("done", name, sha256)
+            await publish(registry, name, sha256)
         if n % 3 == 2:
-            say("try", name, "")
+            for gone in (f"{name}:1", f"{name}:live", f"{name} reserved", name):
+                say("try", gone, "")
             await registry.delete(name)
-            say("done", name, "")
+            for gone in (f"{name}:1", f"{name}:live", f"{name} reserved", name):
+                say("done", gone, "")
             await code.sweep(registry.referenced_code(), 0)
+
+
+async def publish(registry: FunctionRegistry, name: str, sha256: str) -> None:
+    """A version, an alias that points at it, and a reservation."""
+    say("try", f"{name}:1", sha256)
+    await registry.versions.publish(name)
+    say("done", f"{name}:1", sha256)
+    say("try", f"{name}:live", "1")
+    await registry.aliases.create(name, "live", AliasChange("1"))
+    say("done", f"{name}:live", "1")
+    say("try", f"{name} reserved", "0")
+    await registry.concurrency.reserve(name, 0)
+    say("done", f"{name} reserved", "0")
 
 
 if __name__ == "__main__":

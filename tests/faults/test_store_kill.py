@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,8 @@ STEPS_OF_A_ROUND = 192  # operations on the file system until the writer has cre
 
 
 class Model:
-    """What there has to be: for each name the SHA-256 of its code, "" for none; two where a write was cut off."""
+    """What there has to be: for each function and version the SHA-256 of its code, for each alias its version, for each
+    reservation its size; "" for none, and two where a write was cut off."""
 
     def __init__(self) -> None:
         self.allowed: dict[str, set[str]] = {}
@@ -47,11 +48,11 @@ class Model:
                 self.allowed[name] = {sha256}
         return opened
 
-    def settle(self, functions: Mapping[str, Function]) -> None:
+    def settle(self, there: Mapping[str, str]) -> None:
         """Compare, and remember which way the write that was cut off went."""
-        assert functions.keys() <= self.allowed.keys()
+        assert there.keys() <= self.allowed.keys()
         for name, allowed in self.allowed.items():
-            found = functions[name].code_sha256 if name in functions else ""
+            found = there.get(name, "")
             assert found in allowed, name
             self.allowed[name] = {found}
 
@@ -71,8 +72,8 @@ async def check(path: Path, model: Model) -> None:
         registry = await FunctionRegistry.open(store, code, runtimes=["python3.11"])
         functions, more = registry.list(limit=1_000_000)
         assert not more
-        model.settle({function.name: function for function in functions})
-        for function in functions:
+        model.settle(dict(pair for function in functions for pair in found(registry, function)))
+        for function in registry.everything():
             await check_code(code, function.code_sha256)
         assert os.listdir(path / "code" / "tmp") == []
         for sha256 in os.listdir(path / "code" / "blobs"):
@@ -81,6 +82,18 @@ async def check(path: Path, model: Model) -> None:
         assert set(os.listdir(path / "code" / "blobs")) == registry.referenced_code()
         await code.close()
         await store.close()
+
+
+def found(registry: FunctionRegistry, function: Function) -> Iterator[tuple[str, str]]:
+    """A function and what belongs to it, as the model has them."""
+    name = function.name
+    yield name, function.code_sha256
+    for version in registry.versions.list(name, limit=10)[0]:
+        yield f"{name}:{version.version}", version.code_sha256
+    for alias in registry.aliases.list(name, limit=10)[0]:
+        yield f"{name}:{alias.name}", alias.version
+    if registry.concurrency.reserved(name) is not None:
+        yield f"{name} reserved", str(registry.concurrency.reserved(name))
 
 
 async def check_code(code: LocalCodeStore, sha256: str) -> None:

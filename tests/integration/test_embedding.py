@@ -202,6 +202,25 @@ async def test_functions_are_deployed_changed_listed_and_deleted(calls: Any, tmp
         await calls.get_function("folder")
 
 
+async def test_a_version_and_an_alias_of_it_run_what_was_published_by_every_way(calls: Any) -> None:
+    await calls.create_function("published", zip_of("def handler(event, context): return context.function_version"))
+    version = await calls.publish_version("published")
+    await calls.update_function("published", code=zip_of("def handler(event, context): return 'changed'"))
+    await calls.create_alias("published", "live", version.version)
+    for name, qualifier, value in (
+        ("published", None, "changed"),
+        ("published:1", None, "1"),
+        ("published", "live", "1"),
+        ("functions/published/aliases/live", None, "1"),
+    ):
+        result = await calls.invoke(name, qualifier=qualifier)
+        assert result.value == value
+        assert result.report.executed_version == ("$LATEST" if value == "changed" else "1")
+    with pytest.raises(NotFound):
+        await calls.invoke("published:2")
+    await calls.delete_function("published")
+
+
 async def test_modules_are_imported_ahead_and_a_layout_is_a_sandboxs_own_by_every_way(calls: Any) -> None:
     made = await calls.create_function("ahead", CODE, preload=["json", "colorsys", "json"], own_layout=True)
     assert (made.config.preload, made.config.own_layout) == (("json", "colorsys"), True)

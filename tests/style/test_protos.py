@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from engine.errors import EngineError
+from engine.model.concurrency import ProvisionedStatus
 from engine.model.function import Egress, FunctionState
 from engine.model.outcome import OUTCOMES, Outcome, StartKind
-from engine.v1 import reports_pb2, resources_pb2
+from engine.v1 import concurrency_pb2, reports_pb2, resources_pb2
 from tests.style.tree import sources, text
 
 DECLARATION = re.compile(r"\s*(?:message|enum|service|rpc|oneof)\s+\w+|\s*(?:[\w.<>, ]+\s)?\w+\s*=\s*\d+\s*[;\[]")
@@ -35,6 +36,7 @@ def test_everything_declared_is_commented(path: Path) -> None:
         (StartKind, "START_KIND_", reports_pb2.StartKind.keys()),
         (FunctionState, "STATE_", resources_pb2.State.keys()),
         (Egress, "EGRESS_", resources_pb2.Egress.keys()),
+        (ProvisionedStatus, "PROVISIONED_STATUS_", concurrency_pb2.ProvisionedStatus.keys()),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

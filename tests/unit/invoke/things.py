@@ -13,7 +13,7 @@ from engine.model.function import CodeBlob, Function, FunctionConfig
 from engine.model.invocation import InvokeRequest, LogBatch, LogLine, Report
 from engine.model.names import FunctionRef
 from engine.model.outcome import StartKind
-from engine.registry.api import ChangeListener, ConfigChange
+from engine.registry.api import ChangeListener, ChangeObserver, ConfigChange
 from engine.sandbox.stub import Script, StubPool, echo
 from engine.scheduler.dispatch import LocalScheduler
 
@@ -25,9 +25,14 @@ WALL_NS = round(WHEN.timestamp()) * 1_000_000_000 + 123_456_789
 class Functions:
     """A Registry of which only what the pipeline asks is there."""
 
+    versions: Any = None
+    aliases: Any = None
+    concurrency: Any = None
+
     def __init__(self) -> None:
         self.functions: dict[str, Function] = {}
         self.listeners: list[ChangeListener] = []
+        self.observers: list[ChangeObserver] = []
         self.gets = 0
 
     def get(self, ref: FunctionRef) -> Function:
@@ -35,6 +40,12 @@ class Functions:
         if ref.name not in self.functions or ref.qualifier != "$LATEST":
             raise NotFound(f"Function not found: {ref.name}", fix="create it")
         return self.functions[ref.name]
+
+    def resolve(self, ref: FunctionRef) -> Function:
+        return self.get(ref)
+
+    def observe(self, observer: ChangeObserver) -> None:
+        self.observers.append(observer)
 
     def subscribe(self, listener: ChangeListener) -> None:
         self.listeners.append(listener)

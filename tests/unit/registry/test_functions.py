@@ -210,7 +210,7 @@ async def test_a_deleted_function_is_gone_for_good_and_its_name_free(
     await registry.create("thumbs", NOTHING, sha256)
 
 
-async def test_versions_and_aliases_are_not_found(registry: FunctionRegistry, sha256: str) -> None:
+async def test_a_version_or_an_alias_that_is_not_there_is_not_found(registry: FunctionRegistry, sha256: str) -> None:
     await registry.create("thumbs", NOTHING, sha256)
     for qualifier in ("1", "prod"):
         with pytest.raises(NotFound, match=f"thumbs:{qualifier}"):

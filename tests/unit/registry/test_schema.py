@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import apsw
 import pytest
 
 from engine.fabric.sqlite import Sqlite
+from engine.model.alias import Alias
+from engine.model.concurrency import ProvisionedConfig
 from engine.model.function import Egress, Function, FunctionConfig, FunctionState
-from engine.registry import rows
+from engine.registry import more_rows, rows
 from engine.registry.schema import MIGRATIONS
 
+WITH_VERSIONS = 4
 SCHEMAS = Path(__file__).parent / "schemas"
 VERSIONS = range(1, len(MIGRATIONS) + 1)
 
@@ -82,6 +86,37 @@ async def test_a_released_schema_opens_with_every_function(tmp_path: Path, versi
     assert await store.run(lambda c: list(rows.read_all(c))) == FUNCTIONS
     assert await store.run(lambda c: c.pragma("user_version")) == len(MIGRATIONS)
     await store.close()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_released_schema_opens_with_what_belongs_to_functions(tmp_path: Path, version: int) -> None:
+    moments = [datetime(2026, 11, 23, 4, 5, 6, 789_000 + number, tzinfo=UTC) for number in range(4)]
+    etag = "00000000-0000-4000-8000-00000000000"
+    store = await Sqlite.open(released(tmp_path / "registry.db", version), MIGRATIONS)
+    versions = await store.run(lambda c: list(rows.read_versions(c)))
+    numbers = await store.run(more_rows.read_last_versions)
+    aliases = await store.run(lambda c: list(more_rows.read_aliases(c)))
+    reserved = await store.run(more_rows.read_reserved)
+    provisioned = await store.run(lambda c: list(more_rows.read_provisioned(c)))
+    await store.close()
+    if version < WITH_VERSIONS:
+        assert not versions
+        assert not numbers
+        assert not aliases
+        assert not reserved
+        assert not provisioned
+        return
+    latest = FUNCTIONS[-1]
+    third = replace(latest, version="3", config=replace(latest.config, description="third"))
+    was = latest.config.description
+    assert versions == [(third, was), (replace(latest, version="4"), was)]
+    assert numbers == {"thumbs": 4, "gone": 7}
+    assert aliases == [
+        Alias("thumbs", "live", "3", f"{etag}a", moments[1], moments[2], "what is used"),
+        Alias("thumbs", "split", "4", f"{etag}b", moments[1], moments[1], "", (("3", 0.25),)),
+    ]
+    assert reserved == {"thumbs": 10}
+    assert provisioned == [ProvisionedConfig("thumbs", "live", 2, moments[3])]
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -16,11 +16,14 @@ FOLDER = stat.S_IFDIR | 0o755
 
 
 def ordinary(files: Mapping[str, bytes | str]) -> bytes:
-    """A zip as `zip -r` makes it."""
+    """A zip as `zip -r` makes it. The same files are the same bytes at any time of the day."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            archive.writestr(name, content)
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o40775 << 16 | 0x10 if entry.is_dir() else 0o600 << 16
+            archive.writestr(entry, content)
     return buffer.getvalue()
 
 

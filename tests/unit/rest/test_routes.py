@@ -9,7 +9,8 @@ import pytest
 
 from engine.errors import InvalidArgument
 from engine.rest.errors import MethodNotAllowed, UnknownOperation
-from engine.rest.routes import Route, Routes, load_model
+from engine.rest.model import load_model
+from engine.rest.routes import Route, Routes
 
 ROUTES = Routes(load_model())
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:thumbs"
@@ -17,11 +18,11 @@ ARN = "arn:aws:lambda:us-east-1:000000000000:function:thumbs"
 
 @pytest.mark.parametrize("route", ROUTES.all, ids=lambda route: route.name)
 def test_every_operation_is_found_at_its_own_place(route: Route) -> None:
-    path = re.sub(r"\{\w+\}", quote(f"{ARN}/é %/", safe=""), route.template)
-    match = ROUTES.match(route.method, path, route.query)
+    path = re.sub(r"\{\w+\}", quote(f"{ARN}/é %/", safe=""), route.operation.path)
+    match = ROUTES.match(route.operation.method, path, route.operation.query)
     assert match.route is route
     assert all(value == f"{ARN}/é %/" for value in match.labels.values())
-    assert len(match.labels) == route.template.count("{")
+    assert len(match.labels) == route.operation.path.count("{")
 
 
 def test_there_are_91_operations() -> None:
@@ -59,14 +60,15 @@ def test_the_query_tells_operations_of_one_path_apart() -> None:
 def test_a_path_that_no_operation_has_is_an_unknown_operation(path: str) -> None:
     with pytest.raises(UnknownOperation) as caught:
         ROUTES.match("GET", path, ())
-    assert (caught.value.http_status, caught.value.aws_type) == (404, "UnknownOperationException")
+    assert (caught.value.http_status, caught.value.aws_type) == (403, "AccessDeniedException")
+    assert caught.value.message == "Unable to determine service/operation name to be authorized"
 
 
 def test_a_method_that_a_path_does_not_have_is_named_with_those_it_has() -> None:
     with pytest.raises(MethodNotAllowed) as caught:
         ROUTES.match("PATCH", "/2015-03-31/functions/f", ())
     assert caught.value.allowed == ("DELETE", "GET")
-    assert caught.value.http_status == 405
+    assert caught.value.http_status == 403
 
 
 def test_a_label_that_is_not_utf8_is_refused() -> None:

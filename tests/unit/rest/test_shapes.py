@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from botocore.awsrequest import prepare_request_dict
-from botocore.model import ListShape, MapShape, Shape, StructureShape
 from botocore.parsers import create_parser
 from botocore.serialize import create_serializer
 
-from engine.errors import InvalidArgument, InvalidPayload
-from engine.rest.constraints import translated, violations
+from engine.errors import InvalidArgument
+from engine.rest.constraints import ValidationFailed, violations
 from engine.rest.messages import Body, Request, Response
-from engine.rest.routes import Match, Routes, load_model
-from engine.rest.shapes import is_empty, read_params, write_response
+from engine.rest.model import load_model, translated
+from engine.rest.routes import Match, Routes
+from engine.rest.shapes import SerializationError, is_empty, read_params, write_response
+from tests.compat.service_model import MODEL
 
-MODEL = load_model()
-ROUTES = Routes(MODEL)
+OURS = load_model()
+ROUTES = Routes(OURS)
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EXECUTION = "arn:aws:lambda:us-east-1:000000000000:function:f:1/durable-execution/name/id"
 
@@ -108,16 +108,16 @@ def test_what_botocore_sends_is_read_as_it_was_meant(name: str, params: dict[str
     ],
 )
 def test_what_the_front_writes_is_read_by_botocore_as_it_was_meant(name: str, result: dict[str, Any]) -> None:
-    operation = MODEL.operation_model(name)
-    response = write_response(operation, result)
-    parsed = parse(response, operation.output_shape)
+    response = write_response(OURS.operations[name], result)
+    parsed = parse(response, MODEL.operation_model(name).output_shape)
     parsed.pop("ResponseMetadata")
     assert parsed == result
 
 
 def test_headers_payload_and_status_of_a_result_go_where_the_model_has_them() -> None:
-    operation = MODEL.operation_model("Invoke")
-    response = write_response(operation, {"StatusCode": 200, "FunctionError": "Unhandled", "Payload": b"{}"})
+    response = write_response(
+        OURS.operations["Invoke"], {"StatusCode": 200, "FunctionError": "Unhandled", "Payload": b"{}"}
+    )
     assert (response.status, response.body) == (200, b"{}")
     assert ("x-amz-function-error", "Unhandled") in response.headers
 
@@ -129,33 +129,8 @@ def parse(response: Response, shape: Any) -> dict[str, Any]:
     return parsed
 
 
-def all_shapes() -> Iterator[Shape]:
-    """Every shape that is part of some operation's input."""
-    found: set[str] = set()
-
-    def walk(shape: Shape) -> Iterator[Shape]:
-        if shape.name in found:
-            return
-        found.add(shape.name)
-        yield shape
-        inner: list[Shape] = []
-        if isinstance(shape, StructureShape):
-            inner = list(shape.members.values())
-        elif isinstance(shape, ListShape):
-            inner = [shape.member]
-        elif isinstance(shape, MapShape):
-            inner = [shape.key, shape.value]
-        for part in inner:
-            yield from walk(part)
-
-    for name in MODEL.operation_names:
-        shape = MODEL.operation_model(name).input_shape
-        if shape is not None:
-            yield from walk(shape)
-
-
 def test_every_pattern_of_the_model_is_one_for_python_too() -> None:
-    patterns = [shape.metadata["pattern"] for shape in all_shapes() if "pattern" in shape.metadata]
+    patterns = [shape.pattern for shape in OURS.shapes.values() if shape.pattern]
     assert len(patterns) > 50
     with warnings.catch_warnings(action="error"):
         for pattern in patterns:
@@ -163,39 +138,64 @@ def test_every_pattern_of_the_model_is_one_for_python_too() -> None:
 
 
 def test_unicode_categories_of_patterns_hold() -> None:
-    key = MODEL.shape_for("TagKey")
+    key = OURS.shapes["TagKey"]
     assert violations(key, "naïve ключ 数1\u3000_.:/=+-@") == []
     assert violations(key, "no!") != []
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'"x"', b"1", b"null x", b"\xff", b'{"a": NaN}', b"[" * 5_000, b"\0"])
 def test_a_body_that_is_not_a_json_object_is_refused(body: bytes) -> None:
-    with pytest.raises(InvalidPayload, match=r"^Could not parse request body into json"):
+    with pytest.raises(SerializationError, match=r"^Could not parse request body into json|^Unexpected field type"):
         read("UpdateFunctionConfiguration", body, FunctionName="f")
 
 
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (b'{"Code": []}', r"Value '\[\]' at 'code' failed to satisfy constraint: Member must be a structure"),
-        (b'{"Code": {"ZipFile": "%%"}}', r"Value '\*\*\*' at 'code.zipFile' failed to .* Member must be Base64"),
-        (b'{"Code": {"ZipFile": 1}}', r"'code.zipFile' .* Member must be a blob"),
-        (b'{"Layers": ["x"]}', r"'layers.1.member' .* Member must satisfy regular expression"),
-        (b'{"Layers": [null]}', r"Value null at 'layers.1.member' .* Member must be a string"),
-        (b'{"MemorySize": 1e400}', r"Could not parse|Member must be an integer"),
-        (b'{"MemorySize": 99999999999999999999999}', r"'memorySize' .* Member must be an integer"),
-        (b'{"Environment": {"Variables": {"AB": 1}}}', r"'environment.variables.AB.member' .* Member must be a string"),
+        (
+            b'{"Layers": ["x"]}',
+            r"Value '\[x\]' at 'layers' .* Member must satisfy constraint: \[Member must have length",
+        ),
         (b'{"MemorySze": 1}', r"'memorySze' .* Member must be one that this endpoint's API model knows"),
         (b'{"Environment": {"Variable": {"AB": "1"}}}', r"'environment.variable' .* Member must be one that"),
+        (
+            b'{"Environment": {"Variables": {"1": "1"}}}',
+            r"'environment.variables' .* Map keys must satisfy constraint: \[",
+        ),
         (b'{"EphemeralStorage": {}}', r"Value null at 'ephemeralStorage.size' .* Member must not be null"),
         (b'{"Deep": ' + b"[" * 900 + b"1" + b"]" * 900 + b"}", r"'deep' .* Member must be one that"),
-        (b'{"Description": ' + b"[" * 900 + b"]" * 900 + b"}", r"'description' .* Member must be a string"),
+        (b'{"Handler": ""}', r"4 validation errors detected: Value '' at 'handler' .* Value null at 'role'"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused_by_its_path(body: bytes, sentence: str) -> None:
-    with pytest.raises(InvalidArgument, match=sentence) as caught:
+    with pytest.raises(ValidationFailed, match=sentence):
         read("CreateFunction", body)
-    assert caught.value.http_status == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b'{"Code": []}', r"^Start of list found where not expected$"),
+        (b'{"Role": {}}', r"^Start of structure or map found where not expected.$"),
+        (b'{"Code": 1}', r"^Unexpected field type$"),
+        (b'{"Code": {"ZipFile": "%%"}}', r"^Invalid Base64 data$"),
+        (b'{"Code": {"ZipFile": 1}}', r"^Unexpected field type$"),
+        (b'{"Layers": [null]}', r"^NULL_VALUE can not be converted to a String$"),
+        (b'{"MemorySize": "x"}', r"^STRING_VALUE can not be converted to an Integer$"),
+        (b'{"MemorySize": true}', r"^TRUE_VALUE can not be converted to an Integer$"),
+        (b'{"MemorySize": 1e400}', r"^Could not parse|can not be converted to an Integer$"),
+        (b'{"MemorySize": 99999999999999999999999}', r"^NUMBER_VALUE can not be converted to an Integer$"),
+        (b'{"MemorySize": 2147483648}', r"^NUMBER_VALUE can not be converted to an Integer$"),
+        (b'{"Description": 1}', r"^NUMBER_VALUE can not be converted to a String$"),
+        (b'{"Publish": "yes"}', r"^STRING_VALUE can not be converted to a Boolean$"),
+        (b'{"Environment": {"Variables": {"AB": 1}}}', r"^NUMBER_VALUE can not be converted to a String$"),
+        (b'{"Description": ' + b"[" * 900 + b"]" * 900 + b"}", r"^Start of list found where not expected$"),
+    ],
+)
+def test_a_value_of_another_type_is_a_serialization_error(body: bytes, sentence: str) -> None:
+    with pytest.raises(SerializationError, match=sentence) as caught:
+        read("CreateFunction", body)
+    assert (caught.value.http_status, caught.value.aws_type) == (400, "SerializationException")
 
 
 def test_a_member_of_the_path_is_not_taken_from_the_body() -> None:

@@ -33,7 +33,9 @@ from tests.unit.rpc.things import (
 )
 
 REQUEST = pb.InvokeRequest(name="functions/thumbs", payload=b"1")
-SERVICES = [f"engine.v1.{name}Service" for name in ("Function", "Invocation", "Log", "Host")]
+SERVICES = [
+    f"engine.v1.{name}Service" for name in ("Function", "Version", "Alias", "Concurrency", "Invocation", "Log", "Host")
+]
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 

@@ -31,7 +31,7 @@ from engine.model.invocation import Completion, InvokeRequest, LogLine, Report, 
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
 from engine.observe.log_query import LogQuery
-from engine.registry.api import ChangeListener, ConfigChange
+from engine.registry.api import ChangeListener, ChangeObserver, ConfigChange
 from engine.rpc.server import RpcServer
 from engine.v1 import functions_pb2_grpc, host_pb2_grpc, invocations_pb2_grpc, logs_pb2_grpc
 
@@ -61,6 +61,10 @@ def line(text: bytes, request_id: str = "r-1", time_us: int = 1_700_000_000_000_
 
 class StubRegistry:
     """Functions in a dict; remembers what it was asked."""
+
+    versions: Any = None
+    aliases: Any = None
+    concurrency: Any = None
 
     def __init__(self, *names: str) -> None:
         self.functions = {name: function(name) for name in names}
@@ -104,6 +108,12 @@ class StubRegistry:
         if etag not in (None, self.get(FunctionRef(name)).etag):
             raise StaleEtag(f"{name} was changed in between", fix="read it again")
         del self.functions[name]
+
+    def resolve(self, ref: FunctionRef) -> Function:
+        return self.get(ref)
+
+    def observe(self, observer: ChangeObserver) -> None:
+        raise NotImplementedError
 
     def subscribe(self, listener: ChangeListener) -> None:
         raise NotImplementedError

@@ -1,0 +1,116 @@
+"""The calls of engine.client.resource_calls as RPCs of engine.v1: which service, which messages, what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+from engine.client.wire import function_from_proto
+from engine.errors import InvalidArgument
+from engine.model.alias import Alias
+from engine.model.concurrency import AccountSettings, Allocation, Provisioned, ProvisionedConfig, ProvisionedStatus
+from engine.model.names import parse_resource_name
+from engine.v1 import (
+    aliases_pb2,
+    aliases_pb2_grpc,
+    concurrency_pb2,
+    concurrency_pb2_grpc,
+    versions_pb2,
+    versions_pb2_grpc,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """`read` takes the answer apart; `paged`: a page is a list, and next_page_token leads to the next."""
+
+    stub: Callable[[Any], Any]
+    messages: Any
+    read: Callable[[Any], Any]
+    paged: bool = False
+
+
+def request_of(method: str, fields: Any) -> Any:
+    """The request. Raises InvalidArgument for a value that does not fit its field."""
+    try:
+        request = getattr(RPCS[method].messages, f"{method}Request")(**fields)
+    except ValueError as error:
+        raise InvalidArgument(f"the call cannot be made: {error}", fix="see its documentation") from None
+    if RPCS[method].paged:
+        request.page_size = 1_000
+    return request
+
+
+def alias_from_proto(message: aliases_pb2.Alias) -> Alias:
+    """The whole resource."""
+    ref = parse_resource_name(message.name)
+    return Alias(
+        function_name=ref.name,
+        name=ref.qualifier,
+        version=message.version,
+        etag=message.etag,
+        create_time=message.create_time.ToDatetime(UTC),
+        update_time=message.update_time.ToDatetime(UTC),
+        description=message.description,
+        weights=tuple(sorted(message.weights.items())),
+    )
+
+
+def provisioned_from_proto(message: concurrency_pb2.ProvisionedConcurrencyConfig) -> Provisioned:
+    """What was asked for and what there is."""
+    ref = parse_resource_name(message.name)
+    status = concurrency_pb2.ProvisionedStatus.Name(message.status).removeprefix("PROVISIONED_STATUS_")
+    return Provisioned(
+        ProvisionedConfig(ref.name, ref.qualifier, message.requested, message.update_time.ToDatetime(UTC)),
+        Allocation(ProvisionedStatus[status], message.allocated, message.available, message.status_reason),
+    )
+
+
+def account_from_proto(message: concurrency_pb2.GetAccountSettingsResponse) -> AccountSettings:
+    """Limits and use."""
+    return AccountSettings(
+        concurrency=message.concurrent_executions,
+        unreserved=message.unreserved_concurrent_executions,
+        functions=message.functions,
+        code_bytes=message.code_bytes,
+        code_limit_bytes=message.code_limit_bytes,
+        unpacked_limit_bytes=message.unpacked_limit_bytes,
+        zip_limit_bytes=message.zip_limit_bytes,
+    )
+
+
+def _reserved(message: concurrency_pb2.GetFunctionConcurrencyResponse) -> int | None:
+    has = message.HasField("reserved_concurrent_executions")
+    return message.reserved_concurrent_executions if has else None
+
+
+def _nothing(message: Any) -> None:
+    return None
+
+
+_VERSIONS = (versions_pb2_grpc.VersionServiceStub, versions_pb2)
+_ALIASES = (aliases_pb2_grpc.AliasServiceStub, aliases_pb2)
+_CONCURRENCY = (concurrency_pb2_grpc.ConcurrencyServiceStub, concurrency_pb2)
+
+RPCS: dict[str, Rpc] = {
+    "PublishVersion": Rpc(*_VERSIONS, lambda answer: function_from_proto(answer.version)),
+    "ListVersions": Rpc(*_VERSIONS, lambda answer: [function_from_proto(one) for one in answer.versions], True),
+    "DeleteVersion": Rpc(*_VERSIONS, _nothing),
+    "CreateAlias": Rpc(*_ALIASES, lambda answer: alias_from_proto(answer.alias)),
+    "GetAlias": Rpc(*_ALIASES, lambda answer: alias_from_proto(answer.alias)),
+    "ListAliases": Rpc(*_ALIASES, lambda answer: [alias_from_proto(one) for one in answer.aliases], True),
+    "UpdateAlias": Rpc(*_ALIASES, lambda answer: alias_from_proto(answer.alias)),
+    "DeleteAlias": Rpc(*_ALIASES, _nothing),
+    "PutFunctionConcurrency": Rpc(*_CONCURRENCY, lambda answer: answer.reserved_concurrent_executions),
+    "GetFunctionConcurrency": Rpc(*_CONCURRENCY, _reserved),
+    "DeleteFunctionConcurrency": Rpc(*_CONCURRENCY, _nothing),
+    "PutProvisionedConcurrencyConfig": Rpc(*_CONCURRENCY, lambda answer: provisioned_from_proto(answer.config)),
+    "GetProvisionedConcurrencyConfig": Rpc(*_CONCURRENCY, lambda answer: provisioned_from_proto(answer.config)),
+    "ListProvisionedConcurrencyConfigs": Rpc(
+        *_CONCURRENCY, lambda answer: [provisioned_from_proto(one) for one in answer.configs], True
+    ),
+    "DeleteProvisionedConcurrencyConfig": Rpc(*_CONCURRENCY, _nothing),
+    "GetAccountSettings": Rpc(*_CONCURRENCY, account_from_proto),
+}

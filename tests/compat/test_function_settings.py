@@ -1,0 +1,44 @@
+"""Recursion and runtime management settings through an unmodified boto3 client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.compat.conftest import Create
+from tests.compat.test_functions import ARN, error_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+
+
+def test_recursion_ends_unless_it_is_allowed(client: LambdaClient, create: Create) -> None:
+    create()
+    assert client.get_function_recursion_config(FunctionName="thumbs")["RecursiveLoop"] == "Terminate"
+    assert client.put_function_recursion_config(FunctionName=ARN, RecursiveLoop="Allow")["RecursiveLoop"] == "Allow"
+    assert client.get_function_recursion_config(FunctionName="thumbs")["RecursiveLoop"] == "Allow"
+    error = error_of(client.get_function_recursion_config, FunctionName="x")
+    assert (error["Code"], error["Message"]) == ("ResourceNotFoundException", f"Function not found: {ARN[:-6]}x")
+    error = error_of(client.put_function_recursion_config, FunctionName="x", RecursiveLoop="Allow")
+    assert error["Code"] == "ResourceNotFoundException"
+    error = error_of(client.put_function_recursion_config, FunctionName="thumbs", RecursiveLoop="No")
+    assert error["Message"].startswith("1 validation error detected: Value 'No' at 'recursiveLoop' failed to satisfy")
+
+
+def test_a_runtime_is_the_hosts_own_whatever_is_asked(client: LambdaClient, create: Create) -> None:
+    own = create()["RuntimeVersionConfig"]["RuntimeVersionArn"]
+    arn = own.partition("::runtime:")[0] + "::runtime:" + "0" * 64
+    get, put = client.get_runtime_management_config, client.put_runtime_management_config
+    got = get(FunctionName="thumbs")
+    assert (got["UpdateRuntimeOn"], got["FunctionArn"], "RuntimeVersionArn" in got) == ("Auto", f"{ARN}:$LATEST", False)
+    assert put(FunctionName="thumbs", UpdateRuntimeOn="FunctionUpdate")["FunctionArn"] == f"{ARN}:$LATEST"
+    assert get(FunctionName="thumbs", Qualifier="$LATEST")["UpdateRuntimeOn"] == "FunctionUpdate"
+    for parameters in (
+        {"UpdateRuntimeOn": "Manual"},
+        {"UpdateRuntimeOn": "Auto", "RuntimeVersionArn": arn},
+        {"UpdateRuntimeOn": "Manual", "RuntimeVersionArn": arn},
+    ):
+        error = error_of(put, FunctionName="thumbs", **parameters)
+        assert error["Code"] == "InvalidParameterValueException"
+    assert error_of(get, FunctionName="x")["Code"] == "ResourceNotFoundException"
+    assert error_of(put, FunctionName="x", UpdateRuntimeOn="Auto")["Code"] == "ResourceNotFoundException"
+    assert get(FunctionName="thumbs")["UpdateRuntimeOn"] == "FunctionUpdate"

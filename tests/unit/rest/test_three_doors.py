@@ -1,0 +1,108 @@
+"""What the HTTP API can do to a resource, engine.v1 and the command can do too: the three lists.
+
+Each operation that HTTP serves has its gRPC method and its command here, or is on the list of those that only HTTP has
+so far. Who serves an operation adds a line; who gives it another door moves it.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import orjson
+import pytest
+import typer.main
+
+from engine.cli.main import build_app
+from tests.compat.stub_rooms import Rooms
+from tests.unit.rest.conftest import Wire
+
+DOORS: dict[str, tuple[str, str]] = {
+    "CreateAlias": ("AliasService.CreateAlias", "aliases create"),
+    "CreateFunction": ("FunctionService.CreateFunction", "deploy"),
+    "DeleteAlias": ("AliasService.DeleteAlias", "aliases delete"),
+    "DeleteFunction": ("FunctionService.DeleteFunction", "delete"),
+    "DeleteFunctionConcurrency": ("ConcurrencyService.DeleteFunctionConcurrency", "concurrency unreserve"),
+    "DeleteProvisionedConcurrencyConfig": (
+        "ConcurrencyService.DeleteProvisionedConcurrencyConfig",
+        "concurrency unprovision",
+    ),
+    "GetAccountSettings": ("ConcurrencyService.GetAccountSettings", "concurrency account"),
+    "GetAlias": ("AliasService.GetAlias", "aliases get"),
+    "GetFunction": ("FunctionService.GetFunction", "get"),
+    "GetFunctionConfiguration": ("FunctionService.GetFunction", "get"),
+    "GetFunctionConcurrency": ("ConcurrencyService.GetFunctionConcurrency", "concurrency get"),
+    "GetProvisionedConcurrencyConfig": ("ConcurrencyService.GetProvisionedConcurrencyConfig", "concurrency get"),
+    "Invoke": ("InvocationService.Invoke", "invoke"),
+    "InvokeWithResponseStream": ("InvocationService.InvokeStream", "invoke"),
+    "ListAliases": ("AliasService.ListAliases", "aliases list"),
+    "ListFunctions": ("FunctionService.ListFunctions", "list"),
+    "ListProvisionedConcurrencyConfigs": ("ConcurrencyService.ListProvisionedConcurrencyConfigs", "concurrency get"),
+    "ListVersionsByFunction": ("VersionService.ListVersions", "versions list"),
+    "PublishVersion": ("VersionService.PublishVersion", "versions publish"),
+    "PutFunctionConcurrency": ("ConcurrencyService.PutFunctionConcurrency", "concurrency reserve"),
+    "PutProvisionedConcurrencyConfig": (
+        "ConcurrencyService.PutProvisionedConcurrencyConfig",
+        "concurrency provision",
+    ),
+    "UpdateAlias": ("AliasService.UpdateAlias", "aliases update"),
+    "UpdateFunctionCode": ("FunctionService.UpdateFunction", "deploy"),
+    "UpdateFunctionConfiguration": ("FunctionService.UpdateFunction", "deploy"),
+}
+"""By the operation of AWS's API: the method of engine.v1 and the command that do the same."""
+
+HTTP_ONLY_SO_FAR = {
+    "AddPermission",
+    "CreateCodeSigningConfig",
+    "CreateEventSourceMapping",
+    "CreateFunctionUrlConfig",
+    "DeleteCodeSigningConfig",
+    "DeleteEventSourceMapping",
+    "DeleteFunctionCodeSigningConfig",
+    "DeleteFunctionEventInvokeConfig",
+    "DeleteFunctionUrlConfig",
+    "GetCodeSigningConfig",
+    "GetEventSourceMapping",
+    "GetFunctionCodeSigningConfig",
+    "GetFunctionEventInvokeConfig",
+    "GetFunctionRecursionConfig",
+    "GetFunctionUrlConfig",
+    "GetPolicy",
+    "GetRuntimeManagementConfig",
+    "ListCodeSigningConfigs",
+    "ListEventSourceMappings",
+    "ListFunctionEventInvokeConfigs",
+    "ListFunctionUrlConfigs",
+    "ListFunctionsByCodeSigningConfig",
+    "ListTags",
+    "PutFunctionCodeSigningConfig",
+    "PutFunctionEventInvokeConfig",
+    "PutFunctionRecursionConfig",
+    "PutRuntimeManagementConfig",
+    "RemovePermission",
+    "TagResource",
+    "UntagResource",
+    "UpdateCodeSigningConfig",
+    "UpdateEventSourceMapping",
+    "UpdateFunctionEventInvokeConfig",
+    "UpdateFunctionUrlConfig",
+}
+"""The doors that are missing."""
+
+
+def test_every_operation_that_http_serves_has_its_other_doors_or_is_on_the_list(wire: Wire, rooms: Rooms) -> None:
+    served = set(orjson.loads(wire.ask("GET", "/").body)["serves"])
+    assert served == set(DOORS) | HTTP_ONLY_SO_FAR
+    assert not set(DOORS) & HTTP_ONLY_SO_FAR
+
+
+@pytest.mark.parametrize(("method", "command"), sorted(set(DOORS.values())))
+def test_the_other_doors_are_there(method: str, command: str) -> None:
+    service, name = method.split(".")
+    rooms = ("functions", "invocations", "versions", "aliases", "concurrency")
+    files = [importlib.import_module(f"engine.v1.{file}_pb2") for file in rooms]
+    services = {key: found for file in files for key, found in file.DESCRIPTOR.services_by_name.items()}
+    assert name in services[service].methods_by_name
+    found: object = typer.main.get_command(build_app())
+    for word in command.split():
+        found = getattr(found, "commands", {}).get(word)
+    assert found is not None
