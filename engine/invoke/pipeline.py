@@ -36,7 +36,7 @@ from engine.model.invocation import (
 from engine.model.names import FunctionRef, function_arn
 from engine.model.outcome import FUNCTION_FAILED, Outcome, StartKind
 from engine.registry.api import CodeStore, Registry
-from engine.sandbox.api import Ending, Event
+from engine.sandbox.api import Ending, Event, SandboxSpec
 from engine.scheduler.api import Done, Scheduler, Work
 
 Authorize = Callable[[InvokeRequest], None]
@@ -182,6 +182,10 @@ class Pipeline:
         retirer = Retirer(scheduler, self._specs, logs)
         registry.subscribe(retirer)
         registry.observe(retirer.changed)
+
+    def spec_of(self, function: Function) -> SandboxSpec:
+        """What a sandbox of a function is. Raises NotFound if its code is gone."""
+        return self._specs.get(function).spec
 
     async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
         """See Invoker.invoke. Raises PermissionDenied, NotFound, NotInvocable, PayloadTooLarge, InvalidPayload,
