@@ -24,9 +24,10 @@ from engine.errors import EngineError
 from engine.fabric.datadir import DataDir
 from engine.fabric.sqlite import Sqlite
 from engine.invoke.bytecode import BytecodeCompiler
+from engine.invoke.capacity import Capacity
 from engine.invoke.pace import PaceLimits
 from engine.invoke.pipeline import Pipeline
-from engine.model.function import Function
+from engine.model.function import LATEST, Function
 from engine.model.host import HostReport, RuntimeFound
 from engine.model.invocation import Invoker
 from engine.observe import oplog
@@ -92,6 +93,7 @@ class Service:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pool: LinuxPool | None = None
         self._scheduler: LocalScheduler | None = None
+        self._capacity: Capacity | None = None
         self._registry: FunctionRegistry | None = None
         self._runtimes = runtimes_of(settings)
         self._starts = Starts()
@@ -216,6 +218,8 @@ class Service:
         )
         logs.listen(pipeline.settle)
         recent.listen(pipeline.settle)
+        self._capacity = Capacity(registry, scheduler, pipeline.spec_of)
+        self._capacity.open([function.name for function in registry.everything() if function.version == LATEST])
         sweeping = loop.create_task(_sweep_code(code, registry))
         undo.callback(sweeping.cancel)
         watching = loop.create_task(self._watch_runtimes())
@@ -330,6 +334,8 @@ class Service:
         for function in self._registry.everything():
             if function.config.runtime in runtimes:
                 self._scheduler.retire(function.name, None, function.version)
+                if self._capacity is not None:
+                    self._capacity.renew(function.name)
 
     async def _watch_runtimes(self) -> None:
         while True:

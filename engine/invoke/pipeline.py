@@ -20,7 +20,7 @@ from engine.invoke.pace import NO_PACE, PaceLimits
 from engine.invoke.retire import Logs, Retirer
 from engine.invoke.run import Run, RunMeans
 from engine.invoke.specs import NO_VERSIONS, Prepared, Specs
-from engine.model.function import LATEST
+from engine.model.function import LATEST, Function
 from engine.model.invocation import (
     EVENT_LIMIT_BYTES,
     RESULT_LIMIT_BYTES,
@@ -31,7 +31,7 @@ from engine.model.invocation import (
 )
 from engine.model.names import function_arn
 from engine.registry.api import CodeStore, Registry
-from engine.sandbox.api import Event
+from engine.sandbox.api import Event, SandboxSpec
 from engine.scheduler.api import Scheduler, Work
 
 Authorize = Callable[[InvokeRequest], None]
@@ -116,6 +116,10 @@ class Pipeline:
     def express(self, function_name: str, payload: bytes) -> ExpressCall | None:
         """See Invoker.express."""
         return self._express.submit(function_name, payload) if self._authorize is allow_all else None
+
+    def spec_of(self, function: Function) -> SandboxSpec:
+        """What a sandbox of a function is. Raises NotFound if its code is gone."""
+        return self._specs.get(function).spec
 
     async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
         """See Invoker.invoke. Raises PermissionDenied, NotFound, NotInvocable, PayloadTooLarge, InvalidPayload,

@@ -188,16 +188,16 @@ class LocalScheduler(Lending):
 
     def set_reserved(self, function_name: str, concurrency: int | None) -> None:
         """See Scheduler.set_reserved."""
-        now = self._now()
-        reserved = -1 if concurrency is None else concurrency
         try:
-            self._core.set_reserved(self._targets.function(function_name, now), reserved, now)
+            self._targets.reserve(function_name, concurrency, self._now())
         except (native.Rejected, OverflowError) as error:
             limit = self._core.settings["account_limit"]
-            raise not_reserved(error, "reserved_concurrency", reserved, limit) from None
+            raise not_reserved(error, "reserved_concurrency", concurrency, limit) from None
 
     def set_provisioned(self, spec: SandboxSpec, sandboxes: int) -> None:
         """See Scheduler.set_provisioned."""
+        if sandboxes == 0 and spec.key not in self._target_ids:
+            return
         now = self._now()
         target = self._targets.of(spec.key, now)
         try:

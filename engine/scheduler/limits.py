@@ -34,7 +34,7 @@ def throttled(reason: int, retry_after_ms: int, limit: int) -> Throttled:
     )
 
 
-def not_reserved(error: core.Rejected | OverflowError, what: str, number: int, limit: int) -> InvalidArgument:
+def not_reserved(error: core.Rejected | OverflowError, what: str, number: int | None, limit: int) -> InvalidArgument:
     """A reservation, or provisioned concurrency, for which there is not enough."""
     code = error.code if isinstance(error, core.Rejected) else core.VALUE
     if code == core.UNRESERVED:

@@ -40,6 +40,15 @@ class Targets:
             function = self._functions[name] = self._added(self._core.function_add, now_ns)
         return function
 
+    def reserve(self, name: str, concurrency: int | None, now_ns: int) -> None:
+        """See Scheduler.set_reserved. Raises Rejected."""
+        if concurrency is not None:
+            self._core.set_reserved(self.function(name, now_ns), concurrency if concurrency >= 0 else -2, now_ns)
+        elif name in self._functions:
+            self._core.set_reserved(self._functions[name], -1, now_ns)
+            if not self._keys.get(name):
+                self._drop_function(name, now_ns)
+
     def retire(self, name: str, keep_etag: str | None, version: str | None, now_ns: int) -> None:
         """See Scheduler.retire."""
         for key in [key for key in self._keys.get(name, ()) if key[2] != keep_etag and version in (None, key[1])]:

@@ -1,5 +1,5 @@
 # The C-visible shape of native/sched/sched.h and of the Core over it: what another extension needs to decide without
-# Python. Such a one has sched.c's files compiled into it as well, and works on the same `struct sched`.
+# Python. Such a one has the files of native/sched compiled into it as well, and works on the same `struct sched`.
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 

@@ -126,9 +126,6 @@ cdef class Simulation:
                 self.obey(now, time_of, duration_of, wait_of)
         return self.core.counts()
 
-    def check(self):
-        return self.core.check()
-
     cdef void happen(self, event *due, int64_t now, const int64_t *times, const int64_t *durations,
                      int64_t *waits) noexcept nogil:
         cdef sched_decision decision

@@ -61,7 +61,7 @@ async def test_a_hundred_stay_unreserved_and_the_refusal_says_so() -> None:
     assert caught.value.fix
     with pytest.raises(InvalidArgument):
         sched.set_provisioned(spec("g"), 1)
-    for number in (-5, -(2**40), 2**40):
+    for number in (-1, -5, -(2**40), 2**40):
         with pytest.raises(InvalidArgument):
             sched.set_reserved("f", number)
         with pytest.raises(InvalidArgument):
@@ -226,6 +226,10 @@ async def test_functions_come_and_go_without_end() -> None:
         await sched.run(work(f"f{number}"), Notes())
         sched.retire(f"f{number}", None)
         await settled(3)
+        sched.set_reserved("reserved", 0)
+        sched.set_reserved("reserved", None)
+        sched.set_reserved(f"g{number}", None)
+        sched.set_provisioned(spec(f"h{number}"), 0)
     assert sched._targets._functions == {}
     assert sched._target_ids == {}
     await sched.drain(0)
