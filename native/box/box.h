@@ -190,6 +190,9 @@ int box_code_mount(const char *path, const char *nothing, struct box_error *err)
 /* The same detached mount once more (Linux 6.15; EINVAL before). */
 int box_mount_clone(int mount, struct box_error *err);
 
+/* Attach a detached mount at `path`, for the calling process alone. */
+int box_mount_own(int mount, const char *path, struct box_error *err);
+
 /* Shed what a zygote inherits of its engine and its sandboxes must not: keys, protection from the out-of-memory killer,
  * and find its command line, which they do not show. Call in a zygote, once, while /proc is there. */
 int box_zygote_shed(struct box_error *err);
@@ -354,6 +357,28 @@ const char *box_boot_mark(size_t which);
  * same. */
 int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, struct box_boot *boot,
                    struct box_error *err);
+
+/* ---- pages ---- */
+
+/* Pages of memory, one after the other. */
+struct box_pages {
+    uint64_t start, length; /* address and bytes */
+};
+
+/* Note what there is to write to, in a process that is about to fork; `proc` is a descriptor of /proc. */
+int box_pages_note(int proc, struct box_error *err);
+/* Fork. In the fork it returns 0, and box_pages_tell has to follow; in the other process how many runs that has told on
+ * the pipe, when it has ended. -1 also where there is no room for them. Closes `tell`. */
+ssize_t box_pages_trial(int told, int tell, const struct box_fork_hooks *hooks, struct box_pages *runs, size_t room,
+                        struct box_error *err);
+/* In the fork: write the pages of that which it shares with nobody, those that it has written, to `fd`, as runs. */
+int box_pages_tell(int proc, int fd, struct box_error *err);
+/* Make them the calling process's own, as a write to each would (Linux 5.14). */
+int box_pages_touch(const struct box_pages *runs, size_t count, struct box_error *err);
+/* Have the forks of the calling process find the code and constants of the files that lie at these addresses mapped
+ * as far as they are here, and not look up each 64 KB of them again. Fails where the kernel lets nobody write to
+ * /proc/PID/mem what is not writable. */
+int box_code_share(int proc, const void *const *addresses, size_t n_addresses, struct box_error *err);
 
 /* ---- assign ---- */
 

@@ -373,3 +373,10 @@ int box_mounts_enter(int tmp_fd, int code_fd, struct box_error *err)
         return box_fail(err, "mount /var/task", "cannot attach it");
     return 0;
 }
+
+int box_mount_own(int mount, const char *path, struct box_error *err)
+{
+    if (unshare(CLONE_NEWNS) < 0 || box_move_mount(mount, path) < 0)
+        return box_fail(err, STAGE, "cannot attach %s", path);
+    return 0;
+}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from engine.zygote.host import fork_module_path
 from tests.unit.guest.driver import IMPORT, Guest, home, program
 
 LEAN = {"logging", "threading", "asyncio", "typing", "re", "random", "ssl", "hashlib", "subprocess", "socket"}
@@ -211,3 +212,38 @@ print(json.dumps([made._out.seekable(), made._err.seekable(), text]))
 
 def test_streams_that_were_made_ahead_are_those_of_the_pipe_that_comes(tmp_path: Path, python: str) -> None:
     assert ask(tmp_path, python, AHEAD) == [False, False, "line\nagain\n"]
+
+
+ENVIRONMENT = """
+import json, os
+from cleave_guest import interpreter, zygote
+fork = zygote._load_fork_module({fork!r})
+interpreter.anticipate(fork.put_environment)
+def seen():
+    out, into = os.pipe()
+    if os.fork() == 0:
+        os.dup2(into, 1)
+        os.execv("/usr/bin/env", ["env"])  # what C code has
+    os.wait()
+    os.close(into)
+    return [sorted(os.read(out, 65536).decode().splitlines()), dict(os.environ), os.environb[b"A"].decode()]
+found = []
+interpreter.set_environment({{"A": "1", "EMPTY": "", "WIDE": "\\u20ac="}})
+found.append(seen())
+os.environ["LATER"] = "2"
+del os.environ["EMPTY"]
+found.append(seen())
+for wrong in ({{"A=B": "1"}}, {{"": "1"}}, {{"A\\0": "1"}}, {{"A": "1\\0"}}):
+    try:
+        interpreter.set_environment(wrong)
+    except ValueError:
+        found.append(seen() == found[1])
+print(json.dumps(found))
+"""
+
+
+def test_the_environment_is_put_whole_and_can_be_changed_as_ever(tmp_path: Path, python: str) -> None:
+    first, second, *wrong = ask(tmp_path, python, ENVIRONMENT.format(fork=str(fork_module_path())))
+    assert first == [["A=1", "EMPTY=", "WIDE=\u20ac="], {"A": "1", "EMPTY": "", "WIDE": "\u20ac="}, "1"]
+    assert second == [["A=1", "LATER=2", "WIDE=\u20ac="], {"A": "1", "WIDE": "\u20ac=", "LATER": "2"}, "1"]
+    assert wrong == [True] * 4

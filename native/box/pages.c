@@ -1,0 +1,211 @@
+/* Which pages of memory a fork makes its own, and having them made so ahead of need; and code that forks find mapped.
+ *
+ * A page that a fork is the first to write is copied then, at 2 µs; one of code that it is the first to run is looked
+ * up. What one fork does the next does too: so a trial tells which pages those are, and a sandbox that waits for its
+ * function has them copied, these and no others. */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+static const char STAGE[] = "pages";
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* Of an entry of pagemap: Documentation/admin-guide/mm/pagemap.rst of the kernel. */
+static const uint64_t PRESENT = 1ULL << 63, OF_A_FILE = 1ULL << 61, NOBODY_ELSES = 1ULL << 56;
+
+enum { ENTRIES_AT_ONCE = 512, RUNS_AT_ONCE = 64, MOST_MAPPINGS = 512 };
+static const uintptr_t LARGEST = 1 << 30; /* what is larger was reserved, and nobody looks through all of it */
+
+struct mapping {
+    uintptr_t start, end;
+    char mode[5];  /* rwxp */
+    char file[32]; /* device and inode; "" for none */
+};
+
+/* What a fork may write, noted before it is made: to find it out it would write itself. */
+static struct {
+    struct {
+        uintptr_t start, end;
+    } mappings[MOST_MAPPINGS];
+    size_t count;
+} writable;
+
+static FILE *open_maps(int proc, struct box_error *err)
+{
+    int fd = openat(proc, "self/maps", O_RDONLY | O_CLOEXEC);
+    FILE *maps = fd < 0 ? NULL : fdopen(fd, "re");
+
+    if (maps == NULL) {
+        box_fail(err, STAGE, "cannot read the maps");
+        if (fd >= 0)
+            close(fd);
+    }
+    return maps;
+}
+
+static int next_mapping(FILE *maps, struct mapping *found)
+{
+    char line[512], device[16];
+    uint64_t inode;
+
+    while (fgets(line, sizeof line, maps) != NULL)
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %*s %15s %" SCNu64, &found->start, &found->end, found->mode,
+                   device, &inode) == 5) {
+            snprintf(found->file, sizeof found->file, inode ? "%s %" PRIu64 : "", device, inode);
+            return 1;
+        }
+    return 0;
+}
+
+int box_pages_note(int proc, struct box_error *err)
+{
+    struct mapping mapping;
+    FILE *maps = open_maps(proc, err);
+
+    if (maps == NULL)
+        return -1;
+    for (writable.count = 0; next_mapping(maps, &mapping);)
+        if (strcmp(mapping.mode, "rw-p") == 0 && mapping.end - mapping.start <= LARGEST &&
+            writable.count < MOST_MAPPINGS) {
+            writable.mappings[writable.count].start = mapping.start;
+            writable.mappings[writable.count++].end = mapping.end;
+        }
+    fclose(maps);
+    return 0;
+}
+
+/* Tells runs, some at a time. */
+struct teller {
+    struct box_pages runs[RUNS_AT_ONCE];
+    size_t count;
+    int fd, failed;
+};
+
+static void tell(struct teller *teller)
+{
+    ssize_t size = (ssize_t)(teller->count * sizeof *teller->runs);
+
+    teller->failed |= write(teller->fd, teller->runs, (size_t)size) != size;
+    teller->count = 0;
+}
+
+static void add_page(struct teller *teller, uintptr_t page, size_t size)
+{
+    struct box_pages *last = teller->count > 0 ? &teller->runs[teller->count - 1] : NULL;
+
+    if (last != NULL && last->start + last->length == page) {
+        last->length += size;
+        return;
+    }
+    if (teller->count == RUNS_AT_ONCE)
+        tell(teller);
+    teller->runs[teller->count++] = (struct box_pages){page, size};
+}
+
+int box_pages_tell(int proc, int fd, struct box_error *err)
+{
+    const uintptr_t size = (uintptr_t)sysconf(_SC_PAGESIZE);
+    struct teller teller = {.fd = fd};
+    uint64_t entries[ENTRIES_AT_ONCE];
+
+    cleanup_close int pagemap = openat(proc, "self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (pagemap < 0)
+        return box_fail(err, STAGE, "cannot read the page map");
+    for (size_t which = 0; which < writable.count; which++)
+        for (uintptr_t at = writable.mappings[which].start, end = writable.mappings[which].end; at < end;) {
+            size_t wanted = (end - at) / size < ENTRIES_AT_ONCE ? (end - at) / size : ENTRIES_AT_ONCE;
+            ssize_t got = pread(pagemap, entries, wanted * sizeof *entries, (off_t)(at / size * sizeof *entries));
+            if (got < (ssize_t)sizeof *entries)
+                return box_fail(err, STAGE, "cannot read the page map");
+            for (size_t entry = 0; entry < (size_t)got / sizeof *entries; entry++, at += size)
+                if ((entries[entry] & (PRESENT | OF_A_FILE | NOBODY_ELSES)) == (PRESENT | NOBODY_ELSES))
+                    add_page(&teller, at, size);
+        }
+    tell(&teller);
+    return teller.failed ? box_fail(err, STAGE, "cannot tell of them") : 0;
+}
+
+/* The rest is done without a write to memory that the fork has too: what is written on one side is the other's alone
+ * from then on, and would pass for what that has written. */
+ssize_t box_pages_trial(int told, int tell, const struct box_fork_hooks *hooks, struct box_pages *runs, size_t room,
+                        struct box_error *err)
+{
+    int status = 0;
+
+    hooks->before();
+    pid_t pid = fork();
+    if (pid == 0) {
+        hooks->child();
+        return 0;
+    }
+    close(tell);
+    size_t size = 0;
+    for (ssize_t got = 1; pid > 0 && got > 0; size += got > 0 ? (size_t)got : 0)
+        got = read(told, (char *)runs + size, room * sizeof *runs - size);
+    pid_t ended = pid < 0 ? -1 : waitpid(pid, &status, 0);
+    hooks->parent();
+    if (pid < 0 || ended != pid)
+        return box_fail(err, STAGE, "cannot fork a trial");
+    if (status != 0 || size == 0 || size == room * sizeof *runs || size % sizeof *runs != 0) {
+        errno = 0;
+        return box_fail(err, STAGE, "the trial of a start told %zu bytes and ended with status %d", size, status);
+    }
+    return (ssize_t)(size / sizeof *runs);
+}
+
+int box_pages_touch(const struct box_pages *runs, size_t count, struct box_error *err)
+{
+    for (size_t which = 0; which < count; which++) {
+        void *start = (void *)runs[which].start; /* NOLINT(performance-no-int-to-ptr): the kernel says it as a number */
+        if (madvise(start, runs[which].length, MADV_POPULATE_WRITE) < 0)
+            return box_fail(err, STAGE, "cannot have a page of memory");
+    }
+    return 0;
+}
+
+/* Write a byte of a mapping that is not to be written, with what it is: the kernel gives this process a page of its
+ * own there, and from then on copies the mapping's entries to its forks. It does for what has pages of its own only:
+ * what is a file's a fork may look up again. */
+static int rewrite(int memory, uintptr_t at)
+{
+    char byte;
+
+    return pread(memory, &byte, 1, (off_t)at) == 1 && pwrite(memory, &byte, 1, (off_t)at) == 1 ? 0 : -1;
+}
+
+int box_code_share(int proc, const void *const *addresses, size_t n_addresses, struct box_error *err)
+{
+    enum { FILES = 8 };
+    char files[FILES][sizeof(((struct mapping *)0)->file)];
+    struct mapping mapping;
+    size_t n_files = 0;
+    int failed = 0;
+
+    cleanup_close int memory = openat(proc, "self/mem", O_RDWR | O_CLOEXEC);
+    FILE *maps = memory < 0 ? NULL : open_maps(proc, err);
+    if (maps == NULL)
+        return box_fail(err, STAGE, "cannot open the memory");
+    while (next_mapping(maps, &mapping))
+        for (size_t which = 0; which < n_addresses && n_files < FILES; which++)
+            if (mapping.start <= (uintptr_t)addresses[which] && (uintptr_t)addresses[which] < mapping.end)
+                memcpy(files[n_files++], mapping.file, sizeof mapping.file);
+    rewind(maps);
+    while (next_mapping(maps, &mapping))
+        for (size_t which = 0; which < n_files; which++)
+            if (mapping.file[0] != '\0' && mapping.mode[1] == '-' && mapping.mode[3] == 'p' &&
+                strcmp(mapping.file, files[which]) == 0) {
+                failed |= rewrite(memory, mapping.start);
+                break;
+            }
+    fclose(maps);
+    return failed ? box_fail(err, STAGE, "cannot write a page of code") : 0;
+}
