@@ -93,10 +93,11 @@ def _pages(fork: ModuleType, guest: Guest, proc: int) -> bytes:
     else:
         from cleave_guest.pages import written_by_a_start
 
-    try:
-        fork.share_code(proc)
-    except OSError:  # each start looks its code up
-        pass
+    for prepare in (fork.pack_pages, fork.share_code):
+        try:
+            prepare(proc)
+        except OSError:  # then each start takes a little longer
+            pass
     try:
         return written_by_a_start(guest, fork, proc)
     except OSError:

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -25,12 +24,6 @@ static const uint64_t PRESENT = 1ULL << 63, OF_A_FILE = 1ULL << 61, NOBODY_ELSES
 enum { ENTRIES_AT_ONCE = 512, RUNS_AT_ONCE = 64, MOST_MAPPINGS = 512 };
 static const uintptr_t LARGEST = 1 << 30; /* what is larger was reserved, and nobody looks through all of it */
 
-struct mapping {
-    uintptr_t start, end;
-    char mode[5];  /* rwxp */
-    char file[32]; /* device and inode; "" for none */
-};
-
 /* What a fork may write, noted before it is made: to find it out it would write itself. */
 static struct {
     struct {
@@ -39,41 +32,14 @@ static struct {
     size_t count;
 } writable;
 
-static FILE *open_maps(int proc, struct box_error *err)
-{
-    int fd = openat(proc, "self/maps", O_RDONLY | O_CLOEXEC);
-    FILE *maps = fd < 0 ? NULL : fdopen(fd, "re");
-
-    if (maps == NULL) {
-        box_fail(err, STAGE, "cannot read the maps");
-        if (fd >= 0)
-            close(fd);
-    }
-    return maps;
-}
-
-static int next_mapping(FILE *maps, struct mapping *found)
-{
-    char line[512], device[16];
-    uint64_t inode;
-
-    while (fgets(line, sizeof line, maps) != NULL)
-        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %*s %15s %" SCNu64, &found->start, &found->end, found->mode,
-                   device, &inode) == 5) {
-            snprintf(found->file, sizeof found->file, inode ? "%s %" PRIu64 : "", device, inode);
-            return 1;
-        }
-    return 0;
-}
-
 int box_pages_note(int proc, struct box_error *err)
 {
-    struct mapping mapping;
-    FILE *maps = open_maps(proc, err);
+    struct box_mapping mapping;
+    FILE *maps = box_maps_open(proc, err);
 
     if (maps == NULL)
         return -1;
-    for (writable.count = 0; next_mapping(maps, &mapping);)
+    for (writable.count = 0; box_maps_next(maps, &mapping);)
         if (strcmp(mapping.mode, "rw-p") == 0 && mapping.end - mapping.start <= LARGEST &&
             writable.count < MOST_MAPPINGS) {
             writable.mappings[writable.count].start = mapping.start;
@@ -184,28 +150,17 @@ static int rewrite(int memory, uintptr_t at)
 
 int box_code_share(int proc, const void *const *addresses, size_t n_addresses, struct box_error *err)
 {
-    enum { FILES = 8 };
-    char files[FILES][sizeof(((struct mapping *)0)->file)];
-    struct mapping mapping;
-    size_t n_files = 0;
+    struct box_mapping mapping;
     int failed = 0;
 
     cleanup_close int memory = openat(proc, "self/mem", O_RDWR | O_CLOEXEC);
-    FILE *maps = memory < 0 ? NULL : open_maps(proc, err);
+    FILE *maps = memory < 0 ? NULL : box_maps_open(proc, err);
     if (maps == NULL)
         return box_fail(err, STAGE, "cannot open the memory");
-    while (next_mapping(maps, &mapping))
-        for (size_t which = 0; which < n_addresses && n_files < FILES; which++)
+    while (box_maps_next(maps, &mapping))
+        for (size_t which = 0; which < n_addresses; which++)
             if (mapping.start <= (uintptr_t)addresses[which] && (uintptr_t)addresses[which] < mapping.end)
-                memcpy(files[n_files++], mapping.file, sizeof mapping.file);
-    rewind(maps);
-    while (next_mapping(maps, &mapping))
-        for (size_t which = 0; which < n_files; which++)
-            if (mapping.file[0] != '\0' && mapping.mode[1] == '-' && mapping.mode[3] == 'p' &&
-                strcmp(mapping.file, files[which]) == 0) {
                 failed |= rewrite(memory, mapping.start);
-                break;
-            }
     fclose(maps);
     return failed ? box_fail(err, STAGE, "cannot write a page of code") : 0;
 }

@@ -215,6 +215,19 @@ static PyObject *touch(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *pack_pages(PyObject *module, PyObject *args)
+{
+    struct box_error err = {0};
+    int proc;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "i", &proc))
+        return NULL;
+    if (box_pages_pack(proc, &err) < 0)
+        return raise_box_error(&err);
+    Py_RETURN_NONE;
+}
+
 static PyObject *share_code(PyObject *module, PyObject *args)
 {
     const void *const addresses[] = {(const void *)PyLong_FromLong, (const void *)memcpy, (const void *)serve};
@@ -290,6 +303,8 @@ static PyMethodDef METHODS[] = {
     {"tell_pages", tell_pages, METH_VARARGS,
      "tell_pages(proc: int, fd: int) -> None\n\nWrite which pages this fork has written: struct box_pages."},
     {"touch", touch, METH_VARARGS, "touch(pages: bytes) -> None\n\nMake such pages this process's own."},
+    {"pack_pages", pack_pages, METH_VARARGS,
+     "pack_pages(proc: int) -> None\n\nMove this process's memory into large pages."},
     {"share_code", share_code, METH_VARARGS,
      "share_code(proc: int) -> None\n\nHave forks find the interpreter's code mapped."},
     {"line_buffer", line_buffer, METH_NOARGS, "line_buffer() -> None\n\nWrite what C code prints by lines."},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -247,3 +248,47 @@ def test_the_environment_is_put_whole_and_can_be_changed_as_ever(tmp_path: Path,
     assert first == [["A=1", "EMPTY=", "WIDE=\u20ac="], {"A": "1", "EMPTY": "", "WIDE": "\u20ac="}, "1"]
     assert second == [["A=1", "LATER=2", "WIDE=\u20ac="], {"A": "1", "WIDE": "\u20ac=", "LATER": "2"}, "1"]
     assert wrong == [True] * 4
+
+
+PACK = r"""
+import json, os, struct
+from cleave_guest import zygote
+fork = zygote._load_fork_module({fork!r})
+kept = [[str(number), {{number: bytes([number % 256]) * number}}] for number in range(2000)]
+written = repr(kept)
+proc = os.open("/proc", os.O_RDONLY)
+def counted(name):
+    with open("/proc/vmstat") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith(name))
+before = counted("thp_fault_fallback ")
+fork.pack_pages(proc)
+found = [repr(kept) == written]
+more = [bytearray(number * 100) for number in range(1000)]  # the heap still grows
+kept.extend(kept[:10])
+found.append(repr(kept[:2000]) == written)
+if os.fork() == 0:
+    os._exit(repr(kept[:2000]) != written)
+found.append(os.wait()[1] == 0)
+large = 0
+if os.geteuid() == 0 and os.path.exists("/proc/kpageflags"):
+    with open("/proc/self/maps") as maps, open("/proc/self/pagemap", "rb") as pagemap, \
+            open("/proc/kpageflags", "rb") as flags:
+        start, end = next(line.split()[0].split("-") for line in maps if "[heap]" in line)
+        pagemap.seek(int(start, 16) // 4096 * 8)
+        for _ in range(64):
+            entry, = struct.unpack("=Q", pagemap.read(8))
+            flags.seek((entry & ((1 << 55) - 1)) * 8)
+            large += struct.unpack("=Q", flags.read(8))[0] >> 22 & 1
+given = os.path.exists("/sys/kernel/mm/transparent_hugepage/enabled") and counted("thp_fault_fallback ") == before
+if given:
+    with open("/sys/kernel/mm/transparent_hugepage/enabled") as file:
+        given = "[never]" not in file.read()
+print(json.dumps([found, given, large]))
+"""
+
+
+def test_memory_that_is_packed_into_large_pages_is_as_it_was(tmp_path: Path, python: str) -> None:
+    found, given, large = ask(tmp_path, python, PACK.format(fork=str(fork_module_path())))
+    assert found == [True] * 3
+    if given and Path("/proc/kpageflags").exists() and os.geteuid() == 0:
+        assert large > 32
