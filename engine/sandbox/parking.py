@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -117,3 +118,8 @@ def assign(
         os.close(mount)
     mark("mounted")
     return leaf.usage()[1]
+
+
+def assigners() -> ThreadPoolExecutor:
+    """Threads for `assign` alone."""
+    return ThreadPoolExecutor(2, thread_name_prefix="cleave-assign")

@@ -36,7 +36,8 @@ from engine.sandbox.messages import spec_frame
 from engine.sandbox.network import Network, NetworkSettings
 from engine.sandbox.network_pool import NetworkCounts
 from engine.sandbox.parked_pool import ParkedPool
-from engine.sandbox.parking import Parked, Shape, assign, specify, unassigned, wait_parked
+from engine.sandbox.parking import Parked, Shape, assign, assigners, specify, unassigned, wait_parked
+from engine.sandbox.refills import Refills
 from engine.sandbox.scratch import ScratchPool
 from engine.sandbox.scratch_choice import TmpBackend
 from engine.sandbox.scratch_user import choose_tmp
@@ -105,15 +106,15 @@ class LinuxPool:
         # Few threads: building is a chain of short kernel calls, and one zygote forks one at a time anyway.
         self._builders = ThreadPoolExecutor(2, thread_name_prefix="cleave-build")
         # For assigning alone: each of its threads leaves the root that it shares with the others.
-        self._assigners = _assigners()
+        self._assigners = assigners()
         self._parkers = ThreadPoolExecutor(1, thread_name_prefix="cleave-park")
         self._own_process = own_process
         self._park_settings = park or ParkSettings()
         self._parked: ParkedPool | None = None
-        self._refill = ThreadPoolExecutor(1, thread_name_prefix="cleave-refill")
+        self._refill = Refills()
         self._counts = Counts()
         self._zygotes = Zygotes(interpreters, zygotes or ZygoteSettings(), self._counts)
-        self._leaves = LeafPool(self._make_leaf, target=leaf_pool_size, submit=self._refill.submit, counts=self._counts)
+        self._leaves = LeafPool(self._make_leaf, target=leaf_pool_size, submit=self._refill.later, counts=self._counts)
         self._janitor = Janitor(self._counts, threads=janitors)
         self._tmp_pool_size = tmp_pool_size
         self._choose_tmp = partial(
@@ -126,7 +127,7 @@ class LinuxPool:
         )
         self._scratch: ScratchPool | None = None
         self._starts: set[asyncio.Future[_Made]] = set()
-        self._network = Network(instance_id, network or NetworkSettings(), self._counts)
+        self._network = Network(instance_id, network or NetworkSettings(), self._counts, self._refill.put_off)
         self._closed = False
 
     async def open(self, runtime: str | None = None) -> int:
@@ -140,7 +141,7 @@ class LinuxPool:
             left = await loop.run_in_executor(self._builders, end_strays, self._name)
         backend = await loop.run_in_executor(self._builders, self._choose_tmp, self._means)
         size = self._tmp_pool_size
-        self._scratch = ScratchPool(backend, target=size, submit=self._refill.submit, counts=self._counts)
+        self._scratch = ScratchPool(backend, target=size, submit=self._refill.later, counts=self._counts)
         opening = loop.run_in_executor(self._builders, self._network.open)
         self._zygotes.prepare_to_make(
             partial(
@@ -300,7 +301,7 @@ class LinuxPool:
         await self._zygotes.close()
         for threads in (self._builders, self._parkers, self._assigners):
             await loop.run_in_executor(None, partial(threads.shutdown, wait=True))
-        await loop.run_in_executor(None, partial(self._refill.shutdown, wait=True, cancel_futures=True))
+        await loop.run_in_executor(None, self._refill.close)
         if self._scratch is not None:
             await loop.run_in_executor(None, self._scratch.close)
         await loop.run_in_executor(None, self._leaves.close)
@@ -339,7 +340,7 @@ class LinuxPool:
                 self._lost(parked)
                 if isinstance(error, SandboxFault) and error.stage == box.STRANDED:
                     self._assigners.shutdown(wait=False)
-                    self._assigners = _assigners()
+                    self._assigners = assigners()
         if made is None:
             slot, of = await self._fork(spec, timeline=timeline)
             kind = StartKind.EXEC if spec.own_layout else StartKind.FORK
@@ -373,12 +374,13 @@ class LinuxPool:
         if slot >= self._uid_count:
             raise SandboxFault("user ids", 0, f"all {self._uid_count} are in use", fix="lower max_sandboxes")
         try:
-            return slot, await self._build(
-                spec, self._uid_base + slot, builders or self._builders, timeline or Timeline()
-            )
+            uid = self._uid_base + slot
+            return slot, await self._build(spec, uid, builders or self._builders, timeline or Timeline())
         except BaseException:
             heapq.heappush(self._free_uids, slot)
             raise
+        finally:
+            self._refill.started()
 
     async def _build(
         self, spec: SandboxSpec, uid: int, builders: ThreadPoolExecutor, timeline: Timeline
@@ -440,10 +442,6 @@ class LinuxPool:
 
 def _key(config: FunctionConfig) -> ZygoteKey:
     return ZygoteKey(config.runtime, tuple(sorted(set(config.preload))))
-
-
-def _assigners() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(2, thread_name_prefix="cleave-assign")
 
 
 def _stopping() -> Unavailable:
