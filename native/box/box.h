@@ -195,7 +195,7 @@ int box_mount_own(int mount, const char *path, struct box_error *err);
 
 /* Shed what a zygote inherits of its engine and its sandboxes must not: keys, protection from the out-of-memory killer,
  * and find its command line, which they do not show. Call in a zygote, once, while /proc is there. */
-int box_zygote_shed(struct box_error *err);
+int box_zygote_shed(int own_user, struct box_error *err);
 
 /* Leave the host's file system for a minimal read-only root: the host's /usr, each of `prefixes`, a small /dev, a small
  * /etc with `uid_count` users from `uid_base`, and mount points. Call in a zygote, once, single-threaded. In a user

@@ -45,7 +45,7 @@ static PyObject *enter_root(PyObject *module, PyObject *args)
             return PyErr_Format(PyExc_TypeError, "prefixes are bytes");
         paths[which] = PyBytes_AsString(encoded);
     }
-    if (box_zygote_shed(&err) < 0)
+    if (box_zygote_shed(own_user, &err) < 0)
         return raise_box_error(&err);
     if (box_root_enter(paths, (size_t)count, uid_base, uid_count, own_user, name, &err) < 0 ||
         box_zygote_leave_host(&err) < 0)
