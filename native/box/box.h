@@ -350,20 +350,20 @@ struct box_boot {
 /* What had been done at each of these moments. */
 const char *box_boot_mark(size_t which);
 
-/* In a zygote: serve requests until the engine is gone. Returns 1 in each sandbox's guest, 2 where it parks
- * (descriptors 0 to 3 are as engine/guest/wire.py says), 0 in the zygote when the socket closed, -1 with *err if it
- * broke. In a sandbox `boot` has its moments. `journal` is a memory file that the engine holds too: the kernel notes
- * the process of the last clone in it, 0 before, so that one whose zygote died before it could answer is known all the
- * same. */
-int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, struct box_boot *boot,
-                   struct box_error *err);
-
-/* ---- pages ---- */
-
 /* Pages of memory, one after the other. */
 struct box_pages {
     uint64_t start, length; /* address and bytes */
 };
+
+/* In a zygote: serve requests until the engine is gone. Returns 1 in each sandbox's guest, 2 where it parks
+ * (descriptors 0 to 3 are as engine/guest/wire.py says), 0 in the zygote when the socket closed, -1 with *err if it
+ * broke. In a sandbox `boot` has its moments. `journal` is a memory file that the engine holds too: the kernel notes
+ * the process of the last clone in it, 0 before, so that one whose zygote died before it could answer is known all the
+ * same. `pages` are those that a start writes. */
+int box_forkserver(int sock, int journal, const struct box_pages *pages, size_t n_pages,
+                   const struct box_fork_hooks *hooks, struct box_boot *boot, struct box_error *err);
+
+/* ---- pages ---- */
 
 /* Note what there is to write to, in a process that is about to fork; `proc` is a descriptor of /proc. */
 int box_pages_note(int proc, struct box_error *err);

@@ -53,6 +53,11 @@ def guest_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
+def faults(pid: int) -> int:
+    """How many times it had to have a page, so far: proc_pid_stat(5)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
 def parked_guest(pool: LinuxPool) -> int:
     """Of the one that waits."""
     folder = Path(pool.cgroup_directories["memory"])
@@ -93,3 +98,15 @@ async def test_a_fork_finds_the_interpreter_s_code_mapped_as_its_zygote_has_it(t
         )
         assert in_zygote > 100
         assert in_guest > 0.95 * in_zygote
+
+
+async def test_a_zygote_that_nobody_waits_for_copies_what_its_fork_will_write(tmp_path: Path) -> None:
+    code = write_code(tmp_path / "code", HELLO)
+    async with real_pool(tmp_path / "pool") as pool:
+        first, _ = await served(pool, code, forked=True)
+        zygote = pool.zygote_pids[RUNTIME]
+        before = faults(zygote)
+        second, written = await served(pool, code, forked=True)
+        await until(lambda: faults(zygote) - before > 0.7 * len(written), what="the zygote has copied them")
+        await first.close()
+        await second.close()

@@ -139,8 +139,8 @@ static PyObject *put_environment(PyObject *module, PyObject *args)
         if (!PyBytes_Check(name) || !PyBytes_Check(value))
             return PyErr_Format(PyExc_TypeError, "names and values are bytes");
         size_t length = (size_t)PyBytes_Size(name);
-        if (length == 0 || strcspn(PyBytes_AsString(name), "=") != length ||
-            strlen(PyBytes_AsString(value)) != (size_t)PyBytes_Size(value))
+        if (length == 0 || memchr(PyBytes_AsString(name), '=', length) != NULL ||
+            strlen(PyBytes_AsString(name)) != length || strlen(PyBytes_AsString(value)) != (size_t)PyBytes_Size(value))
             return PyErr_Format(PyExc_ValueError, "no environment variable can be %R", name);
         bytes += length + (size_t)PyBytes_Size(value) + 2;
         count++;
@@ -152,7 +152,11 @@ static PyObject *put_environment(PyObject *module, PyObject *args)
     position = 0;
     for (size_t which = 0; PyDict_Next(variables, &position, &name, &value); which++) {
         made[which] = text;
-        text = stpcpy(stpcpy(stpcpy(text, PyBytes_AsString(name)), "="), PyBytes_AsString(value)) + 1;
+        memcpy(text, PyBytes_AsString(name), (size_t)PyBytes_Size(name));
+        text += PyBytes_Size(name);
+        *text++ = '=';
+        memcpy(text, PyBytes_AsString(value), (size_t)PyBytes_Size(value) + 1);
+        text += PyBytes_Size(value) + 1;
     }
     made[count] = NULL;
     environ = made;
@@ -266,13 +270,16 @@ static PyObject *serve(PyObject *module, PyObject *args)
 {
     struct box_error err = {0};
     struct box_boot boot = {0};
+    const char *pages;
+    Py_ssize_t size;
     int sock, journal;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "ii", &sock, &journal))
+    if (!PyArg_ParseTuple(args, "iiy#", &sock, &journal, &pages, &size))
         return NULL;
     /* With the GIL held: a zygote has one thread, and nothing else may run while it forks. */
-    int outcome = box_forkserver(sock, journal, &HOOKS, &boot, &err);
+    int outcome = box_forkserver(sock, journal, (const struct box_pages *)pages,
+                                 (size_t)size / sizeof(struct box_pages), &HOOKS, &boot, &err);
     if (outcome < 0)
         return raise_box_error(&err);
     return Py_BuildValue("iy#", outcome, (const char *)boot.ns, (Py_ssize_t)sizeof boot.ns);
@@ -310,7 +317,7 @@ static PyMethodDef METHODS[] = {
     {"line_buffer", line_buffer, METH_NOARGS, "line_buffer() -> None\n\nWrite what C code prints by lines."},
     {"flush", flush, METH_NOARGS, "flush() -> None\n\nWrite what C code printed without a line's end."},
     {"serve", serve, METH_VARARGS,
-     "serve(sock: int, journal: int) -> tuple[int, bytes]\n\n"
+     "serve(sock: int, journal: int, pages: bytes) -> tuple[int, bytes]\n\n"
      "Fork on request. 1 in each sandbox, 2 in one that parks, 0 in the zygote when the engine left; and the moments "
      "of "
      "the sandbox's set-up: struct box_boot."},
