@@ -7,7 +7,6 @@ than it spares the next. `put_off` and `later` may be called on any thread, the 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,8 @@ from functools import partial
 
 AFTER_S = 0.005
 """How long after a start has its process."""
+_A_BURST = 3
+"""What as many starts leave to be made is not put off: the next ones would make it for themselves."""
 
 
 class Refills:
@@ -34,8 +35,10 @@ class Refills:
         self.put_off(partial(self._thread.submit, work))
 
     def put_off(self, work: Callable[[], object]) -> None:
-        """Call it on the event loop's thread, after the start that asks: something short."""
+        """Call it after the start that asks, or now where starts come faster than that: something short."""
         self._put_off.append(work)
+        if len(self._put_off) > _A_BURST:
+            self._do_all()
 
     def started(self) -> None:
         """A start has its process, or failed."""
@@ -45,9 +48,14 @@ class Refills:
 
     def _begin(self) -> None:
         self._due = False
+        self._do_all()
+
+    def _do_all(self) -> None:
         while self._put_off:
-            with contextlib.suppress(RuntimeError):  # the thread has ended with the engine
+            try:
                 self._put_off.popleft()()
+            except (IndexError, RuntimeError):  # another thread has taken it; the thread has ended with the engine
+                pass
 
     def close(self) -> None:
         """End the thread, with what it is at; blocks."""

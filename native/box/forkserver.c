@@ -133,11 +133,14 @@ int box_zygote_leave_host(struct box_error *err)
     return sethostname(hostname, sizeof hostname - 1) < 0 ? box_fail(err, "hostname", "cannot set it") : 0;
 }
 
+/* Requests that come closer together are a burst, in which a zygote has better to do than to spare its forks time. */
+enum { AT_REST_NS = 2000000 };
+
 /* Write the pages that the fork is going to write, as they are: they are copied here and now, beside the fork's set-up,
  * and what was shared is the fork's own when it comes to them. Nobody else is to wait for that. */
 static void write_ahead(int sock, const struct box_pages *pages, size_t n_pages)
 {
-    enum { LOOK_EVERY = 32 };
+    enum { LOOK_EVERY = 8 };
     const size_t size = (size_t)sysconf(_SC_PAGESIZE);
     struct pollfd asked = {.fd = sock, .events = POLLIN};
     unsigned written = 0;
@@ -168,9 +171,11 @@ int box_forkserver(int sock, int journal, const struct box_pages *pages, size_t 
         int flat[BOX_WIRE_FDS], pidfd = -1;
         size_t count = BOX_WIRE_FDS;
 
+        uint64_t idle_ns = box_now_ns();
         ssize_t size = box_wire_receive(sock, &request, sizeof request, flat, &count);
         if (size == 0)
             return 0;
+        idle_ns = box_now_ns() - idle_ns;
         BOX_STEP("zygote: asked");
         if (size < 0)
             return box_fail(err, "zygote", "cannot receive a request");
@@ -201,7 +206,7 @@ int box_forkserver(int sock, int journal, const struct box_pages *pages, size_t 
         BOX_STEP("zygote: answered");
         if (pidfd >= 0)
             close(pidfd);
-        if (sent == 0 && reply.pid > 0 && start.outcome == 1)
+        if (sent == 0 && reply.pid > 0 && start.outcome == 1 && idle_ns > AT_REST_NS)
             write_ahead(sock, pages, n_pages);
         if (sent < 0)
             return errno == EPIPE ? 0 : box_fail(err, "zygote", "cannot answer");

@@ -56,3 +56,12 @@ async def test_one_whose_thread_has_ended_keeps_no_other_from_its_turn(refills: 
     refills.put_off(lambda: done.append(1))
     refills.started()
     await until(lambda: done == [1], what="the other is done")
+
+
+async def test_in_a_burst_nothing_waits(refills: Refills) -> None:
+    done: list[int] = []
+    for number in range(3):
+        refills.put_off(lambda number=number: done.append(number))  # type: ignore[misc]
+    assert done == []
+    refills.put_off(lambda: done.append(3))
+    assert done == [0, 1, 2, 3]
