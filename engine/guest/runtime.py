@@ -20,10 +20,9 @@ from __future__ import annotations
 
 from . import bytecode, exits, interpreter, pages, rehearsal, wire
 from .loop import Guest
-from .pools import use_up as use_up_pools
 from .stdio import Stdio, make_ahead
 
-__all__ = ["anticipate", "bytecode", "pages", "rehearse", "run", "use_up_pools"]
+__all__ = ["anticipate", "bytecode", "pages", "rehearse", "run"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

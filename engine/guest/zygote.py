@@ -153,7 +153,6 @@ def main(argv: list[str]) -> None:
     guest = runtime.anticipate(fork.flush, fork.put_environment)
     runtime.rehearse(guest)
     gc.collect()
-    kept = runtime.use_up_pools()  # noqa: F841  # for as long as the process lives
     gc.freeze()
     fork.trim()
     pages = _pages(fork, guest, proc)

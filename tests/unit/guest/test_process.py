@@ -292,22 +292,3 @@ def test_memory_that_is_packed_into_large_pages_is_as_it_was(tmp_path: Path, pyt
     assert found == [True] * 3
     if given and Path("/proc/kpageflags").exists() and os.geteuid() == 0:
         assert large > 32
-
-
-SIDE_BY_SIDE = """
-import json
-from cleave_guest import runtime
-left = [bytes(size) for size in range(20, 480) for _ in range(50)]
-del left[::3]
-kept = runtime.use_up_pools()
-found = []
-for size in range(48, 513, 16):
-    places = [id(made) for made in [bytes(size - 33) for _ in range(6)]]
-    found.append(all(later == before + size for before, later in zip(places, places[1:])))
-print(json.dumps([len(found), sum(found)]))
-"""
-
-
-def test_what_is_made_after_the_pools_are_used_up_lies_side_by_side(tmp_path: Path, python: str) -> None:
-    sizes, side_by_side = ask(tmp_path, python, SIDE_BY_SIDE)
-    assert side_by_side > 0.8 * sizes
