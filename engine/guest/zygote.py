@@ -93,11 +93,10 @@ def _pages(fork: ModuleType, guest: Guest, proc: int) -> bytes:
     else:
         from cleave_guest.pages import written_by_a_start
 
-    for prepare in (fork.pack_pages, fork.share_code):
-        try:
-            prepare(proc)
-        except OSError:  # then each start takes a little longer
-            pass
+    try:
+        fork.pack_pages(proc)
+    except OSError:  # then each start takes a little longer
+        pass
     try:
         return written_by_a_start(guest, fork, proc)
     except OSError:

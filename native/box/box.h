@@ -377,9 +377,6 @@ int box_pages_tell(int proc, int fd, struct box_error *err);
 int box_pages_touch(const struct box_pages *runs, size_t count, struct box_error *err);
 /* Move the calling process's memory into large pages, where the kernel has some. For one thread, none else. */
 int box_pages_pack(int proc, struct box_error *err);
-/* Have the forks of the calling process find the code around these addresses mapped as far as it is here, and not look
- * up each 64 KB of it again. Fails where the kernel lets nobody write to /proc/PID/mem what is not writable. */
-int box_code_share(int proc, const void *const *addresses, size_t n_addresses, struct box_error *err);
 
 /* ---- assign ---- */
 

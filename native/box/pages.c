@@ -1,8 +1,7 @@
-/* Which pages of memory a fork makes its own, and having them made so ahead of need; and code that forks find mapped.
+/* Which pages of memory a fork makes its own, and having them made so ahead of need.
  *
- * A page that a fork is the first to write is copied then, at 2 µs; one of code that it is the first to run is looked
- * up. What one fork does the next does too: so a trial tells which pages those are, and a sandbox that waits for its
- * function has them copied, these and no others. */
+ * A page that a fork is the first to write is copied then, at 2 µs. What one fork does the next does too: so a trial
+ * tells which pages those are, and a sandbox that waits for its function has them copied, these and no others. */
 #include "internal.h"
 
 #include <errno.h>
@@ -136,31 +135,4 @@ int box_pages_touch(const struct box_pages *runs, size_t count, struct box_error
             return box_fail(err, STAGE, "cannot have a page of memory");
     }
     return 0;
-}
-
-/* Write a byte of a mapping that is not to be written, with what it is: the kernel gives this process a page of its
- * own there, and from then on copies the mapping's entries to its forks. It does for what has pages of its own only:
- * what is a file's a fork may look up again. */
-static int rewrite(int memory, uintptr_t at)
-{
-    char byte;
-
-    return pread(memory, &byte, 1, (off_t)at) == 1 && pwrite(memory, &byte, 1, (off_t)at) == 1 ? 0 : -1;
-}
-
-int box_code_share(int proc, const void *const *addresses, size_t n_addresses, struct box_error *err)
-{
-    struct box_mapping mapping;
-    int failed = 0;
-
-    cleanup_close int memory = openat(proc, "self/mem", O_RDWR | O_CLOEXEC);
-    FILE *maps = memory < 0 ? NULL : box_maps_open(proc, err);
-    if (maps == NULL)
-        return box_fail(err, STAGE, "cannot open the memory");
-    while (box_maps_next(maps, &mapping))
-        for (size_t which = 0; which < n_addresses; which++)
-            if (mapping.start <= (uintptr_t)addresses[which] && (uintptr_t)addresses[which] < mapping.end)
-                failed |= rewrite(memory, mapping.start);
-    fclose(maps);
-    return failed ? box_fail(err, STAGE, "cannot write a page of code") : 0;
 }

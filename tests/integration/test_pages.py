@@ -87,19 +87,6 @@ async def test_what_a_start_writes_a_parked_sandbox_has_before_it_has_a_function
         await forked.close()
 
 
-async def test_a_fork_finds_the_interpreter_s_code_mapped_as_its_zygote_has_it(tmp_path: Path) -> None:
-    async with real_pool(tmp_path / "pool", park=ParkSettings(floor=1, ceiling=1)) as pool:
-        await until(lambda: pool.counts.alive(Resource.PARKED) == 1, what="one is parked")
-        zygote, guest = pool.zygote_pids[RUNTIME], parked_guest(pool)
-        code = [(start, end) for start, end, mode, name in mappings(zygote) if mode == "r-xp" and "python" in name]
-        start, end = max(code, key=lambda place: place[1] - place[0])
-        in_zygote, in_guest = (
-            sum(entry & PRESENT > 0 for entry in entries(pid, start, end)) for pid in (zygote, guest)
-        )
-        assert in_zygote > 100
-        assert in_guest > 0.95 * in_zygote
-
-
 async def test_a_zygote_that_nobody_waits_for_copies_what_its_fork_will_write(tmp_path: Path) -> None:
     code = write_code(tmp_path / "code", HELLO)
     async with real_pool(tmp_path / "pool") as pool:

@@ -121,8 +121,6 @@ static PyObject *trim(PyObject *module, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-static PyObject *serve(PyObject *module, PyObject *args);
-
 /* All of them at once, in one piece of memory: the C library's own calls keep each value that they have ever seen in a
  * tree, and each start would write all over it. */
 static PyObject *put_environment(PyObject *module, PyObject *args)
@@ -232,20 +230,6 @@ static PyObject *pack_pages(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-static PyObject *share_code(PyObject *module, PyObject *args)
-{
-    const void *const addresses[] = {(const void *)PyLong_FromLong, (const void *)memcpy, (const void *)serve};
-    struct box_error err = {0};
-    int proc;
-
-    (void)module;
-    if (!PyArg_ParseTuple(args, "i", &proc))
-        return NULL;
-    if (box_code_share(proc, addresses, sizeof addresses / sizeof *addresses, &err) < 0)
-        return raise_box_error(&err);
-    Py_RETURN_NONE;
-}
-
 static PyObject *line_buffer(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
@@ -312,8 +296,6 @@ static PyMethodDef METHODS[] = {
     {"touch", touch, METH_VARARGS, "touch(pages: bytes) -> None\n\nMake such pages this process's own."},
     {"pack_pages", pack_pages, METH_VARARGS,
      "pack_pages(proc: int) -> None\n\nMove this process's memory into large pages."},
-    {"share_code", share_code, METH_VARARGS,
-     "share_code(proc: int) -> None\n\nHave forks find the interpreter's code mapped."},
     {"line_buffer", line_buffer, METH_NOARGS, "line_buffer() -> None\n\nWrite what C code prints by lines."},
     {"flush", flush, METH_NOARGS, "flush() -> None\n\nWrite what C code printed without a line's end."},
     {"serve", serve, METH_VARARGS,
