@@ -354,6 +354,7 @@ const char *box_boot_mark(size_t which);
 struct box_pages {
     uint64_t start, length; /* address and bytes */
 };
+enum { BOX_PAGES_READ = 1 }; /* in the address: pages of a file, to be read alone */
 
 /* In a zygote: serve requests until the engine is gone. Returns 1 in each sandbox's guest, 2 where it parks
  * (descriptors 0 to 3 are as engine/guest/wire.py says), 0 in the zygote when the socket closed, -1 with *err if it
@@ -371,7 +372,8 @@ int box_pages_note(int proc, struct box_error *err);
  * the pipe, when it has ended. -1 also where there is no room for them. Closes `tell`. */
 ssize_t box_pages_trial(int told, int tell, const struct box_fork_hooks *hooks, struct box_pages *runs, size_t room,
                         struct box_error *err);
-/* In the fork: write the pages of that which it shares with nobody, those that it has written, to `fd`, as runs. */
+/* In the fork: write the pages of that which it shares with nobody, those that it has written, to `fd`, as runs; and
+ * those of files that it has found. */
 int box_pages_tell(int proc, int fd, struct box_error *err);
 /* Make them the calling process's own, as a write to each would (Linux 5.14). */
 int box_pages_touch(const struct box_pages *runs, size_t count, struct box_error *err);

@@ -147,6 +147,8 @@ static void write_ahead(int sock, const struct box_pages *pages, size_t n_pages)
 
     for (size_t which = 0; which < n_pages; which++)
         for (size_t at = 0; at < pages[which].length; at += size) {
+            if (pages[which].start & BOX_PAGES_READ)
+                break;
             if (written++ % LOOK_EVERY == 0 && poll(&asked, 1, 0) != 0)
                 return;
             /* NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel says it as a number */

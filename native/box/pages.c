@@ -14,6 +14,7 @@
 static const char STAGE[] = "pages";
 
 #ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
 #endif
 
@@ -23,13 +24,15 @@ static const uint64_t PRESENT = 1ULL << 63, OF_A_FILE = 1ULL << 61, NOBODY_ELSES
 enum { ENTRIES_AT_ONCE = 512, RUNS_AT_ONCE = 64, MOST_MAPPINGS = 512 };
 static const uintptr_t LARGEST = 1 << 30; /* what is larger was reserved, and nobody looks through all of it */
 
-/* What a fork may write, noted before it is made: to find it out it would write itself. */
+/* What a fork may write, and what of files it may read, noted before it is made: to find it out it would write itself.
+ */
 static struct {
     struct {
         uintptr_t start, end;
+        int read_only;
     } mappings[MOST_MAPPINGS];
     size_t count;
-} writable;
+} noted;
 
 int box_pages_note(int proc, struct box_error *err)
 {
@@ -38,12 +41,14 @@ int box_pages_note(int proc, struct box_error *err)
 
     if (maps == NULL)
         return -1;
-    for (writable.count = 0; box_maps_next(maps, &mapping);)
-        if (strcmp(mapping.mode, "rw-p") == 0 && mapping.end - mapping.start <= LARGEST &&
-            writable.count < MOST_MAPPINGS) {
-            writable.mappings[writable.count].start = mapping.start;
-            writable.mappings[writable.count++].end = mapping.end;
-        }
+    for (noted.count = 0; box_maps_next(maps, &mapping) && noted.count < MOST_MAPPINGS;) {
+        int read_only = mapping.file[0] != '\0' && mapping.mode[1] == '-' && mapping.mode[3] == 'p';
+        if ((!read_only && strcmp(mapping.mode, "rw-p") != 0) || mapping.end - mapping.start > LARGEST)
+            continue;
+        noted.mappings[noted.count].start = mapping.start;
+        noted.mappings[noted.count].end = mapping.end;
+        noted.mappings[noted.count++].read_only = read_only;
+    }
     fclose(maps);
     return 0;
 }
@@ -85,15 +90,17 @@ int box_pages_tell(int proc, int fd, struct box_error *err)
     cleanup_close int pagemap = openat(proc, "self/pagemap", O_RDONLY | O_CLOEXEC);
     if (pagemap < 0)
         return box_fail(err, STAGE, "cannot read the page map");
-    for (size_t which = 0; which < writable.count; which++)
-        for (uintptr_t at = writable.mappings[which].start, end = writable.mappings[which].end; at < end;) {
+    for (size_t which = 0; which < noted.count; which++)
+        for (uintptr_t at = noted.mappings[which].start, end = noted.mappings[which].end; at < end;) {
+            const uint64_t of_interest = noted.mappings[which].read_only ? PRESENT : PRESENT | OF_A_FILE | NOBODY_ELSES;
+            const uint64_t wanted_bits = of_interest & ~OF_A_FILE;
             size_t wanted = (end - at) / size < ENTRIES_AT_ONCE ? (end - at) / size : ENTRIES_AT_ONCE;
             ssize_t got = pread(pagemap, entries, wanted * sizeof *entries, (off_t)(at / size * sizeof *entries));
             if (got < (ssize_t)sizeof *entries)
                 return box_fail(err, STAGE, "cannot read the page map");
             for (size_t entry = 0; entry < (size_t)got / sizeof *entries; entry++, at += size)
-                if ((entries[entry] & (PRESENT | OF_A_FILE | NOBODY_ELSES)) == (PRESENT | NOBODY_ELSES))
-                    add_page(&teller, at, size);
+                if ((entries[entry] & of_interest) == wanted_bits)
+                    add_page(&teller, at | (noted.mappings[which].read_only ? BOX_PAGES_READ : 0), size);
         }
     tell(&teller);
     return teller.failed ? box_fail(err, STAGE, "cannot tell of them") : 0;
@@ -130,8 +137,10 @@ ssize_t box_pages_trial(int told, int tell, const struct box_fork_hooks *hooks, 
 int box_pages_touch(const struct box_pages *runs, size_t count, struct box_error *err)
 {
     for (size_t which = 0; which < count; which++) {
-        void *start = (void *)runs[which].start; /* NOLINT(performance-no-int-to-ptr): the kernel says it as a number */
-        if (madvise(start, runs[which].length, MADV_POPULATE_WRITE) < 0)
+        int read_only = (runs[which].start & BOX_PAGES_READ) != 0;
+        /* NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel says it as a number */
+        void *start = (void *)(runs[which].start & ~(uint64_t)BOX_PAGES_READ);
+        if (madvise(start, runs[which].length, read_only ? MADV_POPULATE_READ : MADV_POPULATE_WRITE) < 0)
             return box_fail(err, STAGE, "cannot have a page of memory");
     }
     return 0;
