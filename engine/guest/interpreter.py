@@ -12,7 +12,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import NoReturn
 
 DEFAULT_TASK_ROOT = "/var/task"
@@ -40,6 +40,15 @@ _ENCODING = sys.getfilesystemencoding()
 _GUEST_HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
+class _Native:
+    """What the fork server's module does better than Python can; nothing outside of a zygote's forks."""
+
+    put_environment: Callable[[dict[bytes, bytes]], None] | None = None
+
+
+_native = _Native()
+
+
 class Quitter:
     """exit() and quit(), which the site module would have made."""
 
@@ -53,11 +62,13 @@ class Quitter:
         raise SystemExit(code)
 
 
-def anticipate() -> None:
+def anticipate(put_environment: Callable[[dict[bytes, bytes]], None] | None = None) -> None:
     """Set up all that every function finds alike, so that no start has to: in a zygote, before it freezes. The module
-    __main__ is another then; whoever has run as the old one goes on."""
+    __main__ is another then; whoever has run as the old one goes on. `put_environment` replaces what the C library
+    holds of the environment, in one call."""
+    _native.put_environment = put_environment
     _look_started()
-    _set_environment(COMMON)
+    set_environment(COMMON)
     sys.path[:] = _search_path(DEFAULT_TASK_ROOT)
 
 
@@ -66,7 +77,7 @@ def prepare(environment: Mapping[str, str]) -> object:
     the __main__ that was replaced. Raises TypeError or ValueError for what cannot be an environment."""
     anticipated = isinstance(getattr(builtins, "exit", None), Quitter)
     replaced = None if anticipated else _look_started()
-    _set_environment(environment)
+    set_environment(environment)
     return replaced
 
 
@@ -80,7 +91,7 @@ def enter(root: str) -> None:
     for path in (root, *_LAYER_PATHS):
         sys.path_importer_cache.pop(path, None)  # looked at before the code was there
     given = os.environ.get("PYTHONPATH", "")
-    if given != COMMON["PYTHONPATH"]:
+    if given not in ("", COMMON["PYTHONPATH"]):
         _search_too(given, root)
 
 
@@ -92,11 +103,22 @@ def _look_started() -> object:
     return _new_main()
 
 
-def _set_environment(environment: Mapping[str, str]) -> None:
-    """Make it the whole environment, touching only what differs: setting a variable costs 3 us."""
+def set_environment(environment: Mapping[str, str]) -> None:
+    """Make it the whole environment. Raises TypeError or ValueError for what cannot be one."""
     current: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]  # what os.environ itself goes through
     wanted = {_encoded(name): _encoded(value) for name, value in environment.items()}
     zone = current.get(b"TZ")
+    if _native.put_environment is not None:
+        _native.put_environment(wanted)
+        os.environ._data = os.environb._data = wanted  # type: ignore[attr-defined]
+    else:
+        _set_each(current, wanted)
+    if wanted.get(b"TZ") != zone:
+        time.tzset()
+
+
+def _set_each(current: dict[bytes, bytes], wanted: dict[bytes, bytes]) -> None:
+    """Touch only what differs: setting a variable costs 3 us."""
     for name in current.keys() - wanted.keys():
         os.unsetenv(name)
         del current[name]
@@ -104,8 +126,6 @@ def _set_environment(environment: Mapping[str, str]) -> None:
         if current.get(name) != value:
             os.putenv(name, value)
             current[name] = value
-    if current.get(b"TZ") != zone:
-        time.tzset()
 
 
 def _encoded(text: str) -> bytes:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _BUILT_IN = frozenset(sys.builtin_module_names)
 _SUFFIXES = tuple(extension_suffixes())
-_CACHE_FOLDER, _CACHE_SUFFIX = cache_from_source("root/@.py")[len("root") :].split("@")
+_CACHE_FOLDER, _CACHE_SUFFIX = cache_from_source("@.py").split("@")
 UNCHECKED = MAGIC_NUMBER + b"\1\0\0\0"  # bytecode that holds whatever its source is (PEP 552)
 _HEADER_BYTES = 16
 _OPEN = os.O_RDONLY | os.O_CLOEXEC
@@ -65,12 +65,17 @@ def _module(name: str, task_root: str) -> ModuleType:
     if name and "." not in name and name not in sys.modules:
         path = f"{task_root}/{name}"
         if _goes_first(path):
-            cached = f"{task_root}{_CACHE_FOLDER}{name}{_CACHE_SUFFIX}"
+            cached = f"{task_root}/{cache_of(name)}"
             code = _code(name, path + ".py", cached)
             if code is not None:
                 return run_code(name, path + ".py", cached, code)
     __import__(name)
     return sys.modules[name]
+
+
+def cache_of(name: str) -> str:
+    """Where the bytecode of a module of the task root is, from there."""
+    return f"{_CACHE_FOLDER}{name}{_CACHE_SUFFIX}"
 
 
 def _goes_first(path: str) -> bool:

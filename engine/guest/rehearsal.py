@@ -1,10 +1,10 @@
 """Runs the guest's own path inside a zygote, so that its forks find warm code and pages that are allocated already.
 
 Each page that a fork is the first to write costs it 2.5 to 4.3 µs, and code that has never run allocates: rehearsing
-saves a start about 0.7 ms. But each page that a parked sandbox writes is its own for good: it rehearses with the
-streams that it goes on to use, and no failure. Works without any file, for the zygote may have entered its minimal
-root. Guarantees: what a run changes in the process is as before when it returns; a path that does not work is an error
-here, in the zygote.
+saves a start about 0.7 ms. But each page that a parked sandbox writes is its own for good: where it cannot be told
+which they will be (pages.py) it rehearses with the streams that it goes on to use, and no failure. Works without any
+file, for the zygote may have entered its minimal root. Guarantees: what a run changes in the process is as before when
+it returns; a path that does not work is an error here, in the zygote.
 """
 
 from __future__ import annotations
@@ -73,14 +73,12 @@ def _serve_once(stdio: Stdio, fails: Iterable[bool]) -> list[int]:
     try:
         os.dup2(log_in, 1)
         os.dup2(log_in, 2)
-        engine.sendall(wire.frame(wire.SPEC, marshal.encode(_spec())))
-        for fail in fails:
-            engine.sendall(wire.frame(wire.EVENT, _event(fail)))
+        engine.sendall(frames(fails))
         engine.shutdown(_socket.SHUT_WR)
         _load()
         Guest(guest.fileno(), guest.fileno(), stdio).serve()
         guest.close()
-        return _kinds(engine)
+        return kinds(_all_from(engine))
     finally:
         stdio.settle()
         stdio.close()
@@ -90,6 +88,12 @@ def _serve_once(stdio: Stdio, fails: Iterable[bool]) -> list[int]:
             os.close(fd)
         engine.close()
         guest.close()
+
+
+def frames(fails: Iterable[bool], handler: str = f"{_MODULE}.handler") -> bytes:
+    """What an engine sends for a function and such events."""
+    events = [wire.frame(wire.EVENT, _event(fail)) for fail in fails]
+    return b"".join((wire.frame(wire.SPEC, marshal.encode(_spec(handler))), *events))
 
 
 def _load() -> None:
@@ -103,11 +107,12 @@ def _load() -> None:
     loader.run_code(_MODULE, path, path, code or compile(_SOURCE, path, "exec", dont_inherit=True))
 
 
-def _spec() -> dict[str, Any]:
+def _spec(handler: str) -> dict[str, Any]:
+    # Each time other values: the C library's own calls keep every variable that they have seen once.
+    own = dict.fromkeys(_VARIABLES, f"value {time.perf_counter_ns()}")
     return {
-        "handler": f"{_MODULE}.handler",
-        # Each time other values: the C library keeps every variable that it has seen once.
-        "environment": {**interpreter.COMMON, **dict.fromkeys(_VARIABLES, f"value {time.perf_counter_ns()}")},
+        "handler": handler,
+        "environment": {**interpreter.COMMON, **own},
         "memory_mb": 128,
         "function_name": "rehearsal",
         "function_version": "$LATEST",
@@ -132,19 +137,21 @@ def _event(fail: bool) -> bytes:
     return wire.META.pack(len(meta)) + meta + marshal.encode({"fail": fail, "text": _TEXT})
 
 
-def _kinds(engine: _socket.socket) -> list[int]:
+def _all_from(engine: _socket.socket) -> bytes:
     received = b""
-    while True:
-        piece = engine.recv(65_536)
-        if not piece:
-            break
+    while piece := engine.recv(65_536):
         received += piece
-    kinds = []
-    while received:
-        length, kind = wire.HEADER.unpack_from(received)
-        kinds.append(kind)
-        received = received[wire.HEADER.size + length :]
-    return kinds
+    return received
+
+
+def kinds(frames: bytes) -> list[int]:
+    """The kinds of whole frames."""
+    found = []
+    while frames:
+        length, kind = wire.HEADER.unpack_from(frames)
+        found.append(kind)
+        frames = frames[wire.HEADER.size + length :]
+    return found
 
 
 class _State:
@@ -173,8 +180,7 @@ class _State:
 
     def restore(self) -> None:
         """Put everything back; may be called again and again."""
-        os.environ.clear()
-        os.environ.update(self._environ)
+        interpreter.set_environment(self._environ)
         time.tzset()
         if self._folder is not None:
             os.chdir(self._folder)

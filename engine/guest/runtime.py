@@ -18,11 +18,11 @@ Nothing that the engine relies on is decided here: user code shares this process
 
 from __future__ import annotations
 
-from . import bytecode, exits, interpreter, rehearsal, wire
+from . import bytecode, exits, interpreter, pages, rehearsal, wire
 from .loop import Guest
 from .stdio import Stdio, make_ahead
 
-__all__ = ["anticipate", "bytecode", "rehearse", "run"]
+__all__ = ["anticipate", "bytecode", "pages", "rehearse", "run"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ def rehearse(guest: Guest, times: int = 20, *, whole: bool = True) -> None:
     rehearsal.rehearse(times, guest.stdio, whole=whole)
 
 
-def anticipate(flush: Callable[[], None] | None = None) -> Guest:
-    """Do once, in a zygote, what each start would do for itself. `flush` writes what C code has printed."""
-    interpreter.anticipate()
+def anticipate(
+    flush: Callable[[], None] | None = None, put_environment: Callable[[dict[bytes, bytes]], None] | None = None
+) -> Guest:
+    """Do once, in a zygote, what each start would do for itself. `flush` writes what C code has printed, and
+    `put_environment` sets all variables."""
+    interpreter.anticipate(put_environment)
     return Guest(wire.EVENTS_FD, wire.ANSWERS_FD, make_ahead(flush))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from engine.guest.loop import Guest
     from engine.guest.preload import Watch
 
 gc.disable()
@@ -85,6 +86,41 @@ def _preload(modules: list[str], packages: list[str], watch: Watch, sock: int) -
     return taken
 
 
+def _pages(fork: ModuleType, guest: Guest, proc: int) -> bytes:
+    """What each start will write; b"" where this host does not tell."""
+    if TYPE_CHECKING:
+        from engine.guest.pages import written_by_a_start
+    else:
+        from cleave_guest.pages import written_by_a_start
+
+    try:
+        fork.pack_pages(proc)
+    except OSError:  # then each start takes a little longer
+        pass
+    try:
+        return written_by_a_start(guest, fork, proc)
+    except OSError:
+        return b""
+
+
+def _have(fork: ModuleType, pages: bytes, guest: Guest) -> None:
+    """The pages that a guest writes are its own before it is needed."""
+    try:
+        if pages:
+            fork.touch(pages)
+            return
+    except OSError:  # before Linux 5.14
+        pass
+    if TYPE_CHECKING:
+        from engine.guest import runtime
+    else:
+        from cleave_guest import runtime
+
+    runtime.rehearse(guest, 1, whole=False)
+    gc.collect(1)  # what that left is room for the function; the youngest alone, for no other page is written to
+    gc.freeze()
+
+
 def main(argv: list[str]) -> None:
     sock, journal, fork_path, guest_dir = int(argv[1]), int(argv[2]), argv[3], argv[4]
     uid_base, uid_count, user = int(argv[5]), int(argv[6]), argv[7]
@@ -108,25 +144,25 @@ def main(argv: list[str]) -> None:
     if hasattr(sys, "orig_argv"):  # since 3.10
         sys.orig_argv = sys.orig_argv[:1]  # the rest are paths of the engine
     sys.argv = [""]
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)  # out of sight from now on
     watch = _watch(fork.flush) if modules else None
     fork.enter_root(prefixes, uid_base, uid_count, user != "host", name)
     fork.line_buffer()
     taken = _preload(modules, packages, watch, sock) if watch is not None else 0
-    guest = runtime.anticipate(fork.flush)
+    guest = runtime.anticipate(fork.flush, fork.put_environment)
     runtime.rehearse(guest)
     gc.collect()
     gc.freeze()
     fork.trim()
+    pages = _pages(fork, guest, proc)
+    os.close(proc)
     os.write(sock, b"ready %d" % taken)
-    serves, boot = fork.serve(sock, journal)
+    serves, boot = fork.serve(sock, journal, pages)
     if not serves:
         os._exit(0)
     # A sandbox, from here on.
     if serves == _PARKS:
-        # The pages that a guest writes are its own before it is needed, and no collection will copy others.
-        runtime.rehearse(guest, 1, whole=False)
-        gc.collect(1)  # what that left is room for the function; the youngest alone, for no other page is written to
-        gc.freeze()
+        _have(fork, pages, guest)
         boot = b""  # long ago by the time it has a function
     os.write(wire.ANSWERS_FD, wire.frame(wire.HELLO, boot))
     reseed.after_fork()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
@@ -17,7 +18,7 @@ from engine.errors import EngineError, HostUnfit, SandboxFault, Unavailable
 from engine.model.function import Egress
 from engine.sandbox import box, network_host
 from engine.sandbox.counts import Counts
-from engine.sandbox.network_pool import Made, NamespacePool, NetworkCounts
+from engine.sandbox.network_pool import Made, NamespacePool, NetworkCounts, at_once
 from engine.sandbox.network_router import Router, remove_leftovers
 
 DEFAULT_SUBNET = IPv4Network("10.213.0.0/16")
@@ -76,16 +77,30 @@ class Network:
     The router is built when it is known that a function has egress, or with the first sandbox that needs it: an engine
     whose functions have none changes nothing of the host's network."""
 
-    def __init__(self, instance_id: str, settings: NetworkSettings, counts: Counts) -> None:
+    def __init__(
+        self,
+        instance_id: str,
+        settings: NetworkSettings,
+        counts: Counts,
+        put_off: Callable[[Callable[[], None]], None] = at_once,
+    ) -> None:
+        """`put_off` calls what takes the start's time, which took a namespace, when that is over."""
         self._id = instance_id
         self._settings = settings
         self._problem: EngineError | None = HostUnfit("egress was not set up yet", fix="try again in a moment")
         self._building = threading.Lock()
         self._router: Router | None = None
         self._closed = False
-        self._closed_pool = NamespacePool(lambda: Made(*box.net_make()), counts=counts, target=settings.pool_size)
+        self._closed_pool = NamespacePool(
+            lambda: Made(*box.net_make()), counts=counts, target=settings.pool_size, put_off=put_off
+        )
         self._open_pool = NamespacePool(
-            self._link, counts=counts, target=settings.pool_size, forget=self._forget, rate_per_s=LINK_RATE_PER_S
+            self._link,
+            counts=counts,
+            target=settings.pool_size,
+            forget=self._forget,
+            rate_per_s=LINK_RATE_PER_S,
+            put_off=put_off,
         )
 
     def open(self) -> None:

@@ -42,6 +42,11 @@ class NetworkCounts:
     backlog: int  # waiting to be freed
 
 
+def at_once(work: Callable[[], None]) -> None:
+    """Put nothing off."""
+    work()
+
+
 class NamespacePool:
     """Keeps `target` namespaces ready. Thread-safe."""
 
@@ -54,8 +59,10 @@ class NamespacePool:
         forget: Callable[[Made], None] = lambda made: None,
         rate_per_s: float = RATE_PER_S,
         backlog: int = BACKLOG,
+        put_off: Callable[[Callable[[], None]], None] = at_once,
     ) -> None:
-        """`forget` is told of each that was freed."""
+        """`forget` is told of each that was freed. `put_off` calls what would hold a start up, when that is over."""
+        self._put_off = put_off
         self._make = make
         self._counts = counts
         self._forget = forget
@@ -86,12 +93,17 @@ class NamespacePool:
         """One that is ready, or None. The caller gives it back."""
         with self._wake:
             made = self._ready.popleft() if self._ready else None
-            # Not for each one: the thread that wakes up takes the interpreter from the start that is under way.
-            if len(self._ready) <= self._target // 2:
-                self._failed = False  # what failed ahead of need is tried again when there is need
-                self._filling = True
-                self._wake.notify()
-            return made
+            low = len(self._ready) <= self._target // 2
+        # Not for each one: the thread that wakes up takes the interpreter from the start that is under way.
+        if low:
+            self._put_off(self._fill)
+        return made
+
+    def _fill(self) -> None:
+        with self._wake:
+            self._failed = False  # what failed ahead of need is tried again when there is need
+            self._filling = True
+            self._wake.notify()
 
     def made_inline(self, made: Made) -> None:
         """It was made outside of the pool, and is given back here all the same."""

@@ -1,9 +1,9 @@
 """A sandbox made ahead of need, and what makes it one function's.
 
 A parked sandbox has everything but a function: its namespaces, limits, /tmp, user id and filter are there, its guest
-has run its own path and waits for a specification. Assigning it writes the limits that the function bought, and reads
-them back, and puts the code in from outside; the sandbox has no privilege for either. No user code has run in it
-before, and it is assigned once.
+has the memory that a start writes and waits for a specification. Assigning it writes the limits that the function
+bought, and reads them back, and puts the code in from outside; the sandbox has no privilege for either. No user code
+has run in it before, and it is assigned once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -69,7 +70,7 @@ def unassigned(shape: Shape, memory_mb: int) -> SandboxSpec:
 
 
 def wait_parked(parts: Parts) -> None:
-    """Wait until its guest has run its own path and waits for a function. Raises SandboxFault where it ended."""
+    """Wait until its guest is there and waits for a function. Raises SandboxFault where it ended."""
     poller = select.poll()
     poller.register(parts.control.answers, select.POLLIN)
     poller.register(parts.pidfd, select.POLLIN)
@@ -117,3 +118,8 @@ def assign(
         os.close(mount)
     mark("mounted")
     return leaf.usage()[1]
+
+
+def assigners() -> ThreadPoolExecutor:
+    """Threads for `assign` alone."""
+    return ThreadPoolExecutor(2, thread_name_prefix="cleave-assign")

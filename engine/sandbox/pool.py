@@ -36,7 +36,8 @@ from engine.sandbox.messages import spec_frame
 from engine.sandbox.network import Network, NetworkSettings
 from engine.sandbox.network_pool import NetworkCounts
 from engine.sandbox.parked_pool import ParkedPool
-from engine.sandbox.parking import Parked, Shape, assign, specify, unassigned, wait_parked
+from engine.sandbox.parking import Parked, Shape, assign, assigners, specify, unassigned, wait_parked
+from engine.sandbox.refills import Refills
 from engine.sandbox.scratch import ScratchPool
 from engine.sandbox.scratch_choice import TmpBackend
 from engine.sandbox.scratch_user import choose_tmp
@@ -103,16 +104,16 @@ class LinuxPool:
         # Few threads: building is a chain of short kernel calls, and one zygote forks one at a time anyway.
         self._builders = ThreadPoolExecutor(2, thread_name_prefix="cleave-build")
         # For assigning alone: each of its threads leaves the root that it shares with the others.
-        self._assigners = _assigners()
+        self._assigners = assigners()
         self._parkers = ThreadPoolExecutor(1, thread_name_prefix="cleave-park")
         self._own_process = own_process
         self._park_settings = park or ParkSettings()
         self._parked: ParkedPool | None = None
-        self._refill = ThreadPoolExecutor(1, thread_name_prefix="cleave-refill")
+        self._refill = Refills()
         self._counts = Counts()
         self._zygotes = Zygotes(interpreters, zygotes or ZygoteSettings(), self._counts)
         self._lane = LoopLane()
-        self._leaves = LeafPool(self._make_leaf, target=leaf_pool_size, submit=self._refill.submit, counts=self._counts)
+        self._leaves = LeafPool(self._make_leaf, target=leaf_pool_size, submit=self._refill.later, counts=self._counts)
         self._janitor = Janitor(self._counts, threads=janitors)
         self._tmp_pool_size = tmp_pool_size
         self._choose_tmp = partial(
@@ -125,7 +126,7 @@ class LinuxPool:
         )
         self._scratch: ScratchPool | None = None
         self._starts: set[asyncio.Future[_Made]] = set()
-        self._network = Network(instance_id, network or NetworkSettings(), self._counts)
+        self._network = Network(instance_id, network or NetworkSettings(), self._counts, self._refill.put_off)
         self._closed = False
 
     async def open(self, runtime: str | None = None) -> int:
@@ -139,7 +140,7 @@ class LinuxPool:
             left = await loop.run_in_executor(self._builders, end_strays, self._name)
         backend = await loop.run_in_executor(self._builders, self._choose_tmp, self._means)
         size = self._tmp_pool_size
-        self._scratch = ScratchPool(backend, target=size, submit=self._refill.submit, counts=self._counts)
+        self._scratch = ScratchPool(backend, target=size, submit=self._refill.later, counts=self._counts)
         opening = loop.run_in_executor(self._builders, self._network.open)
         self._zygotes.prepare_to_make(
             partial(
@@ -300,7 +301,7 @@ class LinuxPool:
         await self._zygotes.close()
         ends: list[Callable[[], object]] = [
             *(partial(threads.shutdown, wait=True) for threads in (self._builders, self._parkers, self._assigners)),
-            partial(self._refill.shutdown, wait=True, cancel_futures=True),
+            self._refill.close,
             *(() if self._scratch is None else (self._scratch.close,)),
             self._leaves.close,
             partial(self._janitor.close, _TAKEN_AWAY_WITHIN_S),
@@ -341,7 +342,7 @@ class LinuxPool:
                 self._lost(parked)
                 if isinstance(error, SandboxFault) and error.stage == box.STRANDED:
                     self._assigners.shutdown(wait=False)
-                    self._assigners = _assigners()
+                    self._assigners = assigners()
         if made is None:
             slot, of = await self._fork(spec, timeline=timeline)
             kind = StartKind.EXEC if spec.own_layout else StartKind.FORK
@@ -377,6 +378,8 @@ class LinuxPool:
         except BaseException:
             self._uids.give_back(slot)
             raise
+        finally:
+            self._refill.started()
 
     async def _build(
         self, spec: SandboxSpec, uid: int, builders: ThreadPoolExecutor, timeline: Timeline
@@ -438,10 +441,6 @@ class LinuxPool:
 
 def _key(config: FunctionConfig) -> ZygoteKey:
     return ZygoteKey(config.runtime, tuple(sorted(set(config.preload))))
-
-
-def _assigners() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(2, thread_name_prefix="cleave-assign")
 
 
 def _stopping() -> Unavailable:

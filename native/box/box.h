@@ -190,9 +190,12 @@ int box_code_mount(const char *path, const char *nothing, struct box_error *err)
 /* The same detached mount once more (Linux 6.15; EINVAL before). */
 int box_mount_clone(int mount, struct box_error *err);
 
+/* Attach a detached mount at `path`, for the calling process alone. */
+int box_mount_own(int mount, const char *path, struct box_error *err);
+
 /* Shed what a zygote inherits of its engine and its sandboxes must not: keys, protection from the out-of-memory killer,
  * and find its command line, which they do not show. Call in a zygote, once, while /proc is there. */
-int box_zygote_shed(struct box_error *err);
+int box_zygote_shed(int own_user, struct box_error *err);
 
 /* Leave the host's file system for a minimal read-only root: the host's /usr, each of `prefixes`, a small /dev, a small
  * /etc with `uid_count` users from `uid_base`, and mount points. Call in a zygote, once, single-threaded. In a user
@@ -347,13 +350,35 @@ struct box_boot {
 /* What had been done at each of these moments. */
 const char *box_boot_mark(size_t which);
 
+/* Pages of memory, one after the other. */
+struct box_pages {
+    uint64_t start, length; /* address and bytes */
+};
+enum { BOX_PAGES_READ = 1 }; /* in the address: pages of a file, to be read alone */
+
 /* In a zygote: serve requests until the engine is gone. Returns 1 in each sandbox's guest, 2 where it parks
  * (descriptors 0 to 3 are as engine/guest/wire.py says), 0 in the zygote when the socket closed, -1 with *err if it
  * broke. In a sandbox `boot` has its moments. `journal` is a memory file that the engine holds too: the kernel notes
  * the process of the last clone in it, 0 before, so that one whose zygote died before it could answer is known all the
- * same. */
-int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, struct box_boot *boot,
-                   struct box_error *err);
+ * same. `pages` are those that a start writes. */
+int box_forkserver(int sock, int journal, const struct box_pages *pages, size_t n_pages,
+                   const struct box_fork_hooks *hooks, struct box_boot *boot, struct box_error *err);
+
+/* ---- pages ---- */
+
+/* Note what there is to write to, in a process that is about to fork; `proc` is a descriptor of /proc. */
+int box_pages_note(int proc, struct box_error *err);
+/* Fork. In the fork it returns 0, and box_pages_tell has to follow; in the other process how many runs that has told on
+ * the pipe, when it has ended. -1 also where there is no room for them. Closes `tell`. */
+ssize_t box_pages_trial(int told, int tell, const struct box_fork_hooks *hooks, struct box_pages *runs, size_t room,
+                        struct box_error *err);
+/* In the fork: write the pages of that which it shares with nobody, those that it has written, to `fd`, as runs; and
+ * those of files that it has found. */
+int box_pages_tell(int proc, int fd, struct box_error *err);
+/* Make them the calling process's own, as a write to each would (Linux 5.14). */
+int box_pages_touch(const struct box_pages *runs, size_t count, struct box_error *err);
+/* Move the calling process's memory into large pages, where the kernel has some. For one thread, none else. */
+int box_pages_pack(int proc, struct box_error *err);
 
 /* ---- assign ---- */
 

@@ -5,6 +5,8 @@
 #include "box.h"
 #include "steps.h"
 
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -102,6 +104,17 @@ int box_spawn_bare(const struct box_fork_request *request, const struct box_fork
 int box_init_split(int report_fd, struct box_error *err);
 /* Where the kernel writes this thread's id. */
 int *box_tid_address(void);
+
+/* maps: what the calling process has mapped. `proc` is a descriptor of /proc. */
+struct box_mapping {
+    uintptr_t start, end;
+    char mode[5];  /* rwxp */
+    char file[32]; /* device and inode; "" for none */
+    int is_stack;
+};
+FILE *box_maps_open(int proc, struct box_error *err);
+/* Whether there is one more. */
+int box_maps_next(FILE *maps, struct box_mapping *found);
 
 void box_report_write(int fd, const struct box_report *report);
 

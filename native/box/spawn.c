@@ -55,22 +55,36 @@ static int leave_terminal(const struct box_fork_request *request, const struct b
     return 0;
 }
 
+/* Where a zygote has nothing between its log and its socket, the first two arrive where they are to be. */
+static int in_place(const struct box_fork_fds *fds)
+{
+    return fds->answers == GUEST_ANSWERS_FD && fds->events == GUEST_EVENTS_FD && fds->log > GUEST_EVENTS_FD &&
+           fds->report > GUEST_EVENTS_FD;
+}
+
+static int place(int fd, int wanted)
+{
+    return fd == wanted ? fd : dup3(fd, wanted, O_CLOEXEC);
+}
+
 static int place_descriptors(const struct box_fork_request *request, const struct box_fork_fds *fds,
                              struct box_error *err)
 {
     (void)request;
-    /* Out of the way of the places they are to have. */
-    cleanup_close int answers = fcntl(fds->answers, F_DUPFD_CLOEXEC, 64);
-    cleanup_close int events = fcntl(fds->events, F_DUPFD_CLOEXEC, 64);
-    cleanup_close int log = fcntl(fds->log, F_DUPFD_CLOEXEC, 64);
-    cleanup_close int report = fcntl(fds->report, F_DUPFD_CLOEXEC, 64);
-    cleanup_close int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    /* 0 to 2 are for every program the function starts; the others end at an exec. */
-    if (answers < 0 || events < 0 || log < 0 || report < 0 || null < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 ||
-        dup2(log, 2) < 0 || dup3(answers, GUEST_ANSWERS_FD, O_CLOEXEC) < 0 ||
-        dup3(events, GUEST_EVENTS_FD, O_CLOEXEC) < 0 || dup3(report, GUEST_REPORT_FD, O_CLOEXEC) < 0)
+    struct box_fork_fds from = *fds;
+    if (!in_place(fds)) { /* out of the way of the places they are to have */
+        from.answers = fcntl(fds->answers, F_DUPFD_CLOEXEC, 64);
+        from.events = fcntl(fds->events, F_DUPFD_CLOEXEC, 64);
+        from.log = fcntl(fds->log, F_DUPFD_CLOEXEC, 64);
+        from.report = fcntl(fds->report, F_DUPFD_CLOEXEC, 64);
+    }
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    /* 0 to 2 are for every program the function starts; the others end at an exec. The log may be in the report's
+     * place, and is let go of last. */
+    if (from.answers < 0 || from.events < 0 || from.log < 0 || from.report < 0 || null < 0 || dup2(null, 0) < 0 ||
+        dup2(from.log, 1) < 0 || dup2(from.log, 2) < 0 || place(from.answers, GUEST_ANSWERS_FD) < 0 ||
+        place(from.events, GUEST_EVENTS_FD) < 0 || place(from.report, GUEST_REPORT_FD) < 0)
         return box_fail(err, "descriptors", "cannot place them");
-    answers = events = log = report = null = -1; /* close_range has them */
     if (syscall(SYS_close_range, GUEST_REPORT_FD + 1, ~0u, 0) < 0)
         return box_fail(err, "descriptors", "cannot close the rest");
     return 0;

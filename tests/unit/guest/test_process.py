@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from engine.zygote.host import fork_module_path
 from tests.unit.guest.driver import IMPORT, Guest, home, program
 
 LEAN = {"logging", "threading", "asyncio", "typing", "re", "random", "ssl", "hashlib", "subprocess", "socket"}
@@ -211,3 +213,82 @@ print(json.dumps([made._out.seekable(), made._err.seekable(), text]))
 
 def test_streams_that_were_made_ahead_are_those_of_the_pipe_that_comes(tmp_path: Path, python: str) -> None:
     assert ask(tmp_path, python, AHEAD) == [False, False, "line\nagain\n"]
+
+
+ENVIRONMENT = """
+import json, os
+from cleave_guest import interpreter, zygote
+fork = zygote._load_fork_module({fork!r})
+interpreter.anticipate(fork.put_environment)
+def seen():
+    out, into = os.pipe()
+    if os.fork() == 0:
+        os.dup2(into, 1)
+        os.execv("/usr/bin/env", ["env"])  # what C code has
+    os.wait()
+    os.close(into)
+    return [sorted(os.read(out, 65536).decode().splitlines()), dict(os.environ), os.environb[b"A"].decode()]
+found = []
+interpreter.set_environment({{"A": "1", "EMPTY": "", "WIDE": "\\u20ac="}})
+found.append(seen())
+os.environ["LATER"] = "2"
+del os.environ["EMPTY"]
+found.append(seen())
+for wrong in ({{"A=B": "1"}}, {{"": "1"}}, {{"A\\0": "1"}}, {{"A": "1\\0"}}):
+    try:
+        interpreter.set_environment(wrong)
+    except ValueError:
+        found.append(seen() == found[1])
+print(json.dumps(found))
+"""
+
+
+def test_the_environment_is_put_whole_and_can_be_changed_as_ever(tmp_path: Path, python: str) -> None:
+    first, second, *wrong = ask(tmp_path, python, ENVIRONMENT.format(fork=str(fork_module_path())))
+    assert first == [["A=1", "EMPTY=", "WIDE=\u20ac="], {"A": "1", "EMPTY": "", "WIDE": "\u20ac="}, "1"]
+    assert second == [["A=1", "LATER=2", "WIDE=\u20ac="], {"A": "1", "WIDE": "\u20ac=", "LATER": "2"}, "1"]
+    assert wrong == [True] * 4
+
+
+PACK = r"""
+import json, os, struct
+from cleave_guest import zygote
+fork = zygote._load_fork_module({fork!r})
+kept = [[str(number), {{number: bytes([number % 256]) * number}}] for number in range(2000)]
+written = repr(kept)
+proc = os.open("/proc", os.O_RDONLY)
+def counted(name):
+    with open("/proc/vmstat") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith(name))
+before = counted("thp_fault_fallback ")
+fork.pack_pages(proc)
+found = [repr(kept) == written]
+more = [bytearray(number * 100) for number in range(1000)]  # the heap still grows
+kept.extend(kept[:10])
+found.append(repr(kept[:2000]) == written)
+if os.fork() == 0:
+    os._exit(repr(kept[:2000]) != written)
+found.append(os.wait()[1] == 0)
+large = 0
+if os.geteuid() == 0 and os.path.exists("/proc/kpageflags"):
+    with open("/proc/self/maps") as maps, open("/proc/self/pagemap", "rb") as pagemap, \
+            open("/proc/kpageflags", "rb") as flags:
+        start, end = next(line.split()[0].split("-") for line in maps if "[heap]" in line)
+        pagemap.seek(int(start, 16) // 4096 * 8)
+        for _ in range(64):
+            entry, = struct.unpack("=Q", pagemap.read(8))
+            flags.seek((entry & ((1 << 55) - 1)) * 8)
+            large += struct.unpack("=Q", flags.read(8))[0] >> 22 & 1
+given = os.path.exists("/sys/kernel/mm/transparent_hugepage/enabled") and counted("thp_fault_fallback ") == before
+if given:
+    with open("/sys/kernel/mm/transparent_hugepage/enabled") as file:
+        given = "[never]" not in file.read()
+print(json.dumps([found, given, large]))
+"""
+
+
+def test_memory_that_is_packed_into_large_pages_is_as_it_was(tmp_path: Path, python: str) -> None:
+    found, given, large = ask(tmp_path, python, PACK.format(fork=str(fork_module_path())))
+    assert found == [True] * 3
+    if given and Path("/proc/kpageflags").exists() and os.geteuid() == 0:
+        assert large > 32
