@@ -152,7 +152,7 @@ class _Own(Engine):
 @contextlib.asynccontextmanager
 async def _engine(**settings: Any) -> AsyncIterator[Inside]:
     with tempfile.TemporaryDirectory(prefix="cleave-bench-") as folder:
-        async with _Own(folder, **settings) as engine:
+        async with _Own(folder, **{"requests_per_concurrency": 0, "burst_sandboxes": 0} | settings) as engine:
             yield await _inside(engine)
 
 

@@ -64,9 +64,14 @@ def check_client_context(client_context: bytes) -> None:
         )
 
 
+def is_request_id(request_id: str) -> bool:
+    """Whether it is a UUID."""
+    return _UUID.fullmatch(request_id) is not None
+
+
 def check_request_id(request_id: str) -> None:
     """Raises InvalidArgument if it is not a UUID."""
-    if not _UUID.fullmatch(request_id):
+    if not is_request_id(request_id):
         raise InvalidArgument(
             f"{request_id!r} is not a UUID",
             fix="give a request id such as 5f0c0c5e-7f57-4d6e-a1c8-1d6c1f1f2b3a, or none",

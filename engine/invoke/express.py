@@ -21,6 +21,7 @@ import msgspec
 
 from engine.errors import SandboxFault, Unavailable
 from engine.guest import wire
+from engine.invoke.checks import is_request_id
 from engine.invoke.endings import Endings, check_answered
 from engine.invoke.run import Run, RunMeans
 from engine.invoke.specs import Prepared
@@ -51,7 +52,7 @@ class _Line:
 
     def head(self, request_id: str, wall_ns: int, payload: bytes) -> bytes:
         """An EVENT frame up to its payload."""
-        digits = request_id.replace("-", "").encode()
+        digits = request_id.replace("-", "").lower().encode()
         meta = self.form % (
             request_id.encode(),
             wall_ns // 1_000_000 + self.event.timeout_ms,
@@ -250,8 +251,8 @@ class Express:
         """It is another from here on, or gone."""
         self._lines.pop(function_name, None)
 
-    def submit(self, function_name: str, payload: bytes) -> ExpressCall | None:
-        """Run it, if it can be run at once; to be awaited by `result`."""
+    def submit(self, function_name: str, payload: bytes, request_id: str = "") -> ExpressCall | None:
+        """Run it, if it can be run at once; to be awaited by `result`. A request id is a UUID, or none."""
         line = self._lines.get(function_name)
         if line is None or not payload.isascii() or not 0 < len(payload) <= self._event_limit_bytes:
             return None
@@ -261,10 +262,12 @@ class Express:
             _SCAN(payload)
         except (msgspec.DecodeError, RecursionError):
             return None
+        if request_id and not is_request_id(request_id):
+            return None
         held = self.scheduler.borrow(line.key)
         if held is None:
             return None
-        request_id, wall_ns = self._new_uuid(), means.wall_ns()
+        request_id, wall_ns = request_id or self._new_uuid(), means.wall_ns()
         call = ExpressCall(self, line.prepared, held, payload, request_id, accepted_ns, wall_ns)
         if not call.sandbox.express(line.head(request_id, wall_ns, payload), payload, line.event, call):
             self.scheduler.give_back_unused(held)

@@ -113,9 +113,9 @@ class Pipeline:
         """Write what is still to be written of runs that have ended: for whoever reads logs or counts next."""
         self._endings.settle()
 
-    def express(self, function_name: str, payload: bytes) -> ExpressCall | None:
+    def express(self, function_name: str, payload: bytes, request_id: str = "") -> ExpressCall | None:
         """See Invoker.express."""
-        return self._express.submit(function_name, payload) if self._authorize is allow_all else None
+        return self._express.submit(function_name, payload, request_id) if self._authorize is allow_all else None
 
     def spec_of(self, function: Function) -> SandboxSpec:
         """What a sandbox of a function is. Raises NotFound if its code is gone."""
@@ -125,7 +125,7 @@ class Pipeline:
         """See Invoker.invoke. Raises PermissionDenied, NotFound, NotInvocable, PayloadTooLarge, InvalidPayload,
         InvalidArgument before anything ran; what Scheduler.run raises; SandboxFault."""
         if sink is None and is_plain(request):
-            call = self.express(request.ref.name, request.payload)
+            call = self.express(request.ref.name, request.payload, request.request_id)
             if call is not None:
                 return await call.result()
         accepted_ns = self._monotonic_ns()
@@ -180,7 +180,7 @@ class Pipeline:
         if request.ref.qualifier != LATEST:
             arn = function_arn(self._region, self._account, request.ref)
         digits = request_id.replace("-", "").lower()
-        trace_id = f"Root=1-{self._wall_ns() // 1_000_000_000:08x}-{digits[:24]};Parent={digits[16:]};Sampled=0"
+        made = f"Root=1-{self._wall_ns() // 1_000_000_000:08x}-{digits[:24]};Parent={digits[16:]};Sampled=0"
         timeout_ms = prepared.function.config.timeout_ms
         return Event(
             request_id,
@@ -188,7 +188,7 @@ class Pipeline:
             timeout_ms,
             arn,
             request.client_context,
-            trace_id,
+            request.trace_id or made,
             stream_limit_bytes=stream_limit_bytes,
             timeline=request.timeline,
             input=request.input,
@@ -201,8 +201,8 @@ class Pipeline:
 def is_plain(request: InvokeRequest) -> bool:
     """Whether it asks for nothing but an answer in one piece."""
     return request.ref.qualifier == LATEST and not (
-        request.request_id
-        or request.client_context
+        request.client_context
+        or request.trace_id
         or request.timeline
         or request.log_tail
         or request.raw

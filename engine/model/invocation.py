@@ -46,6 +46,7 @@ class InvokeRequest(msgspec.Struct, frozen=True):
     raw: bool = False  # the handler gets the payload as bytes
     tenant_id: str | None = None  # for whom; its sandboxes serve nobody else
     identity: CognitoIdentity | None = None
+    trace_id: str = ""  # X-Ray's header, of a caller who is traced; made if empty
 
 
 class FunctionError(msgspec.Struct, frozen=True):
@@ -164,7 +165,7 @@ class Pending(Protocol):
 class Invoker(Protocol):
     """The one narrow call between a front and the rest of the engine."""
 
-    def express(self, function_name: str, payload: bytes) -> Pending | None:
+    def express(self, function_name: str, payload: bytes, request_id: str = "") -> Pending | None:
         """Run a function, for a caller who asks for nothing but an answer in one piece, where a warm sandbox is there
         for it; None: nothing was done, `invoke` is to be called."""
 

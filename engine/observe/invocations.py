@@ -211,9 +211,9 @@ class Counted:
         self._express = invoker.express
         self._invocations = invocations
 
-    def express(self, function_name: str, payload: bytes) -> Pending | None:
+    def express(self, function_name: str, payload: bytes, request_id: str = "") -> Pending | None:
         """See Invoker.express."""
-        pending = self._express(function_name, payload)
+        pending = self._express(function_name, payload, request_id)
         return None if pending is None else _Pending(pending, self._invocations, function_name, len(payload))
 
     async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:

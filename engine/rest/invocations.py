@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,16 @@ from engine.rest.table import Operation, Rooms
 
 CLIENT_CONTEXT_LIMIT_BYTES = 3_583
 """Of the Base64 text: docs.aws.amazon.com/lambda/latest/api/API_Invoke.html."""
+
+
+_TRACE_ID = re.compile(r"Root=[!-~]{1,250}")
+"""docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader"""
+
+
+def trace_id_of(request: Request) -> str:
+    """The tracing header of a caller who is traced; "" for none, and for what is none."""
+    values = request.header_values("x-amzn-trace-id")
+    return values[0] if len(values) == 1 and _TRACE_ID.fullmatch(values[0]) else ""
 
 
 class Invocations:
@@ -58,6 +69,7 @@ class Invocations:
             client_context=context,
             log_tail=tail,
             tenant_id=params.get("TenantId"),
+            trace_id=trace_id_of(request),
         )
         running = self._invoker.invoke(call)
         completion = await (request.body.unless_gone(running) if self._stop_on_disconnect else running)

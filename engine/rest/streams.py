@@ -15,7 +15,7 @@ from engine.model.invocation import Completion, InvokeRequest
 from engine.model.outcome import Outcome
 from engine.rest.answers import Answer, pieces
 from engine.rest.eventstream import CONTENT_TYPE, failure, invoke_complete, payload_chunk
-from engine.rest.invocations import client_context, not_run
+from engine.rest.invocations import client_context, not_run, trace_id_of
 from engine.rest.messages import Request, Response, StreamedResponse
 from engine.rest.shapes import Params
 from engine.rest.table import Rooms
@@ -44,6 +44,7 @@ class Streams:
             client_context=context,
             log_tail=tail,
             tenant_id=params.get("TenantId"),
+            trace_id=trace_id_of(request),
         )
         answer = await Answer.begin(self._invoker, call)
         headers = [("content-type", CONTENT_TYPE), ("x-amz-executed-version", answer.version or ref.qualifier)]

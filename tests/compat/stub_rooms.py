@@ -159,7 +159,7 @@ class StubInvoker:
         self.stream: Callable[[InvokeRequest, Sink], Awaitable[Completion]] | None = None
         self.cancelled = threading.Event()
 
-    def express(self, function_name: str, payload: bytes) -> Pending | None:
+    def express(self, function_name: str, payload: bytes, request_id: str = "") -> Pending | None:
         return None
 
     async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:

@@ -41,6 +41,30 @@ def test_an_event_may_be_left_out_or_be_a_file(client: LambdaClient, rooms: Room
     assert [request.payload for request in rooms.invoker.requests] == [b"", b"[1]"]
 
 
+@pytest.mark.parametrize(
+    ("header", "taken"),
+    [
+        ("Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1", True),
+        ("Self=1-2-3", False),
+        ("Root=" + "x" * 300, False),
+        ("Root=a b", False),
+    ],
+    ids=["a trace", "of no root", "too long", "a blank"],
+)
+def test_the_trace_of_a_caller_goes_on_in_the_function(
+    client: LambdaClient, rooms: Rooms, header: str, taken: bool
+) -> None:
+    def trace(params: dict[str, Any], **_: Any) -> None:
+        params["headers"]["X-Amzn-Trace-Id"] = header
+
+    client.meta.events.register("before-call.lambda.Invoke", trace)
+    try:
+        client.invoke(FunctionName="thumbs")["Payload"].read()
+    finally:
+        client.meta.events.unregister("before-call.lambda.Invoke", trace)
+    assert rooms.invoker.requests[0].trace_id == (header if taken else "")
+
+
 def test_the_request_id_of_the_answer_is_the_invocations(client: LambdaClient, rooms: Rooms) -> None:
     ids = {client.invoke(FunctionName="thumbs")["ResponseMetadata"]["RequestId"] for _ in range(2)}
     assert ids == {request.request_id for request in rooms.invoker.requests}

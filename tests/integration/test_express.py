@@ -128,6 +128,18 @@ async def test_an_answer_and_its_report_are_those_of_the_long_way(case: Case) ->
         assert getattr(short.report, field) == getattr(long.report, field), field
 
 
+async def test_it_runs_under_the_id_that_its_front_gave_it(case: Case) -> None:
+    given = "6F0A2C1E-98d1-4c5e-9d4f-1f2e3d4c5b6a"
+    call = case.pipeline.express(case.name, b"{}", given)
+    assert call is not None
+    done = await call.result()
+    said = json.loads(done.payload)
+    assert (done.report.request_id, said["id"]) == (given, given)
+    assert said["trace"].endswith("-6f0a2c1e98d14c5e9d4f1f2e;Parent=9d4f1f2e3d4c5b6a;Sampled=0")
+    assert words(await case.lines(given)) == ["START", "END", "REPORT"]
+    assert case.pipeline.express(case.name, b"{}", "no id") is None
+
+
 async def test_one_that_writes_nothing_has_its_three_lines(case: Case) -> None:
     done = await case.short({})
     lines = await case.lines(done.report.request_id)

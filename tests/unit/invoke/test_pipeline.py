@@ -106,6 +106,8 @@ async def test_the_sandbox_gets_what_the_function_is() -> None:
     assert event.timeout_ms == 60_000
     seconds = f"{WALL_NS // 1_000_000_000:08x}"
     assert event.trace_id == f"Root=1-{seconds}-6f0a2c1e98d14c5e9d4f1f2e;Parent=9d4f1f2e3d4c5b6a;Sampled=0"
+    await house.pipeline.invoke(replace(request(), trace_id="Root=1-2-3;Sampled=1"))
+    assert seen[1].trace_id == "Root=1-2-3;Sampled=1", "of a caller who is traced"
 
 
 async def test_a_request_without_an_id_gets_one() -> None:

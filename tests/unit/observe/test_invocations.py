@@ -117,7 +117,7 @@ class Inner:
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
 
-    def express(self, function_name: str, payload: bytes) -> Pending | None:
+    def express(self, function_name: str, payload: bytes, request_id: str = "") -> Pending | None:
         return None
 
     async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:

@@ -171,7 +171,7 @@ class StubInvoker:
         self.began = asyncio.Event()
         self.cancelled = asyncio.Event()
 
-    def express(self, function_name: str, payload: bytes) -> Pending | None:
+    def express(self, function_name: str, payload: bytes, request_id: str = "") -> Pending | None:
         return None
 
     async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
