@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
     from .loop import Guest
 
-_MODULE = "app"
+_MODULE = "cleave_trial"  # no function's
 _SOURCE = b"def handler(event, context):\n    return event\n"
 _EXPECTED = [wire.HELLO, wire.READY, wire.RESULT, wire.RESULT]
 _OUT_OF_THE_WAY = 64
 _READ_BYTES = 65_536
+_TRIAL_S = 5
+"""A trial that hangs ends by then, and its zygote goes on without."""
 
 
 def written_by_a_start(guest: Guest, fork: ModuleType, proc: int) -> bytes:
@@ -59,14 +61,16 @@ def _told_by_a_fork(guest: Guest, fork: ModuleType, proc: int, folder: int) -> b
     told, tell = os.pipe()
     os.write(into, rehearsal.frames((False, False), f"{_MODULE}.handler"))
     os.close(into)  # after which the guest's stream ends
-    pages: bytes = fork.try_pages(told, tell)
-    if not pages:
-        _serve(guest, fork, (proc, folder, events, answers_in, log_in, tell))
-    said = os.read(answers, _READ_BYTES)
-    for fd in (events, answers_in, told, answers, log, log_in):
-        os.close(fd)
+    try:
+        pages: bytes = fork.try_pages(told, tell)
+        if not pages:
+            _serve(guest, fork, (proc, folder, events, answers_in, log_in, tell))
+        said = os.read(answers, _READ_BYTES)
+    finally:
+        for fd in (events, answers_in, told, answers, log, log_in):
+            os.close(fd)
     if rehearsal.kinds(said) != _EXPECTED:
-        raise RuntimeError(f"the trial of a start answered with {said!r}")
+        raise OSError(f"the trial of a start answered with {said!r}")
     return pages
 
 
@@ -74,6 +78,7 @@ def _serve(guest: Guest, fork: ModuleType, fds: tuple[int, ...]) -> None:
     """As a sandbox does, from the fork on. Never returns."""
     status = 1
     try:
+        fork.end_with_parent(_TRIAL_S)
         proc, folder, events, answers, log, tell = (fcntl(fd, F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY) for fd in fds)
         for fd, place in ((events, wire.EVENTS_FD), (answers, wire.ANSWERS_FD), (log, 1), (log, 2)):
             os.dup2(fd, place)
@@ -81,7 +86,8 @@ def _serve(guest: Guest, fork: ModuleType, fds: tuple[int, ...]) -> None:
         os.write(wire.ANSWERS_FD, wire.frame(wire.HELLO))
         reseed.after_fork()
         gc.enable()
-        status = guest.serve()
+        served = guest.serve()
         fork.tell_pages(proc, tell)
+        status = served
     finally:
         os._exit(status)

@@ -157,7 +157,7 @@ def main(argv: list[str]) -> None:
     pages = _pages(fork, guest, proc)
     os.close(proc)
     os.write(sock, b"ready %d" % taken)
-    serves, boot = fork.serve(sock, journal, pages)
+    serves, boot = fork.serve(sock, journal)
     if not serves:
         os._exit(0)
     # A sandbox, from here on.

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 
@@ -28,7 +29,7 @@ from engine.invoke.specs import Prepared
 from engine.model.invocation import Completion, InvokeRequest
 from engine.model.names import FunctionRef
 from engine.model.outcome import StartKind
-from engine.sandbox.api import UNREAD, Ending, Event
+from engine.sandbox.api import UNREAD, Ending, Event, Sandbox
 from engine.scheduler.api import Borrowed, Done, Scheduler
 
 _SCAN = msgspec.json.Decoder(msgspec.Raw).decode
@@ -79,7 +80,6 @@ class ExpressCall:
         "payload",
         "prepared",
         "request_id",
-        "sandbox",
         "started_ns",
     )
 
@@ -98,39 +98,49 @@ class ExpressCall:
         self._long: asyncio.Task[None] | None = None  # it goes the long way after all
         self.payload = payload
         self.prepared = prepared
-        self.held = held
-        self.sandbox = held.sandbox
+        self.held: Borrowed | None = held
         self.request_id = request_id
         self.accepted_ns = accepted_ns
         self.started_ns = express.means.monotonic_ns()
         self.begun_ns = begun_ns  # on the wall's clock
-        self.future: asyncio.Future[Completion] = express.loop.create_future()
+        self.future: asyncio.Future[Any] = express.loop.create_future()
         self.over = False
 
+    @property
+    def sandbox(self) -> Sandbox:
+        """Where it runs, until it is over."""
+        assert self.held is not None
+        return self.held.sandbox
+
     async def result(self) -> Completion:
-        """Its end. Cancelled, it kills the sandbox."""
+        """Its end. Cancelled, it kills the sandbox. To be awaited once."""
         try:
-            return await self.future
+            found: Completion = await self.future
         except asyncio.CancelledError as error:
             if self._long is not None:
                 self._long.cancel()
             elif not self.over:
-                self.over = True
                 self.sandbox.kill()
                 with contextlib.suppress(Unavailable):
-                    self._express.scheduler.give_back(self.held, None)
+                    self._give_back(None)
                 self._left(error)
             raise
+        # The sandbox knows its last call for as long as it idles, for what comes late: what that said is no part of it.
+        self.future = self._express.nothing
+        return found
 
-    @property
-    def run(self) -> Run:
+    def _give_back(self, ending: Ending | None) -> None:
+        """It is over: nothing leads from here to the sandbox any more, which leads here."""
+        held, self.held = self.held, None
+        self.over = True
+        self._express.scheduler.give_back(held, ending)
+
+    def _written(self) -> Run:
         """Its run, from here on written as it comes."""
         run = self._run
         if run is None:
             run = self._run = Run(self.request_id, self.prepared, None, self._express.means)
             run.kind, run.started_ns, run.begun_ns = StartKind.WARM, self.started_ns, self.begun_ns
-            if self.over:
-                run.end()
         return run
 
     def started(self, kind: StartKind) -> None:
@@ -141,7 +151,12 @@ class ExpressCall:
 
     def output(self, data: bytes) -> None:
         """What the function wrote."""
-        self.run.output(data)
+        run = self._run
+        if run is None:
+            run = self._written()
+            if self.over:
+                run.end()
+        run.output(data)
 
     def chunk(self, data: bytes) -> None:
         """Never where no stream was asked for."""
@@ -150,12 +165,12 @@ class ExpressCall:
         """The sandbox is through with it, by an ending or by the engine's failure."""
         if self.over:
             return
-        self.over = True
         express = self._express
+        payload, self.payload = self.payload, b""
         try:
-            express.scheduler.give_back(self.held, ending)
+            self._give_back(ending)
             if isinstance(error, SandboxFault) and error.stage == UNREAD:
-                self._long = express.loop.create_task(self._go_the_long_way())
+                self._long = express.loop.create_task(self._go_the_long_way(payload))
                 return
             if ending is None:
                 raise error or SandboxFault("run", 0, "the sandbox gave no answer")
@@ -182,7 +197,7 @@ class ExpressCall:
 
     def _left(self, error: BaseException) -> None:
         reached = (self.accepted_ns, self.started_ns)
-        self._express.endings.left(self.run, self.request_id, self.prepared, *reached, error)
+        self._express.endings.left(self._written(), self.request_id, self.prepared, *reached, error)
 
     async def _catch_up(self, run: Run, done: Done) -> None:
         try:
@@ -194,10 +209,13 @@ class ExpressCall:
             if not self.future.done():
                 self.future.set_result(found)
 
-    async def _go_the_long_way(self) -> None:
-        request = InvokeRequest(FunctionRef(self.prepared.function.name), self.payload, self.request_id)
+    async def _go_the_long_way(self, payload: bytes) -> None:
+        if self._run is not None:
+            self._run.log.finish_now()
+            self._run.end()
+        request = InvokeRequest(FunctionRef(self.prepared.function.name), payload, self.request_id)
         try:
-            found = await self._express.invoke(request)
+            found = await self._express.long_way(request)
         except Exception as failed:
             if not self.future.done():
                 self.future.set_exception(failed)
@@ -206,9 +224,9 @@ class ExpressCall:
                 self.future.set_result(found)
 
     def _fail(self, error: Exception) -> None:
-        self._left(error)
         if not self.future.done():
             self.future.set_exception(error)
+        self._left(error)
 
 
 class Express:
@@ -222,10 +240,9 @@ class Express:
         *,
         event_limit_bytes: int,
         new_uuid: Callable[[], str],
-        invoke: Callable[[InvokeRequest], Awaitable[Completion]],
+        long_way: Callable[[InvokeRequest], Awaitable[Completion]],
     ) -> None:
-        """`invoke` is the long way."""
-        self.invoke = invoke
+        self.long_way = long_way
         self.scheduler = scheduler
         self.endings = endings
         self.means = means
@@ -233,6 +250,7 @@ class Express:
         self._new_uuid = new_uuid
         self._lines: dict[str, _Line] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.nothing: Any = None  # stands where a call's future was
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -269,7 +287,13 @@ class Express:
             return None
         request_id, wall_ns = request_id or self._new_uuid(), means.wall_ns()
         call = ExpressCall(self, line.prepared, held, payload, request_id, accepted_ns, wall_ns)
-        if not call.sandbox.express(line.head(request_id, wall_ns, payload), payload, line.event, call):
+        try:
+            begun = held.sandbox.express(line.head(request_id, wall_ns, payload), payload, line.event, call)
+        except BaseException:
+            held.sandbox.kill()
+            self.scheduler.give_back(held, None)
+            raise
+        if not begun:
             self.scheduler.give_back_unused(held)
             return None
         return call

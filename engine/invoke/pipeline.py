@@ -102,7 +102,7 @@ class Pipeline:
             self._means,
             event_limit_bytes=event_limit_bytes,
             new_uuid=new_uuid,
-            invoke=self.invoke,
+            long_way=self._invoke,
         )
         retirer = Retirer(scheduler, self._specs, logs)
         registry.subscribe(retirer)
@@ -128,6 +128,10 @@ class Pipeline:
             call = self.express(request.ref.name, request.payload, request.request_id)
             if call is not None:
                 return await call.result()
+        return await self._invoke(request, sink)
+
+    async def _invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
+        """The long way."""
         accepted_ns = self._monotonic_ns()
         self._authorize(request)
         function = self._registry.resolve(request.ref)

@@ -22,7 +22,7 @@ class QuietRuns(Generic[Ended]):
     def __init__(self, write: Callable[[Ended], None]) -> None:
         self._write = write
         self._waiting: deque[Ended] = deque()
-        self._coming = False
+        self._coming = self._settling = False
 
     def add(self, ended: Ended) -> None:
         """One more."""
@@ -35,8 +35,14 @@ class QuietRuns(Generic[Ended]):
     def settle(self) -> None:
         """Write all that wait."""
         waiting = self._waiting
-        while waiting:
-            self._write(waiting.popleft())
+        if self._settling:
+            return  # what writes one asks for the others: they are next
+        self._settling = True
+        try:
+            while waiting:
+                self._write(waiting.popleft())
+        finally:
+            self._settling = False
 
     def _soon(self) -> None:
         asyncio.get_running_loop().call_soon(self._now)

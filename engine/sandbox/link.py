@@ -104,7 +104,7 @@ class GuestLink:
     def call(self, head: bytes, payload: bytes) -> bool:
         """Send an event whose answer may come in one piece, past `on_frame` then; as `send`."""
         seat = self._seat
-        if seat is None or self._unsent or self._head or self._until is not None:
+        if seat is None or self._unsent or self._head or self._body is not None or self._until is not None:
             return self.send(head, payload)
         size = self._sent_bytes = len(head) + len(payload)
         if size > _READ_BYTES:
@@ -113,6 +113,10 @@ class GuestLink:
         if 0 <= sent < size:
             self._send_later(head, payload, sent)
         return sent >= 0
+
+    def refuse(self, size: int) -> None:
+        """What its seat took was larger than it may be."""
+        self._end(ProtocolError(f"a result of {size} bytes"))
 
     def send(self, head: bytes, body: bytes = b"") -> bool:
         """Send, or as much as the pipe takes and the rest when it takes more. False if nobody is there to read. A large

@@ -195,7 +195,6 @@ class LinuxSandbox:
         return True
 
     def _over(self) -> None:
-        """Nothing runs any more."""
         self._run = self._sink = self._event = self._express = None
         self._log.end()
         self._clock.clear()
@@ -206,10 +205,10 @@ class LinuxSandbox:
         if express is not None:
             self._over()
             express.ended(ending, error)
-        elif ending is not None:
-            run.set_result(ending)
         elif error is not None:
             run.set_exception(error)
+        else:
+            run.set_result(ending)
 
     def kill(self) -> None:
         """SIGKILL to its process 1, which takes the rest of it along; not held up by the CPU quota. A run under way
@@ -263,12 +262,14 @@ class LinuxSandbox:
         """A whole answer to an event that asked for nothing else, with what was used by then."""
         if self._life.over or self._run is None or self._run.done():
             return  # how the run ends was decided before this was read
+        if len(body) > self._spec.result_limit_bytes:
+            return self._link.refuse(len(body))
         if logged:
             self._log.drain()
         self._life.move(SandboxState.IDLE)
         used = self._meter.told(peak_bytes, cpu_us, tmp_bytes)
         warn_of_full_disk(self._parts.tmp, used, self._counts, self._sink)
-        self._resolve(plain_answer(body, (at_ns - self._began_ns) // 1000, used))
+        self._resolve(plain_answer(body, self._began_ns, at_ns, used))
 
     def _on_frame(self, kind: int, body: bytes | bytearray) -> None:
         if self._life.over:
@@ -438,7 +439,7 @@ class LinuxSandbox:
             tmp_written_bytes=used.tmp_bytes,
             network_in_bytes=used.network_in_bytes,
             network_out_bytes=used.network_out_bytes,
-            timeline=self._timeline.moments(self._event.timeline),
+            timeline=(("answered", now),) if self._express else self._timeline.moments(self._event.timeline),
             cost=self._timeline.cost(),
             exit_status=exit_text,
             init_failed=init_failed,

@@ -63,6 +63,7 @@ class LogPipe:
     def close(self) -> None:
         """Read no more. Safe to call again."""
         self._loop.remove_reader(self._fd)
+        self._sink = self._output = None
 
     def _on_readable(self) -> None:
         try:

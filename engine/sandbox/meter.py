@@ -129,18 +129,19 @@ class Meter:
             return 0
 
 
-def plain_answer(body: bytes, took_us: int, used: Used) -> Ending:
+def plain_answer(body: bytes, began_ns: int, at_ns: int, used: Used) -> Ending:
     """The ending of a warm run that answered in one piece."""
     return Ending(
         Outcome.OK,
         True,
         body,
-        handler_us=took_us,
+        handler_us=(at_ns - began_ns) // 1000,
         peak_memory_bytes=used.peak_memory_bytes,
         cpu_us=used.cpu_us,
         tmp_written_bytes=used.tmp_bytes,
         network_in_bytes=used.network_in_bytes,
         network_out_bytes=used.network_out_bytes,
+        timeline=(("answered", at_ns),),
     )
 
 

@@ -360,9 +360,9 @@ enum { BOX_PAGES_READ = 1 }; /* in the address: pages of a file, to be read alon
  * (descriptors 0 to 3 are as engine/guest/wire.py says), 0 in the zygote when the socket closed, -1 with *err if it
  * broke. In a sandbox `boot` has its moments. `journal` is a memory file that the engine holds too: the kernel notes
  * the process of the last clone in it, 0 before, so that one whose zygote died before it could answer is known all the
- * same. `pages` are those that a start writes. */
-int box_forkserver(int sock, int journal, const struct box_pages *pages, size_t n_pages,
-                   const struct box_fork_hooks *hooks, struct box_boot *boot, struct box_error *err);
+ * same. */
+int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, struct box_boot *boot,
+                   struct box_error *err);
 
 /* ---- pages ---- */
 

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <linux/sched.h>
-#include <poll.h>
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -133,32 +132,8 @@ int box_zygote_leave_host(struct box_error *err)
     return sethostname(hostname, sizeof hostname - 1) < 0 ? box_fail(err, "hostname", "cannot set it") : 0;
 }
 
-/* Requests that come closer together are a burst, in which a zygote has better to do than to spare its forks time. */
-enum { AT_REST_NS = 2000000 };
-
-/* Write the pages that the fork is going to write, as they are: they are copied here and now, beside the fork's set-up,
- * and what was shared is the fork's own when it comes to them. Nobody else is to wait for that. */
-static void write_ahead(int sock, const struct box_pages *pages, size_t n_pages)
-{
-    enum { LOOK_EVERY = 8 };
-    const size_t size = (size_t)sysconf(_SC_PAGESIZE);
-    struct pollfd asked = {.fd = sock, .events = POLLIN};
-    unsigned written = 0;
-
-    for (size_t which = 0; which < n_pages; which++)
-        for (size_t at = 0; at < pages[which].length; at += size) {
-            if (pages[which].start & BOX_PAGES_READ)
-                break;
-            if (written++ % LOOK_EVERY == 0 && poll(&asked, 1, 0) != 0)
-                return;
-            /* NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel says it as a number */
-            volatile char *byte = (volatile char *)(pages[which].start + at);
-            *byte = *byte;
-        }
-}
-
-int box_forkserver(int sock, int journal, const struct box_pages *pages, size_t n_pages,
-                   const struct box_fork_hooks *hooks, struct box_boot *boot, struct box_error *err)
+int box_forkserver(int sock, int journal, const struct box_fork_hooks *hooks, struct box_boot *boot,
+                   struct box_error *err)
 {
     pid_t *cloned = map_journal(journal, err);
 
@@ -173,11 +148,9 @@ int box_forkserver(int sock, int journal, const struct box_pages *pages, size_t 
         int flat[BOX_WIRE_FDS], pidfd = -1;
         size_t count = BOX_WIRE_FDS;
 
-        uint64_t idle_ns = box_now_ns();
         ssize_t size = box_wire_receive(sock, &request, sizeof request, flat, &count);
         if (size == 0)
             return 0;
-        idle_ns = box_now_ns() - idle_ns;
         BOX_STEP("zygote: asked");
         if (size < 0)
             return box_fail(err, "zygote", "cannot receive a request");
@@ -208,8 +181,6 @@ int box_forkserver(int sock, int journal, const struct box_pages *pages, size_t 
         BOX_STEP("zygote: answered");
         if (pidfd >= 0)
             close(pidfd);
-        if (sent == 0 && reply.pid > 0 && start.outcome == 1 && idle_ns > AT_REST_NS)
-            write_ahead(sock, pages, n_pages);
         if (sent < 0)
             return errno == EPIPE ? 0 : box_fail(err, "zygote", "cannot answer");
     }

@@ -4,8 +4,10 @@
  * The pages of a large one are counted together. What a fork writes is copied as ever, page by page. */
 #include "internal.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 
 static const char STAGE[] = "pack";
 
@@ -47,6 +49,12 @@ int box_pages_pack(int proc, struct box_error *err)
     struct box_mapping mapping, chosen[MOST_MAPPINGS];
     size_t count = 0, whole = 0;
 
+    /* What is swapped out is there, and mincore(2) says that it is not: it would be lost. */
+    struct sysinfo host;
+    if (sysinfo(&host) < 0 || host.totalswap > 0) {
+        errno = ENOTSUP;
+        return box_fail(err, STAGE, "not on a host that swaps");
+    }
     FILE *maps = box_maps_open(proc, err);
     if (maps == NULL)
         return -1;

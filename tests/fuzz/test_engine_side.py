@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tracemalloc
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -319,6 +319,37 @@ async def test_a_warm_run_ends_whatever_its_guest_sends(
                 assert isinstance(running.exception(), SandboxFault), seed
             await asyncio.wait_for(sandbox.gone.wait(), 10)
         assert not faults, (seed, faults)
+
+
+async def test_a_warm_answer_over_the_limit_ends_the_sandbox(faults: list[Any], janitor: Janitor) -> None:
+    async with sandbox_over(janitor, Counts()) as (sandbox, guest):
+        guest.send(wire.frame(wire.HELLO) + wire.frame(wire.READY) + wire.frame(wire.RESULT, b"0"))
+        await asyncio.wait_for(sandbox.run(event(timeout_ms=30_000), Sink()), 10)
+        sandbox._spec = replace(sandbox.spec, result_limit_bytes=1_024)
+        running = asyncio.ensure_future(sandbox.run(event(timeout_ms=30_000), Sink()))
+        await asyncio.sleep(0)
+        guest.send(wire.frame(wire.RESULT, b" " * 1_025))
+        ending = await asyncio.wait_for(running, 10)
+        assert (ending.outcome, ending.reusable, ending.payload) == (Outcome.EXITED, False, b"")
+        await asyncio.wait_for(sandbox.gone.wait(), 10)
+    assert not faults
+
+
+async def test_a_torn_body_between_two_events_is_no_part_of_another(faults: list[Any], janitor: Janitor) -> None:
+    async with sandbox_over(janitor, Counts()) as (sandbox, guest):
+        guest.send(wire.frame(wire.HELLO) + wire.frame(wire.READY) + wire.frame(wire.RESULT, b"0"))
+        await asyncio.wait_for(sandbox.run(event(timeout_ms=30_000), Sink()), 10)
+        guest.send(wire.HEADER.pack(100, wire.RESULT) + b"half")
+        while sandbox._link._body is None:
+            await asyncio.sleep(0)
+        running = asyncio.ensure_future(sandbox.run(event(timeout_ms=30_000), Sink()))
+        await asyncio.sleep(0)
+        guest.send(b"x" * 96)
+        ending = await asyncio.wait_for(running, 10)
+        assert ending.payload == b"half" + b"x" * 96, "its own to spoil"
+        guest.close()
+        await asyncio.wait_for(sandbox.gone.wait(), 10)
+    assert not faults
 
 
 async def test_a_result_that_arrives_after_the_timeout_changes_nothing(faults: list[Any], janitor: Janitor) -> None:

@@ -39,6 +39,8 @@ CODE = zip_of("""
             raise ValueError("no good")
         elif what == "exit":
             os._exit(3)
+        elif what == "sleep":
+            time.sleep(60)
         elif what == "hang":
             print("hanging", flush=True)
             time.sleep(60)
@@ -244,6 +246,25 @@ async def test_a_caller_that_leaves_stops_the_function_and_frees_its_place(case:
     assert (await case.long({})).report.outcome is Outcome.OK
 
 
+async def test_a_silent_call_whose_caller_leaves_has_a_start_and_an_end(case: Case) -> None:
+    call = case.pipeline.express(case.name, b'{"do": "sleep"}')
+    assert call is not None
+    running = asyncio.ensure_future(call.result())
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait({running})
+    assert words(await case.lines(call.request_id)) == ["START", "END"]
+
+
+async def test_nothing_of_what_was_said_stays_with_the_sandbox(case: Case) -> None:
+    call = case.pipeline.express(case.name, b'{"text": "much"}')
+    assert call is not None
+    await call.result()
+    assert not call.payload
+    assert call.held is None
+    assert call.future is None
+
+
 async def test_a_sandbox_that_is_killed_from_outside_ends_its_call(case: Case) -> None:
     call = case.pipeline.express(case.name, b'{"do": "hang"}')
     assert call is not None
@@ -260,8 +281,8 @@ async def test_a_sandbox_that_is_killed_from_outside_ends_its_call(case: Case) -
 async def test_a_sandbox_that_died_while_it_idled_costs_no_call(case: Case) -> None:
     call = case.pipeline.express(case.name, b"{}")
     assert call is not None
-    await call.result()
     pid = call.sandbox.pid  # type: ignore[attr-defined]
+    await call.result()
     end = os.pidfd_open(pid)
     os.kill(pid, signal.SIGKILL)
     # Without a turn of the loop: the engine has not noticed.
@@ -278,8 +299,8 @@ async def test_a_sandbox_that_died_while_it_idled_costs_no_call(case: Case) -> N
 async def test_an_event_that_its_sandbox_has_not_read_when_it_dies_goes_to_another(case: Case, way: str) -> None:
     call = case.pipeline.express(case.name, b"{}")
     assert call is not None
-    await call.result()
     pid = call.sandbox.pid  # type: ignore[attr-defined]
+    await call.result()
     (guest,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     os.kill(int(guest), signal.SIGSTOP)
     async with asyncio.timeout(30):

@@ -15,7 +15,7 @@ from engine.sandbox.demand import ParkSettings
 from engine.sandbox.linux import LinuxSandbox
 from engine.sandbox.pool import LinuxPool
 from tests.remains import until
-from tests.sandboxes import RUNTIME, real_pool, run, spec, write_code
+from tests.sandboxes import real_pool, run, spec, write_code
 
 pytestmark = [pytest.mark.privileged, pytest.mark.skipif(not Path("/proc/self/pagemap").exists(), reason="no pagemap")]
 
@@ -85,15 +85,3 @@ async def test_what_a_start_writes_a_parked_sandbox_has_before_it_has_a_function
         assert len(after) < 1.2 * len(written)
         await parked.close()
         await forked.close()
-
-
-async def test_a_zygote_that_nobody_waits_for_copies_what_its_fork_will_write(tmp_path: Path) -> None:
-    code = write_code(tmp_path / "code", HELLO)
-    async with real_pool(tmp_path / "pool") as pool:
-        first, _ = await served(pool, code, forked=True)
-        zygote = pool.zygote_pids[RUNTIME]
-        before = faults(zygote)
-        second, written = await served(pool, code, forked=True)
-        await until(lambda: faults(zygote) - before > 0.7 * len(written), what="the zygote has copied them")
-        await first.close()
-        await second.close()

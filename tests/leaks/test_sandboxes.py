@@ -106,13 +106,10 @@ def held(running: Served) -> Held:
 
 async def one(running: Served, name: str, way: str) -> None:
     """One sandbox from its start to its end."""
-    before = {Path(leaf).name for leaf in leaves_of(running.instance)}
+    before = set(members_of(running.instance))
     call = running.grpc.call(name, b'{"end": "%s"}' % way.encode())
     if way == "cancel":
-        await until(
-            lambda: {Path(leaf).name for leaf in leaves_of(running.instance)} - before and members_of(running.instance),
-            what="it has started",
-        )
+        await until(lambda: set(members_of(running.instance)) - before, what="it has started")
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call

@@ -3,6 +3,7 @@
 One importer: engine.sandbox.box. Failures raise SandboxFault with the step, the kernel's errno and a sentence.
 """
 
+cimport cython
 from libc.errno cimport EAGAIN, errno
 from libc.string cimport memcpy, memset, strlen
 from posix.unistd cimport close

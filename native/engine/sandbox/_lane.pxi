@@ -64,6 +64,7 @@ cdef void tell_seat(const lane_news *news, void *arg) noexcept:
         seat.failed(error)
 
 
+@cython.no_gc_clear  # the lane has its address until __dealloc__
 cdef class Seat:
     """One sandbox's in a lane. `on_answer(body, at_ns, logged, peak_bytes, cpu_us, tmp_bytes)` is told of a whole answer
     to `call`; peak_bytes is -1 where that has

@@ -7,9 +7,11 @@
 #include "box.h"
 
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 static const struct box_fork_hooks HOOKS = {PyOS_BeforeFork, PyOS_AfterFork_Parent, PyOS_AfterFork_Child};
@@ -250,20 +252,30 @@ static PyObject *flush(PyObject *module, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *end_with_parent(PyObject *module, PyObject *args)
+{
+    unsigned seconds;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "I", &seconds))
+        return NULL;
+    signal(SIGALRM, SIG_DFL);
+    alarm(seconds);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    Py_RETURN_NONE;
+}
+
 static PyObject *serve(PyObject *module, PyObject *args)
 {
     struct box_error err = {0};
     struct box_boot boot = {0};
-    const char *pages;
-    Py_ssize_t size;
     int sock, journal;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "iiy#", &sock, &journal, &pages, &size))
+    if (!PyArg_ParseTuple(args, "ii", &sock, &journal))
         return NULL;
     /* With the GIL held: a zygote has one thread, and nothing else may run while it forks. */
-    int outcome = box_forkserver(sock, journal, (const struct box_pages *)pages,
-                                 (size_t)size / sizeof(struct box_pages), &HOOKS, &boot, &err);
+    int outcome = box_forkserver(sock, journal, &HOOKS, &boot, &err);
     if (outcome < 0)
         return raise_box_error(&err);
     return Py_BuildValue("iy#", outcome, (const char *)boot.ns, (Py_ssize_t)sizeof boot.ns);
@@ -291,6 +303,8 @@ static PyMethodDef METHODS[] = {
     {"try_pages", try_pages, METH_VARARGS,
      "try_pages(told: int, tell: int) -> bytes\n\nFork: nothing in the fork, which is to tell its pages, and these in "
      "the other process."},
+    {"end_with_parent", end_with_parent, METH_VARARGS,
+     "end_with_parent(seconds: int) -> None\n\nEnd with the process that forked this one, or after so many seconds."},
     {"tell_pages", tell_pages, METH_VARARGS,
      "tell_pages(proc: int, fd: int) -> None\n\nWrite which pages this fork has written: struct box_pages."},
     {"touch", touch, METH_VARARGS, "touch(pages: bytes) -> None\n\nMake such pages this process's own."},
@@ -299,7 +313,7 @@ static PyMethodDef METHODS[] = {
     {"line_buffer", line_buffer, METH_NOARGS, "line_buffer() -> None\n\nWrite what C code prints by lines."},
     {"flush", flush, METH_NOARGS, "flush() -> None\n\nWrite what C code printed without a line's end."},
     {"serve", serve, METH_VARARGS,
-     "serve(sock: int, journal: int, pages: bytes) -> tuple[int, bytes]\n\n"
+     "serve(sock: int, journal: int) -> tuple[int, bytes]\n\n"
      "Fork on request. 1 in each sandbox, 2 in one that parks, 0 in the zygote when the engine left; and the moments "
      "of "
      "the sandbox's set-up: struct box_boot."},

@@ -50,6 +50,20 @@ async def test_one_that_cannot_be_written_does_not_keep_the_others_from_it() -> 
     assert written == [0, 2]
 
 
+async def test_a_thousand_that_each_ask_for_the_others_are_written_one_after_another() -> None:
+    written: list[int] = []
+
+    def write(number: int) -> None:
+        quiet.settle()
+        written.append(number)
+
+    quiet = QuietRuns(write)
+    for number in range(1_000):
+        quiet.add(number)
+    quiet.settle()
+    assert written == list(range(1_000))
+
+
 async def test_quiet_calls_and_one_that_is_followed_are_in_the_log_in_the_order_in_which_they_ran() -> None:
     house = House()
     await house.pipeline.invoke(request())
