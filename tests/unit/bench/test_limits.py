@@ -115,7 +115,7 @@ def test_the_projects_limits_are_those_that_were_promised() -> None:
         ("rivals-1769", "times.bubblewrap.start"): (8, None, 25),
         ("isolation-1769", "cost_us.p50"): (1_000, None, None),
         ("isolation-parked-1769", "cost_us.p50"): (1_000, None, None),
-        ("idle-parked", "idle_mb.p50"): (1.9, 1.6, 1.1),
+        ("idle-parked", "idle_mb.p50"): (1.6, None, 1.1),
         ("idle-fork", "idle_mb.p50"): (1.6, None, 1.1),
         ("churn", "per_s"): (200, None, 500),
         ("crowd-1000", "answering_s"): (4.0, 2.0, 0.9),
@@ -124,11 +124,11 @@ def test_the_projects_limits_are_those_that_were_promised() -> None:
         ("pipe-1769", "ratio"): (0.6, None, None),
         ("log-flood-1769", "flood_times.p50"): (1.3, None, 1.1),
         ("decision", "ratio"): (1.5, None, 1.1),
-        ("inside-share", "above_bare_us.p50"): (150, 80, 50),
-        ("inside-share", "above_bare_us.p99"): (1_500, 400, 200),
-        ("inside-rate-64", "calls_per_s"): (5_000, 25_000, 60_000),
+        ("inside-share", "above_bare_us.p50"): (100, 80, 50),
+        ("inside-share", "above_bare_us.p99"): (400, None, 200),
+        ("inside-rate-64", "calls_per_s"): (10_000, 25_000, 60_000),
         ("inside-overload", "overload_times.p50"): (2, None, 1.2),
-        ("inside-fairness", "fairness_times.p99"): (10, 3, 1.5),
+        ("inside-fairness", "fairness_times.p99"): (3, None, 1.5),
     }
     held = {(limit.scenario, limit.figure): limit for limit in load()}
     for figure, (bound, asked, aim) in promised.items():
