@@ -19,10 +19,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import json
 import py_compile
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,9 +31,9 @@ from typing import Any
 
 import msgspec
 
+from bench.apart import measured_apart
 from engine.cli.benching.bed import HANDLER
 from engine.cli.benching.comparison import percentile
-from engine.cli.benching.facts import ROOT
 from engine.cli.benching.scenarios import EVENT
 from engine.config import Settings
 from engine.fabric.datadir import new_instance_id
@@ -234,12 +232,7 @@ MEASUREMENTS: Mapping[str, Callable[[int], Awaitable[dict[str, Any]]]] = {
 
 def measure(name: str, amount: int) -> dict[str, Any]:
     """The row of one of MEASUREMENTS, in a process of its own. Raises RuntimeError with what it printed."""
-    command = [sys.executable, "-m", "bench.density", name, str(amount)]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WITHIN_S, check=False)
-    if ran.returncode != 0:
-        raise RuntimeError(f"{name} was not measured: {ran.stderr[-2_000:]}")
-    row: dict[str, Any] = json.loads(ran.stdout)
-    return row
+    return measured_apart("bench.density", name, amount, WITHIN_S)
 
 
 HEAD = ("SANDBOXES", "HOW MANY", "FIGURE", "AND")

@@ -23,11 +23,9 @@ import asyncio
 import contextlib
 import gc
 import io
-import json
 import os
 import random
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -37,9 +35,9 @@ from typing import Any
 
 import msgspec
 
+from bench.apart import measured_apart
 from engine.cli.benching.bed import trivial_code
 from engine.cli.benching.comparison import above, percentile, summary
-from engine.cli.benching.facts import ROOT
 from engine.cli.benching.load import SEED
 from engine.cli.benching.scenarios import EVENT
 from engine.cli.benching.show import ms
@@ -339,12 +337,7 @@ MEASUREMENTS: Mapping[str, Callable[[int], Awaitable[dict[str, Any]]]] = {
 
 def measure(name: str, amount: int) -> dict[str, Any]:
     """The row of one of MEASUREMENTS, in a process of its own. Raises RuntimeError with what it printed."""
-    command = [sys.executable, "-m", "bench.inside", name, str(amount)]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WITHIN_S, check=False)
-    if ran.returncode != 0:
-        raise RuntimeError(f"{name} was not measured: {ran.stderr[-2_000:]}")
-    row: dict[str, Any] = json.loads(ran.stdout)
-    return row
+    return measured_apart("bench.inside", name, amount, WITHIN_S)
 
 
 HEAD = ("WITHOUT GRPC", "CALLS", "FIGURE", "AND")

@@ -213,32 +213,6 @@ class LocalScheduler(Lending):
         target = self._target_ids.get(key)
         return Allocated() if target is None else Allocated(**self._core.allocation(target))
 
-    @property
-    def core(self) -> native.Core:
-        """For native code that decides warm calls by itself, on the thread of the event loop; it calls `noticed` where
-        actions are pending, or while `noticing`, after it has ended a call."""
-        return self._core
-
-    @property
-    def noticing(self) -> bool:
-        """Whether each end is to be told: a drain waits for the last, or what idles has no timer yet."""
-        return self._ended is not None or self._timer.off
-
-    def noticed(self) -> None:
-        """Something was decided or has ended elsewhere."""
-        self._obey()
-        if self._ended is not None and self._core.concurrency == 0:
-            self._ended.set()
-
-    def target(self, key: Key) -> int:
-        """The native target of a key; it changes when the key is retired."""
-        return self._targets.of(key, self._now())
-
-    def sandbox_of(self, sandbox_id: int) -> Sandbox | None:
-        """The sandbox that the native scheduler calls so, if it is there."""
-        held = self._held.get(sandbox_id)
-        return None if held is None else held.sandbox
-
     async def drain(self, grace_s: float) -> None:
         """See Scheduler.drain. Once begun it cannot be taken back; a second call waits for the same end."""
         self._ended = self._ended or asyncio.Event()

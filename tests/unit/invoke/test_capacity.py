@@ -73,7 +73,7 @@ async def test_what_is_stored_is_held_from_the_start(house: House) -> None:
     await house.registry.concurrency.reserve("f", 20)
     await house.registry.concurrency.provision(LIVE, 3)
     house.open()
-    assert house.scheduler.core.counts()["reserved"] == 20
+    assert house.scheduler._core.counts()["reserved"] == 20
     await settled()
     assert house.scheduler.allocation(house.key("1")) == Allocated(requested=3, allocated=3, available=3)
     seen = house.registry.concurrency.provisioned(LIVE).allocation
@@ -84,8 +84,8 @@ async def test_every_write_is_held_at_once_and_the_allocation_is_seen_while_it_c
     house.open()
     concurrency = house.registry.concurrency
     await concurrency.reserve("f", 0)
-    assert house.scheduler.core.counts()["reserved"] == 0
-    assert house.scheduler.core.function_counts(house.scheduler._targets._functions["f"])["reserved"] == 0
+    assert house.scheduler._core.counts()["reserved"] == 0
+    assert house.scheduler._core.function_counts(house.scheduler._targets._functions["f"])["reserved"] == 0
     await concurrency.unreserve("f")
     gate = house.pool.start_gate = Gate()
     seen = await concurrency.provision(LIVE, 2)
@@ -113,7 +113,7 @@ async def test_nothing_is_kept_of_a_function_that_is_deleted(house: House) -> No
     await house.registry.concurrency.provision(LIVE, 2)
     await house.registry.delete("f")
     house.scheduler.retire("f", None)
-    counts = house.scheduler.core.counts()
+    counts = house.scheduler._core.counts()
     assert (counts["reserved"], counts["provisioned"]) == (0, 0)
     assert house.scheduler._targets._functions == {}
     assert house.capacity._kept == {}
