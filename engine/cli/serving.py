@@ -1,7 +1,7 @@
 """Runs a service from its start to its end: signals, reloads, and telling others where it listens.
 
     start ──▶ serving ──SIGTERM, SIGINT──▶ draining ──▶ exit 0
-                │  ▲                          └─ a second one ──▶ exit 1, at once
+                │  ▲                          └─ another, 1 s later or more ──▶ exit 1, at once
                 └──┘ SIGHUP: reload
 
 Knows nothing of what the service does. While it serves, <data_dir>/ports.json holds the ports, also those that were
@@ -32,6 +32,9 @@ from engine.observe import oplog
 
 PORTS_FILE = "ports.json"
 _LAST_CHANCE_S = 2.0
+_SAME_REQUEST_S = 1.0
+"""Signals this close together are one request to stop: a dying parent of several threads sends its PR_SET_PDEATHSIG
+once for each of them (prctl(2)), timeout(1) signals the process and then its group."""
 
 
 class Serviceable(Protocol):
@@ -85,6 +88,7 @@ class _Run:
         self._log = oplog.logger()
         self._told_to_stop = asyncio.Event()
         self._told_twice = asyncio.Event()
+        self._told_at = 0.0
 
     async def run(self) -> ExitCode:
         loop = asyncio.get_running_loop()
@@ -140,7 +144,12 @@ class _Run:
         os._exit(ExitCode.FAILED)
 
     def _stop_signal(self, number: signal.Signals) -> None:
-        (self._told_twice if self._told_to_stop.is_set() else self._told_to_stop).set()
+        now = time.monotonic()
+        if not self._told_to_stop.is_set():
+            self._told_at = now
+            self._told_to_stop.set()
+        elif now - self._told_at > _SAME_REQUEST_S:
+            self._told_twice.set()
         self._log.info("stop_signal", signal=number.name)
 
     def _reload(self) -> None:

@@ -15,7 +15,8 @@ from engine.errors import StoreUnusable
 
 
 class NotingService:
-    """Behaves as STUB_BEHAVIOUR says: well, "refuse": fails to start, "hang": never stops, "hang at start"."""
+    """Behaves as STUB_BEHAVIOUR says: well, "refuse": fails to start, "hang": stops with the next
+    reload, "hang at start"."""
 
     grpc_port = 11
     http_port = 22
@@ -23,6 +24,7 @@ class NotingService:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._behaviour = os.environ.get("STUB_BEHAVIOUR", "")
+        self._reloaded = asyncio.Event()
 
     def _note(self, call: str, **facts: object) -> None:
         with Path(os.environ["STUB_CALLS"]).open("a") as file:
@@ -39,10 +41,11 @@ class NotingService:
     async def stop(self) -> None:
         self._note("stop")
         if self._behaviour == "hang":
-            await asyncio.Event().wait()
+            await self._reloaded.wait()
 
     def reload(self, settings: Settings) -> None:
         self._note("reload", max_concurrency=settings.max_concurrency, region=settings.region)
+        self._reloaded.set()
 
 
 if __name__ == "__main__":

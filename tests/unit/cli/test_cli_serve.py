@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -109,13 +110,29 @@ def test_ctrl_c_drains_too(serve: Serve) -> None:
     assert serving.calls[-1] == {"call": "stop"}
 
 
-def test_a_second_signal_ends_it_at_once(serve: Serve) -> None:
+def test_a_second_signal_a_second_later_ends_it_at_once(serve: Serve) -> None:
     serving = serve(STUB_BEHAVIOUR="hang")
     serving.until("serving")
     serving.process.send_signal(signal.SIGTERM)
     serving.until("draining")
+    while serving.process.poll() is None:
+        serving.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+    code, _, err = serving.end()
+    assert (code, '"event":"ended_at_once"' in err) == (1, True)
+
+
+def test_signals_close_together_are_one_request_and_let_it_drain(serve: Serve) -> None:
+    """As a parent's death sends them, one for each of its threads."""
+    serving = serve(STUB_BEHAVIOUR="hang")
+    serving.until("serving")
     serving.process.send_signal(signal.SIGTERM)
-    assert serving.end()[0] == 1
+    serving.process.send_signal(signal.SIGINT)
+    for _ in range(2):
+        serving.until("stop_signal")
+    serving.reload("max_concurrency = 7\n")
+    code, _, err = serving.end()
+    assert (code, '"event":"stopped"' in err) == (0, True), err
 
 
 def test_a_signal_during_the_start_ends_it(serve: Serve) -> None:
