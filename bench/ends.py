@@ -5,6 +5,9 @@ Theory of operation: the pool runs in this process, as in an engine. A watcher i
 ending's timeline has, and the function's timeout. Both are on the same monotonic clock. A busy machine is one with a
 process for each CPU that does nothing but count.
 
+The function's processes note the time as they spin, in a file of their /tmp that all have mapped. The newest note is
+the last moment at which the function's code ran; what comes after is the kernel taking the processes apart.
+
 Guarantees: each counted end was a timeout of a tree of the size that the row names; one that was not ends the run.
 """
 
@@ -33,6 +36,7 @@ from engine.sandbox.network import NetworkSettings
 from engine.sandbox.pool import LinuxPool
 
 UIDS = 64
+NOTES_BYTES = 16_384
 GONE_WITHIN_S = 30.0
 _OWN = 2  # process 1 and the guest
 
@@ -46,31 +50,42 @@ class Clinger:
     timeout_ms: int
     body: str
     children: int = 0
+    notes: bool = False  # its body notes the time
     busy: bool = False  # beside a process on each CPU that counts
     share: float = 0.25  # of the rounds that other scenarios get
 
 
-_TREE = Clinger(
-    "end-tree-100",
-    1_769,
-    600,
-    """
+def _tree(children: int, timeout_ms: int, share: float) -> Clinger:
+    body = f"""
     until = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - 0.1
-    for _ in range(100):
+    for number in range({children}):
         if os.fork() == 0:
             time.sleep(max(0, until - time.monotonic()))
             break
-    while True: pass
-    """,
-    children=100,
-)
+    else:
+        number = {children}
+    while True: notes[number] = time.monotonic_ns()
+    """
+    return Clinger(f"end-tree-{children}", 1_769, timeout_ms, body, children, notes=True, share=share)
+
+
 CLINGERS = (
-    _TREE,
-    replace(_TREE, name="end-tree-100-busy", busy=True, timeout_ms=1_000, share=0.125),
+    _tree(100, 600, 0.25),
+    replace(_tree(100, 1_000, 0.125), name="end-tree-100-busy", busy=True),
+    _tree(1_000, 4_000, 0.05),
     Clinger("end-stopped", 1_769, 200, "os.kill(os.getpid(), signal.SIGSTOP)"),
     Clinger("end-throttled-128", 128, 400, "while True: pass"),
 )
-"""At their deadline the 101 processes of the first two all want a CPU; the last has none for most of each 100 ms."""
+"""At their deadline all processes of a tree want a CPU; the last has none for most of each 100 ms."""
+
+
+_HEAD = f"""
+import mmap, os, signal, time
+
+file = os.open("/tmp/notes", os.O_RDWR | os.O_CREAT)
+os.ftruncate(file, {NOTES_BYTES})
+notes = memoryview(mmap.mmap(file, {NOTES_BYTES})).cast("q")
+"""
 
 
 class Sink:
@@ -85,6 +100,7 @@ class Sink:
 async def measure(clinger: Clinger, rounds: int, *, busy: bool | None = None) -> dict[str, Any]:
     """The row of so many ends. Raises RuntimeError where one was not of the kind to be measured."""
     late_us: list[float] = []
+    ran_us: list[float] = []
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cleave-ends-")))
         code = _code(folder, clinger)
@@ -92,8 +108,10 @@ async def measure(clinger: Clinger, rounds: int, *, busy: bool | None = None) ->
             stack.enter_context(_burners())
         async with _pool(folder) as (pool, runtime), _watcher() as watcher:
             for _ in range(rounds):
-                late_us.append(await _late_us(pool, watcher, clinger, _spec(clinger, code, runtime)))
-    return {
+                late, ran = await _late_us(pool, watcher, clinger, _spec(clinger, code, runtime))
+                late_us.append(late)
+                ran_us.append(ran)
+    row: dict[str, Any] = {
         "name": clinger.name,
         "memory_mb": clinger.memory_mb,
         "processes": clinger.children + _OWN,
@@ -101,33 +119,42 @@ async def measure(clinger: Clinger, rounds: int, *, busy: bool | None = None) ->
         "late_us": summary(late_us),
         "samples_us": {"late": [round(late, 1) for late in late_us]},
     }
+    if clinger.notes:
+        row["ran_us"] = summary(ran_us)
+        row["samples_us"]["ran"] = [round(ran, 1) for ran in ran_us]
+    return row
 
 
-async def _late_us(pool: LinuxPool, watcher: asyncio.subprocess.Process, clinger: Clinger, spec: SandboxSpec) -> float:
+async def _late_us(
+    pool: LinuxPool, watcher: asyncio.subprocess.Process, clinger: Clinger, spec: SandboxSpec
+) -> tuple[float, float]:
+    """How long after its deadline the last process was gone, and the function's code ran."""
     assert watcher.stdin is not None
     assert watcher.stdout is not None
     sandbox = await pool.start(spec)
     try:
         members = Path(pool.cgroup_directories["pids"]) / sandbox.id / "cgroup.procs"
         running = asyncio.ensure_future(sandbox.run(Event("bench", b"{}", clinger.timeout_ms, "arn:bench"), Sink()))
-        watcher.stdin.write(f"{members} {clinger.children + _OWN}\n".encode())
+        notes = "notes" if clinger.notes else "none"
+        watcher.stdin.write(f"{members} {clinger.children + _OWN} {notes}\n".encode())
         ending = await running
         marks = dict(ending.timeline)
         if ending.outcome is not Outcome.TIMEOUT or "initialized" not in marks:
             raise RuntimeError(f"{clinger.name} ended in {ending.outcome.value}, not at its deadline: {ending.error}")
         if await asyncio.wait_for(watcher.stdout.readline(), GONE_WITHIN_S) != b"seen\n":
             raise RuntimeError(f"{clinger.name} was not seen whole before its deadline")
-        gone_ns = int(await asyncio.wait_for(watcher.stdout.readline(), GONE_WITHIN_S))
+        gone_ns, ran_ns = map(int, (await asyncio.wait_for(watcher.stdout.readline(), GONE_WITHIN_S)).split())
     finally:
         await sandbox.close()
-    return (gone_ns - marks["initialized"]) / 1_000 - clinger.timeout_ms * 1_000
+    due_ns = marks["initialized"] + clinger.timeout_ms * 1_000_000
+    return (gone_ns - due_ns) / 1_000, (ran_ns - due_ns) / 1_000
 
 
 def _code(folder: Path, clinger: Clinger) -> Path:
     code = folder / "code"
     code.mkdir()
     body = textwrap.indent(textwrap.dedent(clinger.body).strip(), "    ")
-    (code / "app.py").write_text(f"import os, signal, time\n\n\ndef handler(event, context):\n{body}\n")
+    (code / "app.py").write_text(f"{_HEAD}\n\ndef handler(event, context):\n{body}\n")
     code.chmod(0o755)
     return code
 

@@ -13,7 +13,7 @@ HEAD = (
     *("ABOVE ECHO, P50", "IN ENGINE, P50"),
 )
 PARTS_HEAD = ("IN ENGINE, P50", "QUEUE", "START", "INIT", "HANDLER", "TOTAL", "OUTSIDE")
-ENDS_HEAD = ("AFTER ITS DEADLINE", "MB", "PROCESSES", "ENDS", "P50", "P99", "MAX")
+ENDS_HEAD = ("AFTER ITS DEADLINE", "MB", "PROCESSES", "ENDS", "CODE RAN, P99", "GONE, P50", "P99", "MAX")
 
 
 def print_text(result: dict[str, Any]) -> None:
@@ -66,11 +66,12 @@ def parts(result: dict[str, Any]) -> list[Sequence[str]]:
 
 
 def ends(result: dict[str, Any]) -> list[Sequence[str]]:
-    """How late the last process of a sandbox was gone."""
+    """How long after its deadline a function's code ran, and how late the last process of its sandbox was gone."""
     return [
         (
             row["name"],
             *(str(row[name]) for name in ("memory_mb", "processes", "ends")),
+            ms(row["ran_us"]["p99"]) if "ran_us" in row else "",
             *(ms(row["late_us"][name]) for name in ("p50", "p99", "max")),
         )
         for row in result["rows"]
