@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -48,7 +49,11 @@ def happened(pool: LinuxPool, what: Happening) -> int:
 
 
 def children() -> set[int]:
-    return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # the thread has ended
+            found |= {int(pid) for pid in (task / "children").read_text().split()}
+    return found
 
 
 def leaves(pool: LinuxPool) -> list[str]:
@@ -57,7 +62,14 @@ def leaves(pool: LinuxPool) -> list[str]:
 
 async def only_the_zygote_is_left(pool: LinuxPool) -> None:
     zygotes = set(pool.zygote_pids.values())
-    await until(lambda: pool.alive == 0 and children() <= zygotes and not leaves(pool), what="nothing left")
+    try:
+        await until(lambda: pool.alive == 0 and children() <= zygotes and not leaves(pool), what="nothing left")
+    except AssertionError as error:
+        for pid in children() - zygotes:
+            with contextlib.suppress(OSError):
+                error.add_note(Path(f"/proc/{pid}/status").read_text() + Path(f"/proc/{pid}/cmdline").read_text())
+        error.add_note(f"alive {pool.alive}, leaves {leaves(pool)}, zygotes {zygotes}")
+        raise
 
 
 async def test_what_was_made_was_removed_whatever_the_runs_came_to(pool: LinuxPool, tmp_path: Path) -> None:
