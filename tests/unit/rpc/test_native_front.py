@@ -1,0 +1,432 @@
+"""The engine's own gRPC front: what clients may rely on, and what those who mean it ill get."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+import random
+import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from engine.rpc.front import Server
+from tests.remains import until
+from tests.unit.rpc import wire
+from tests.unit.rpc.wire import CALL, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, Client, frame, message
+
+LIMIT = 1 << 20
+PATH = "/engine.v1.InvocationService/Invoke"
+
+
+class Methods(grpc.GenericRpcHandler):
+    """One of each kind, over bytes."""
+
+    def __init__(self) -> None:
+        self.written = 0
+        self.cancelled = asyncio.Event()
+        self.begun = asyncio.Event()
+        self.done = 0
+        self.contexts: list[Any] = []
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        return {
+            PATH: grpc.unary_unary_rpc_method_handler(self.echo),
+            "/t/Hang": grpc.unary_unary_rpc_method_handler(self.hang),
+            "/t/Fail": grpc.unary_unary_rpc_method_handler(self.fail),
+            "/t/Raise": grpc.unary_unary_rpc_method_handler(self.broken),
+            "/t/Flood": grpc.unary_stream_rpc_method_handler(self.flood),
+            "/t/Count": grpc.stream_unary_rpc_method_handler(self.count),
+            "/t/Deaf": grpc.stream_unary_rpc_method_handler(self.hang),
+            "/t/Chat": grpc.stream_stream_rpc_method_handler(self.chat),
+        }.get(details.method)
+
+    async def echo(self, request: bytes, context: Any) -> bytes:
+        context.add_done_callback(self.ended)
+        self.contexts.append(context)
+        return request
+
+    def ended(self, _: Any) -> None:
+        self.done += 1
+
+    async def hang(self, request: object, context: Any) -> bytes:
+        context.add_done_callback(self.ended)
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return b""
+
+    async def fail(self, request: bytes, context: Any) -> bytes:
+        await context.abort(grpc.StatusCode.NOT_FOUND, "nöt here: 100 %\n", (("why-bin", b"\0\xff"), ("plain", "x")))
+        return b""
+
+    async def broken(self, request: bytes, context: Any) -> bytes:
+        raise ZeroDivisionError
+
+    async def flood(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        context.add_done_callback(self.ended)
+        for _ in range(int(request)):
+            yield bytes(65_536)
+            self.written += 1
+
+    async def count(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
+        return b"%d" % sum([len(request) async for request in requests])
+
+    async def chat(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield request
+
+
+class Served:
+    """A server, its methods, and a channel of grpc.aio's."""
+
+    def __init__(self, server: Server, methods: Methods, port: int, channel: Any) -> None:
+        self.server = server
+        self.methods = methods
+        self.port = port
+        self.channel = channel
+
+    async def echoes(self, data: bytes = b"hello") -> None:
+        """It serves."""
+        assert await self.channel.unary_unary(PATH)(data, timeout=30) == data
+
+    async def idle(self) -> None:
+        await until(lambda: not self.server.calls, what="no call is left")
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    server, methods = Server(LIMIT), Methods()
+    server.add_generic_rpc_handlers([methods])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(
+        f"127.0.0.1:{port}", options=[("grpc.max_receive_message_length", -1)]
+    ) as channel:
+        yield Served(server, methods, port, channel)
+        await server.stop(0)
+    assert not server.calls
+
+
+async def status_of(call: Any) -> tuple[grpc.StatusCode, str]:
+    return await call.code(), await call.details()
+
+
+async def test_the_four_kinds_of_calls_are_served(served: Served) -> None:
+    channel = served.channel
+    for size in (0, 1, 16_384, 1_000_000):
+        await served.echoes(os.urandom(size))
+    got = [len(part) async for part in channel.unary_stream("/t/Flood")(b"3")]
+    assert got == [65_536] * 3
+
+    async def requests() -> AsyncIterator[bytes]:
+        for _ in range(50):
+            yield bytes(30_000)
+
+    assert await channel.stream_unary("/t/Count")(requests()) == b"1500000"
+    chat = channel.stream_stream("/t/Chat")()
+    for word in (b"a", b"", b"c" * 70_000):
+        await chat.write(word)
+        assert await chat.read() == word
+    await chat.done_writing()
+    assert await chat.read() is grpc.aio.EOF
+    assert await chat.code() is grpc.StatusCode.OK
+
+
+async def test_a_status_keeps_its_words_and_its_metadata(served: Served) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await served.channel.unary_unary("/t/Fail")(b"")
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.NOT_FOUND, "nöt here: 100 %\n")
+    assert list(caught.value.trailing_metadata() or ()) == [("why-bin", b"\0\xff"), ("plain", "x")]
+
+
+async def test_what_a_client_says_of_itself_reaches_the_method(served: Served) -> None:
+    await served.channel.unary_unary(PATH)(b"", metadata=(("a", "1"), ("b-bin", b"\0\1\2\3")), timeout=100)
+    (context,) = served.methods.contexts
+    assert {("a", "1"), ("b-bin", b"\0\1\2\3")} <= set(context.invocation_metadata())
+    assert 0 < context.time_remaining() <= 100
+    assert context.peer().startswith("ipv4:127.0.0.1:")
+
+
+async def test_a_method_that_raises_ends_its_call_and_tells_the_loop(served: Served) -> None:
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: told.append(what["exception"]))
+    call = served.channel.unary_unary("/t/Raise")(b"")
+    code, details = await status_of(call)
+    assert (code, "ZeroDivisionError" in details) == (grpc.StatusCode.UNKNOWN, True)
+    assert [type(error) for error in told] == [ZeroDivisionError]
+
+
+async def test_a_method_that_is_not_there_is_unimplemented(served: Served) -> None:
+    code, details = await status_of(served.channel.unary_unary("/t/None")(b""))
+    assert (code, details) == (grpc.StatusCode.UNIMPLEMENTED, "there is no method /t/None")
+
+
+@pytest.mark.parametrize("path", ["/t/Hang", "/t/Deaf"])
+async def test_a_client_that_leaves_cancels_its_method(served: Served, path: str) -> None:
+    call = served.channel.stream_unary(path)() if path == "/t/Deaf" else served.channel.unary_unary(path)(b"")
+    await served.methods.begun.wait()
+    call.cancel()
+    await served.methods.cancelled.wait()
+    await until(lambda: served.methods.done == 1)
+    await served.idle()
+
+
+async def test_a_connection_that_is_lost_cancels_its_methods(served: Served) -> None:
+    client = await Client.open(served.port)
+    fields = [*CALL[:2], (":path", "/t/Hang"), *CALL[3:]]
+    client.say(
+        frame(HEADERS, END_HEADERS, 1, wire.headers(fields)),
+        frame(DATA, END_STREAM, 1, message(b"")),
+    )
+    await served.methods.begun.wait()
+    await client.close()
+    await served.methods.cancelled.wait()
+    await served.idle()
+
+
+async def test_a_deadline_that_passes_cancels_the_method_and_says_so(served: Served) -> None:
+    client = await Client.open(served.port)
+    fields = [*CALL[:2], (":path", "/t/Hang"), *CALL[3:], ("grpc-timeout", "50m")]
+    client.say(frame(HEADERS, END_HEADERS, 1, wire.headers(fields)), frame(DATA, END_STREAM, 1, message(b"")))
+    await served.methods.cancelled.wait()
+    await client.until(HEADERS, 1)
+    assert client.fields["grpc-status"] == "4"
+    await client.close()
+    await served.idle()
+
+
+@pytest.mark.parametrize("encoding", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+async def test_compressed_messages_are_taken(served: Served, encoding: grpc.Compression) -> None:
+    data = b"again and " * 10_000
+    assert await served.channel.unary_unary(PATH)(data, compression=encoding) == data
+
+
+async def test_a_message_over_the_limit_is_refused_before_it_is_kept(served: Served) -> None:
+    code, details = await status_of(served.channel.unary_unary(PATH)(bytes(LIMIT + 1)))
+    assert (code, details) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"Received message larger than max ({LIMIT + 1} vs. {LIMIT})",
+    )
+    await served.echoes()
+
+
+@pytest.mark.parametrize(
+    "packed", [gzip.compress(bytes(64 << 20)), zlib.compress(bytes(64 << 20))], ids=["gzip", "zlib"]
+)
+async def test_a_bomb_of_compressed_zeros_is_refused_at_the_limit(served: Served, packed: bytes) -> None:
+    client = await Client.open(served.port)
+    fields = [*CALL, ("grpc-encoding", "gzip" if packed[:2] == b"\x1f\x8b" else "deflate")]
+    client.say(frame(HEADERS, END_HEADERS, 1, wire.headers(fields)))
+    body = message(packed, flag=1)
+    for at in range(0, len(body), 16_384):
+        client.say(frame(DATA, END_STREAM if at + 16_384 >= len(body) else 0, 1, body[at : at + 16_384]))
+    await client.until(HEADERS, 1)
+    assert client.fields["grpc-status"] == "8"
+    await client.close()
+    assert served.methods.contexts == []
+    await served.echoes()
+
+
+async def test_a_slow_reader_holds_the_method_up(served: Served) -> None:
+    client = await Client.open(served.port)
+    fields = [*CALL[:2], (":path", "/t/Flood"), *CALL[3:]]
+    client.say(frame(HEADERS, END_HEADERS, 1, wire.headers(fields)), frame(DATA, END_STREAM, 1, message(b"100000")))
+    await client.until(DATA, 1)  # and then it reads no more, and gives no credit
+    before = -1
+    while served.methods.written != before:
+        before = served.methods.written
+        await asyncio.sleep(0.2)
+    # The window of a stream that was given no more is 64 KiB; what is queued for it is bounded.
+    assert served.methods.written * 65_536 <= 65_536 + 262_144 + 2 * 65_536
+    await client.close()
+    await until(lambda: served.methods.done == 1)
+    await served.idle()
+
+
+async def test_a_method_that_does_not_read_holds_its_client_up_and_no_other(served: Served) -> None:
+    call = served.channel.stream_unary("/t/Deaf")()
+    sent = 0
+
+    async def pour() -> None:
+        nonlocal sent
+        while True:
+            await call.write(bytes(65_536))
+            sent += 65_536
+
+    pouring = asyncio.ensure_future(pour())
+    before = -1
+    while sent != before or not sent:
+        before = sent
+        await asyncio.sleep(0.2)
+    assert sent <= 8 << 20
+    await served.echoes(bytes(500_000))  # on the same connection
+    pouring.cancel()
+    call.cancel()
+    await served.methods.cancelled.wait()
+    await served.idle()
+
+
+async def test_thousands_of_calls_at_once_on_one_connection_are_answered(served: Served) -> None:
+    call = served.channel.unary_unary(PATH)
+    answers = await asyncio.gather(*(call(b"%d" % number) for number in range(3_000)))
+    assert answers == [b"%d" % number for number in range(3_000)]
+    assert served.methods.done == 3_000
+
+
+async def test_a_stop_lets_calls_end_within_its_grace_and_cancels_the_rest(served: Served) -> None:
+    chat = served.channel.stream_stream("/t/Chat")()
+    await chat.write(b"here")
+    assert await chat.read() == b"here"
+    hanging = served.channel.unary_unary("/t/Hang")(b"")
+    await served.methods.begun.wait()
+    stopping = asyncio.ensure_future(served.server.stop(0.5))
+    await chat.write(b"still")
+    assert await chat.read() == b"still"
+    await chat.done_writing()
+    assert await chat.code() is grpc.StatusCode.OK
+    await stopping
+    assert await hanging.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+    assert served.methods.cancelled.is_set()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", served.port)
+
+
+def begun(fields: Any = CALL) -> bytes:
+    """A call's headers, in as many frames as they need."""
+    block = wire.headers(fields)
+    rest = [block[at : at + 16_384] for at in range(16_384, len(block), 16_384)]
+    first = frame(HEADERS, 0 if rest else END_HEADERS, 1, block[:16_384])
+    return first + b"".join(frame(wire.CONTINUATION, END_HEADERS, 1, part) for part in rest)
+
+
+def ended(body: bytes) -> bytes:
+    """The last of its data."""
+    return frame(DATA, END_STREAM, 1, body)
+
+
+LARGE = [(f"x{number}", "y" * 100) for number in range(160)]
+WRONG = {
+    "GET": (begun([(":method", "GET"), *CALL[1:]]) + ended(b""), ":status", "405"),
+    "no gRPC": (begun([*CALL[:4], ("content-type", "text/html")]) + ended(b""), ":status", "415"),
+    "gRPC alike": (begun([*CALL[:4], ("content-type", "application/grpcx")]) + ended(b""), ":status", "415"),
+    "no request": (begun() + ended(b""), "grpc-message", "the request is missing"),
+    "half a prefix": (begun() + ended(b"\0\0"), "grpc-message", "the last message is not whole"),
+    "half a message": (begun() + ended(message(b"x", announced=9)), "grpc-message", "the last message is not whole"),
+    "two requests": (
+        begun() + ended(message(b"x") * 2),
+        "grpc-message",
+        "there is one request to this method, and more came",
+    ),
+    "flags": (begun() + ended(message(b"x", flag=7)), "grpc-message", "a message with unknown flags"),
+    "huge": (begun() + ended(message(b"x", announced=2**32 - 1)), "grpc-status", "8"),
+    "no gzip": (begun([*CALL, ("grpc-encoding", "gzip")]) + ended(message(b"x", flag=1)), "grpc-status", "13"),
+    "encoding": (begun([*CALL, ("grpc-encoding", "snappy")]) + ended(message(b"x")), "grpc-status", "12"),
+    "timeout": (begun([*CALL, ("grpc-timeout", "1")]) + ended(message(b"x")), "grpc-status", "13"),
+    "head": (begun([*CALL, *LARGE]) + ended(message(b"x")), "grpc-message", "metadata too large"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+async def test_a_wrong_call_gets_its_answer_and_its_connection_goes_on(served: Served, what: str) -> None:
+    client = await Client.open(served.port)
+    said, name, value = WRONG[what]
+    client.say(said)
+    assert (await client.until(HEADERS, 1)).flags & END_STREAM
+    assert client.fields[name] == value
+    client.say(frame(HEADERS, END_HEADERS, 3, wire.headers(CALL)), frame(DATA, END_STREAM, 3, message(b"next")))
+    assert message(b"next") == (await client.until(DATA, 3)).body
+    await client.close()
+    await served.idle()
+    await served.echoes()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET / HTTP/1.1\r\nHost: here\r\n\r\n",
+        bytes(10_000),
+        wire.PREFACE + frame(DATA, 0, 1, b"x"),
+        wire.PREFACE + frame(wire.SETTINGS, 0, 0, b"\0"),
+        wire.PREFACE + frame(wire.SETTINGS, 0, 0) + frame(HEADERS, END_HEADERS, 1, b"\xff" * 100),
+        wire.PREFACE + frame(wire.SETTINGS, 0, 0) + frame(wire.WINDOW_UPDATE, 0, 0, b"\0\0\0\0"),
+        wire.PREFACE + frame(wire.SETTINGS, 0, 0) + b"\xff\xff\xff\0\0\0\0\0\1",
+        wire.PREFACE + frame(wire.SETTINGS, 0, 0) + frame(HEADERS, 0, 1) + frame(wire.PING, 0, 0, bytes(8)),
+    ],
+)
+async def test_what_is_no_http2_loses_its_connection_and_nothing_else(served: Served, said: bytes) -> None:
+    client = Client(*await asyncio.open_connection("127.0.0.1", served.port))
+    client.say(said)
+    await client.closed()
+    await client.close()
+    await served.echoes()
+    await served.idle()
+
+
+async def test_frames_in_any_order_and_shape_harm_nobody(served: Served, counts: dict[str, int]) -> None:
+    chance = random.Random(17)
+    for _ in range(counts["frames"] // 5):
+        client = await Client.open(served.port)
+        for _ in range(chance.randrange(1, 40)):
+            kind = chance.choice([DATA, DATA, HEADERS, HEADERS, RST_STREAM, 4, 6, 8, 9, chance.randrange(16)])
+            fields = [*CALL[:2], (":path", chance.choice([PATH, "/t/Flood", "/t/Chat", "/t/Hang"])), *CALL[3:]]
+            body = {
+                HEADERS: wire.headers(fields),
+                DATA: message(b"7") if chance.random() < 0.5 else chance.randbytes(chance.randrange(50)),
+                RST_STREAM: bytes(4),
+                4: b"",
+                6: bytes(8),
+                8: b"\0\0\1\0",
+            }.get(kind, chance.randbytes(chance.randrange(30)))
+            flags = chance.choice([0, END_HEADERS, END_HEADERS | END_STREAM, chance.randrange(256)])
+            stream = 0 if kind in (4, 6) else chance.choice([1, 3, 5, 7, chance.randrange(20)])
+            client.say(frame(kind, flags, stream, body))
+        if chance.random() < 0.5:
+            client.writer.transport.abort()
+        else:
+            await client.close()
+    await served.echoes()
+    await until(lambda: not served.server.calls, within_s=60, what="no call is left")
+
+
+async def test_calls_that_are_reset_as_soon_as_they_are_made_leave_nothing(served: Served) -> None:
+    client = await Client.open(served.port)
+    fields = wire.headers([*CALL[:2], (":path", "/t/Hang"), *CALL[3:]])
+    for stream in range(1, 4_001, 2):
+        client.say(
+            frame(HEADERS, END_HEADERS, stream, fields),
+            frame(DATA, END_STREAM, stream, message(b"")),
+            frame(RST_STREAM, 0, stream, bytes(4)),
+        )
+    client.say(frame(HEADERS, END_HEADERS, 4_001, wire.headers(CALL)), frame(DATA, END_STREAM, 4_001, message(b"x")))
+    assert (await client.until(DATA, 4_001)).body == message(b"x")
+    await client.close()
+    await served.idle()
+
+
+async def test_connections_that_come_and_go_leave_no_descriptor(served: Served) -> None:
+    await served.echoes()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(50):
+        client = await Client.open(served.port)
+        client.say(frame(HEADERS, END_HEADERS, 1, wire.headers(CALL)))
+        await client.until(wire.SETTINGS)
+        client.writer.transport.abort()
+    await served.idle()
+    await until(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before, what="the descriptors are closed")
+
+
+async def test_a_server_that_stops_says_goodbye(served: Served) -> None:
+    client = await Client.open(served.port)
+    client.say(frame(HEADERS, END_HEADERS, 1, wire.headers(CALL)), frame(DATA, END_STREAM, 1, message(b"x")))
+    await client.until(DATA, 1)
+    await served.server.stop(0)
+    await client.until(GOAWAY)
+    await client.close()
