@@ -1,7 +1,7 @@
 """Which gRPC server the services run on: the engine's own over libnghttp2, or grpcio's.
 
 The engine's own is built where libnghttp2 is; grpcio's is always there. Both serve the same handlers to the same
-clients, and tests/integration/test_fronts.py holds them to that.
+clients, and tests/unit/rpc/conftest.py holds them to that.
 """
 
 from __future__ import annotations
