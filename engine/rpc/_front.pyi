@@ -26,6 +26,10 @@ class Connection:
     def calls(self) -> int:
         """How many are under way."""
 
+    @property
+    def writing(self) -> bool:
+        """The socket did not take all that there is to send."""
+
     def shut(self) -> None:
         """Take no more calls, and tell the client."""
 

@@ -22,6 +22,8 @@ from engine.rpc.front_call import Call, Connection
 _BACKLOG = 1024
 _ACCEPTS = 64
 """Connections taken before others have their turn."""
+_LAST_TURNS, _LAST_TURN_S = 100, 0.01
+"""How long a stop waits for clients to read what they were sent."""
 _NO_ROOM_S = 0.1
 """How long to wait where there is no descriptor left for a connection."""
 
@@ -87,8 +89,12 @@ class Server:
             await self._all_over(grace)
         for call in list(self.calls):
             call.cancel()
-        # A turn for what was cancelled, and for what is still to be sent.
+        # For what was cancelled, and for answers that slow clients have not read yet.
         await asyncio.sleep(0)
+        for _ in range(_LAST_TURNS):
+            if not any(connection.writing for connection in self._connections):
+                break
+            await asyncio.sleep(_LAST_TURN_S)
         for connection in list(self._connections):
             connection.close()
 

@@ -80,21 +80,21 @@ class Call(_front.Call):
             try:
                 data = self._inflated(data)
             except zlib.error as error:
-                return self._end(grpc.StatusCode.INTERNAL, f"a message cannot be decompressed: {error}")
+                return self._refuse(grpc.StatusCode.INTERNAL, f"a message cannot be decompressed: {error}")
             except OverflowError:
                 return self.on_oversized(self._server.message_limit + 1)
         if not self._handler.request_streaming:
             if self._requests:
-                return self._end(grpc.StatusCode.INTERNAL, "there is one request to this method, and more came")
+                return self._refuse(grpc.StatusCode.INTERNAL, "there is one request to this method, and more came")
             self.taken()
         self._requests.append(data)
         self._wake()
 
     def on_oversized(self, size: int) -> None:
         if not size:
-            return self._end(grpc.StatusCode.INTERNAL, "a message with unknown flags")
+            return self._refuse(grpc.StatusCode.INTERNAL, "a message with unknown flags")
         what = f"Received message larger than max ({size} vs. {self._server.message_limit})"
-        self._end(grpc.StatusCode.RESOURCE_EXHAUSTED, what)
+        self._refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, what)
 
     def on_half_closed(self) -> None:
         self._half_closed = True
@@ -213,9 +213,7 @@ class Call(_front.Call):
 
     def cancel(self) -> None:
         """End it from here."""
-        if self._task is not None:
-            self._task.cancel()
-        self._end(grpc.StatusCode.CANCELLED, "the server has stopped the call")
+        self._refuse(grpc.StatusCode.CANCELLED, "the server has stopped the call")
 
     # Its task
 
@@ -266,6 +264,12 @@ class Call(_front.Call):
         while (request := await self.read()) is not grpc.aio.EOF:
             yield request
 
+    def _refuse(self, code: grpc.StatusCode, details: str) -> None:
+        """End it, whatever its method is doing."""
+        if self._task is not None:
+            self._task.cancel()
+        self._end(code, details)
+
     def _end(self, code: grpc.StatusCode, details: str = "", trailing: Metadata = ()) -> None:
         if self._finished or not self.open:
             return
@@ -299,9 +303,7 @@ class Call(_front.Call):
         self._timer = self._server.loop.call_later(after_s, self._too_late)
 
     def _too_late(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-        self._end(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+        self._refuse(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
     def _inflated(self, data: bytes) -> bytes:
         limit = self._server.message_limit

@@ -97,6 +97,7 @@ struct front *front_new(int fd, const struct front_ops *ops, void *owner, size_t
         front->count = front->out_from = front->out_to = 0;
         front->calls = NULL;
         nghttp2_option_set_no_auto_window_update(options, 1);
+        nghttp2_option_set_no_closed_streams(options, 1); /* else as many are remembered as may be open */
         nghttp2_option_set_stream_reset_rate_limit(options, FRONT_RESETS_BURST, FRONT_RESETS_RATE);
         made = nghttp2_session_server_new2(&front->session, all, front, options) == 0 && greet(front);
     }

@@ -80,6 +80,10 @@ cdef class Connection:
     def calls(self):
         return 0 if self._front == NULL else front_calls(self._front)
 
+    @property
+    def writing(self):
+        return self._writing
+
     def shut(self):
         if self._front != NULL:
             front_shut(self._front)

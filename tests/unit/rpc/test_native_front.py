@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gzip
 import os
 import random
@@ -17,7 +18,19 @@ import pytest
 from engine.rpc.front import Server
 from tests.remains import until
 from tests.unit.rpc import wire
-from tests.unit.rpc.wire import CALL, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, Client, frame, message
+from tests.unit.rpc.wire import (
+    CALL,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    RST_STREAM,
+    WRONG,
+    Client,
+    frame,
+    message,
+)
 
 LIMIT = 1 << 20
 PATH = "/engine.v1.InvocationService/Invoke"
@@ -235,6 +248,31 @@ async def test_a_bomb_of_compressed_zeros_is_refused_at_the_limit(served: Served
     await served.echoes()
 
 
+async def test_a_refusal_in_the_middle_of_a_stream_ends_its_method(served: Served) -> None:
+    call = served.channel.stream_unary("/t/Deaf")()
+    await served.methods.begun.wait()
+    await call.write(bytes(LIMIT + 1))
+    assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await served.methods.cancelled.wait()
+    await served.idle()
+
+
+async def test_a_stop_waits_for_clients_to_read_their_answers(served: Served) -> None:
+    client = await Client.open(served.port, (4, 1 << 30))
+    client.say(frame(wire.WINDOW_UPDATE, 0, 0, b"\x3f\0\0\0"))
+    fields = [*CALL[:2], (":path", "/t/Flood"), *CALL[3:]]
+    client.say(frame(HEADERS, END_HEADERS, 1, wire.headers(fields)), frame(DATA, END_STREAM, 1, message(b"400")))
+    await client.until(DATA, 1)
+    stopping = asyncio.ensure_future(served.server.stop(30))
+    size = 0
+    while (found := await client.next()) is not None and found.kind != HEADERS:
+        size += len(found.body) if found.kind == DATA else 0
+    assert client.inflater.fields(found.body if found else b"")["grpc-status"] == "0"
+    assert size > 390 * 65_536
+    await stopping
+    await client.close()
+
+
 async def test_a_slow_reader_holds_the_method_up(served: Served) -> None:
     client = await Client.open(served.port)
     fields = [*CALL[:2], (":path", "/t/Flood"), *CALL[3:]]
@@ -297,41 +335,6 @@ async def test_a_stop_lets_calls_end_within_its_grace_and_cancels_the_rest(serve
     assert served.methods.cancelled.is_set()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", served.port)
-
-
-def begun(fields: Any = CALL) -> bytes:
-    """A call's headers, in as many frames as they need."""
-    block = wire.headers(fields)
-    rest = [block[at : at + 16_384] for at in range(16_384, len(block), 16_384)]
-    first = frame(HEADERS, 0 if rest else END_HEADERS, 1, block[:16_384])
-    return first + b"".join(frame(wire.CONTINUATION, END_HEADERS, 1, part) for part in rest)
-
-
-def ended(body: bytes) -> bytes:
-    """The last of its data."""
-    return frame(DATA, END_STREAM, 1, body)
-
-
-LARGE = [(f"x{number}", "y" * 100) for number in range(160)]
-WRONG = {
-    "GET": (begun([(":method", "GET"), *CALL[1:]]) + ended(b""), ":status", "405"),
-    "no gRPC": (begun([*CALL[:4], ("content-type", "text/html")]) + ended(b""), ":status", "415"),
-    "gRPC alike": (begun([*CALL[:4], ("content-type", "application/grpcx")]) + ended(b""), ":status", "415"),
-    "no request": (begun() + ended(b""), "grpc-message", "the request is missing"),
-    "half a prefix": (begun() + ended(b"\0\0"), "grpc-message", "the last message is not whole"),
-    "half a message": (begun() + ended(message(b"x", announced=9)), "grpc-message", "the last message is not whole"),
-    "two requests": (
-        begun() + ended(message(b"x") * 2),
-        "grpc-message",
-        "there is one request to this method, and more came",
-    ),
-    "flags": (begun() + ended(message(b"x", flag=7)), "grpc-message", "a message with unknown flags"),
-    "huge": (begun() + ended(message(b"x", announced=2**32 - 1)), "grpc-status", "8"),
-    "no gzip": (begun([*CALL, ("grpc-encoding", "gzip")]) + ended(message(b"x", flag=1)), "grpc-status", "13"),
-    "encoding": (begun([*CALL, ("grpc-encoding", "snappy")]) + ended(message(b"x")), "grpc-status", "12"),
-    "timeout": (begun([*CALL, ("grpc-timeout", "1")]) + ended(message(b"x")), "grpc-status", "13"),
-    "head": (begun([*CALL, *LARGE]) + ended(message(b"x")), "grpc-message", "metadata too large"),
-}
 
 
 @pytest.mark.parametrize("what", WRONG)
@@ -429,4 +432,31 @@ async def test_a_server_that_stops_says_goodbye(served: Served) -> None:
     await client.until(DATA, 1)
     await served.server.stop(0)
     await client.until(GOAWAY)
+    await client.close()
+
+
+class Heap(ctypes.Structure):
+    """struct mallinfo2 of malloc.h."""
+
+    _fields_ = tuple((f"field{number}", ctypes.c_size_t) for number in range(10))
+
+
+async def test_calls_that_are_over_leave_no_memory_on_the_heap(served: Served) -> None:
+    mallinfo2 = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = Heap
+    client = await Client.open(served.port, (4, 1 << 30))
+    client.say(frame(wire.WINDOW_UPDATE, 0, 0, b"\x3f\0\0\0"))
+    block = wire.headers(CALL)
+
+    async def calls(first: int, count: int) -> int:
+        for stream in range(first, first + 2 * count, 2):
+            client.say(frame(HEADERS, END_HEADERS, stream, block), frame(DATA, END_STREAM, stream, message(b"x" * 600)))
+            await client.until(DATA, stream)
+        await served.idle()
+        served.methods.contexts.clear()
+        return int(mallinfo2().field7)  # uordblks: bytes in use
+
+    await calls(1, 500)
+    before = await calls(1_001, 500)
+    assert await calls(2_001, 2_000) < before + 100_000
     await client.close()

@@ -152,3 +152,38 @@ class Client:
             await self.writer.wait_closed()
         except ConnectionError:
             pass
+
+
+def begun(fields: Iterable[tuple[str, str]] = CALL) -> bytes:
+    """A call's headers, in as many frames as they need."""
+    block = headers(fields)
+    rest = [block[at : at + 16_384] for at in range(16_384, len(block), 16_384)]
+    first = frame(HEADERS, 0 if rest else END_HEADERS, 1, block[:16_384])
+    return first + b"".join(frame(CONTINUATION, END_HEADERS, 1, part) for part in rest)
+
+
+def ended(body: bytes) -> bytes:
+    """The last of its data."""
+    return frame(DATA, END_STREAM, 1, body)
+
+
+LARGE = [(f"x{number}", "y" * 100) for number in range(160)]
+WRONG = {
+    "GET": (begun([(":method", "GET"), *CALL[1:]]) + ended(b""), ":status", "405"),
+    "no gRPC": (begun([*CALL[:4], ("content-type", "text/html")]) + ended(b""), ":status", "415"),
+    "gRPC alike": (begun([*CALL[:4], ("content-type", "application/grpcx")]) + ended(b""), ":status", "415"),
+    "no request": (begun() + ended(b""), "grpc-message", "the request is missing"),
+    "half a prefix": (begun() + ended(b"\0\0"), "grpc-message", "the last message is not whole"),
+    "half a message": (begun() + ended(message(b"x", announced=9)), "grpc-message", "the last message is not whole"),
+    "two requests": (
+        begun() + ended(message(b"x") * 2),
+        "grpc-message",
+        "there is one request to this method, and more came",
+    ),
+    "flags": (begun() + ended(message(b"x", flag=7)), "grpc-message", "a message with unknown flags"),
+    "huge": (begun() + ended(message(b"x", announced=2**32 - 1)), "grpc-status", "8"),
+    "no gzip": (begun([*CALL, ("grpc-encoding", "gzip")]) + ended(message(b"x", flag=1)), "grpc-status", "13"),
+    "encoding": (begun([*CALL, ("grpc-encoding", "snappy")]) + ended(message(b"x")), "grpc-status", "12"),
+    "timeout": (begun([*CALL, ("grpc-timeout", "1")]) + ended(message(b"x")), "grpc-status", "13"),
+    "head": (begun([*CALL, *LARGE]) + ended(message(b"x")), "grpc-message", "metadata too large"),
+}
