@@ -7,7 +7,10 @@ Everything else about the distribution is in pyproject.toml.
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,6 +25,7 @@ BOX = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box
 BOX_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.h"))
 PARTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/engine/*/*.p*"))
 SCHED = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.c") if path.name != "lane.c")
+FRONT = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/front/*.[ch]"))
 SCHED_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.h"))
 
 C_FLAGS = [
@@ -181,6 +185,33 @@ EXTENSIONS = [
         extra_link_args=LINK_FLAGS,
     ),
 ]
+
+
+def has_nghttp2() -> bool:
+    """Whether the gRPC front of the engine's own can be built; without it the servicers run on grpcio's."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "has.c")
+        source.write_text("#include <nghttp2/nghttp2.h>\nint main(void) { return nghttp2_version(0) == 0; }\n")
+        command = [*shlex.split(os.environ.get("CC", "cc")), str(source), "-lnghttp2", "-o", str(Path(folder, "has"))]
+        try:
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        except OSError:
+            return False
+
+
+if has_nghttp2():
+    EXTENSIONS.append(
+        # What gRPC clients speak to.
+        Extension(
+            "engine.rpc._front",
+            ["native/engine/rpc/_front.pyx", *(path for path in FRONT if path.endswith(".c"))],
+            include_dirs=["native"],
+            depends=FRONT,
+            libraries=["nghttp2"],
+            extra_compile_args=CYTHON_FLAGS,
+            extra_link_args=LINK_FLAGS,
+        )
+    )
 
 setup(
     # engine.v1 is found once it was generated; in a fresh clone BuildPyAfterProto adds it.

@@ -39,6 +39,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grpc_address: Annotated[str, setting("Where gRPC listens; port 0 takes a free one.", values=_ADDRESS)] = (
         "127.0.0.1:50051"
     )
+    grpc_front: Annotated[
+        Literal["auto", "native", "grpcio"],
+        setting("What gRPC clients speak to: the engine's own front, or grpcio's; auto: its own where it was built."),
+    ] = "auto"
     http_address: Annotated[
         str, setting("Where the AWS Lambda API listens; port 0 takes a free one.", values=_ADDRESS)
     ] = "127.0.0.1:9000"

@@ -41,6 +41,7 @@ from engine.registry.attached import Attached
 from engine.registry.code import LocalCodeStore
 from engine.registry.functions import FunctionRegistry
 from engine.registry.schema import MIGRATIONS, STORE_FILE
+from engine.rpc.fronts import front_check
 from engine.runtimes.live import Added, Runtimes
 from engine.sandbox import uids
 from engine.sandbox.cpu import CpuRules
@@ -250,6 +251,7 @@ class Service:
             preload_bytes=pool.preload_bytes,
             observe=observe,
             recent=recent,
+            front=settings.grpc_front,
         )
         undo.push_async_callback(rpc.stop, 0)
         rest = RestServer(
@@ -410,7 +412,7 @@ async def _report(settings: Settings, runtimes: Runtimes, folder: Path) -> HostR
     )
     checks = await asyncio.get_running_loop().run_in_executor(None, check)
     return HostReport(
-        checks=checks,
+        checks=(*checks, front_check(settings.grpc_front)),
         engine_version=__version__,
         runtimes=tuple(sorted(runtimes)),
         interpreters=tuple(RuntimeFound(name, one.version, one.path) for name, one in sorted(runtimes.items())),

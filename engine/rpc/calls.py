@@ -232,7 +232,7 @@ async def _decode_each(
     # grpc.aio ends the requests in the same way whether the client has sent all or has left.
     if many_responses:
         # The cancellation of a call whose client has left is on its way: it gets here first.
-        await asyncio.sleep(LEFT_WITHIN_S)
+        await asyncio.sleep(getattr(context, "left_within_s", LEFT_WITHIN_S))
     else:
         # Only to a client that is there can something be sent; else this raises.
         await context.send_initial_metadata(())

@@ -13,10 +13,9 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from structlog.typing import FilteringBoundLogger
 
 from engine.config_address import is_loopback, join_address, split_address
@@ -43,6 +42,7 @@ from engine.rpc import (
     versions,
 )
 from engine.rpc.calls import Calls
+from engine.rpc.fronts import AnyServer, Front, make_server
 
 MESSAGE_ROOM_BYTES = 10 * 1024 * 1024
 """What gRPC itself refuses is so far over an event's limit that an event over that is answered by the engine."""
@@ -54,12 +54,6 @@ LAST_GRACE_S = 2.0
 """How long handlers that were cancelled may take to clean up."""
 
 _ROOMS = (invocations, functions, versions, aliases, concurrency, tags, urls, policies, logs, host)
-_OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.so_reuseport", 0),
-    # A client may ask every 10 s whether the engine is still there while it waits for a long invocation.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-]
 
 
 class RpcServer:
@@ -81,6 +75,7 @@ class RpcServer:
         preload_bytes: functions.PreloadBytes = lambda _: 0,
         observe: metrics.Observe | None = None,
         recent: timelines.Kept | None = None,
+        front: Front = "auto",
     ) -> None:
         """Without `observe` there is no MetricsService, without `recent` no TimelineService."""
         self._registry = registry
@@ -95,17 +90,17 @@ class RpcServer:
         self._preload_bytes = preload_bytes
         self._observe = observe
         self._recent = recent
+        self._front = front
         self._calls = Calls(log or structlog.get_logger("engine.rpc"))
         self._health = health.aio.HealthServicer()
-        self._server: grpc.aio.Server | None = None
+        self._server: AnyServer | None = None
 
     async def start(self, address: str) -> int:
         """Listen on "host:port" and return the port (port 0: a free one). Raises InvalidArgument for what is not a
         loopback address, Unavailable if the port is in use or may not be used."""
         bind_to = _loopback(address)
         _probe(*bind_to)
-        limit = ("grpc.max_receive_message_length", self._message_limit_bytes)
-        server = grpc.aio.server(options=[*_OPTIONS, limit])
+        server = make_server(self._front, self._message_limit_bytes)
         names = self._register(server)
         try:
             port = server.add_insecure_port(join_address(*bind_to))
@@ -131,7 +126,7 @@ class RpcServer:
         await server.stop(WATCHERS_GRACE_S if ended else None)
         await self._calls.idle(LAST_GRACE_S)
 
-    def _register(self, server: grpc.aio.Server) -> list[str]:
+    def _register(self, server: AnyServer) -> list[str]:
         """Add every service; returns the names that health knows."""
         calls = self._calls
         registry = self._registry
@@ -163,8 +158,10 @@ class RpcServer:
             reading = timelines.TimelineService(self._recent).methods()
             server.add_generic_rpc_handlers([calls.handler(timelines.SERVICE, reading)])
             names.append(timelines.SERVICE.full_name)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        any_server: Any = server  # the published types want grpcio's
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, any_server)
+        reflecting = reflection.aio.ReflectionServicer([*names, health.SERVICE_NAME, reflection.SERVICE_NAME])
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflecting, any_server)  # type: ignore[no-untyped-call]
         server.add_generic_rpc_handlers([calls.unknown_handler()])
         return names
 
