@@ -95,7 +95,7 @@ def completed(source: Source, given: Settings, mapping_id: str, now: datetime) -
 
 
 def without_empty(settings: Settings) -> dict[str, Any]:
-    """The settings, but for those that are empty, which take away what they set; filters that select nothing are none."""
+    """The settings without those that are empty: they take away what they set. Filters that select nothing are none."""
     found = {name: value for name, value in settings.items() if value or name not in _REMOVABLE}
     if not found.get("FilterCriteria", {}).get("Filters", True):
         del found["FilterCriteria"]

@@ -1,8 +1,8 @@
 """The kinds of event source: which ARN is which, the settings that each takes, and what they are when left out.
 
 Sources: docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html and the pages on each source, with the
-ranges of botocore's service model lambda/2015-03-31. Whether a source is there, and what it allows (a queue's visibility
-timeout), is for whoever polls it. Settings have AWS's names.
+ranges of botocore's service model lambda/2015-03-31. Whether a source is there, and what it allows (a queue's
+visibility timeout), is for whoever polls it. Settings have AWS's names.
 """
 
 from __future__ import annotations
