@@ -88,6 +88,11 @@ class FunctionSettings:
         await self._attached.put(SCALING, name, qualifier, wanted)
 
 
+def runtime_version_arn(region: str, runtime: str) -> str:
+    """Names the interpreter that a function runs on: the host's own."""
+    return f"arn:aws:lambda:{region}::runtime:{runtime}"
+
+
 def _check_one_of(name: str, value: str, values: tuple[str, ...]) -> None:
     if value not in values:
         raise InvalidArgument(

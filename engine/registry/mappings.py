@@ -10,6 +10,7 @@ events twice, and that a state follows another only as TRANSITIONS has it.
 from __future__ import annotations
 
 import enum
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from engine.registry.sources import BY_NAME, UNCHANGEABLE, duplicate_text, is_sa
 from engine.registry.tags import Tags, checked
 
 KIND = "event-source-mapping"
+RESOURCE_NAME = re.compile(r"eventSourceMappings/(.+)")
+"""What engine.v1 calls a mapping."""
 _OWN = ("Source", "FunctionArn", "State", "LastModified", "LastProcessingResult")
 
 

@@ -17,6 +17,8 @@ from engine.registry.attached import Attached, Document
 from engine.registry.tags import Tags, checked
 
 KIND = "code-signing-config"
+RESOURCE_NAME = re.compile(r"codeSigningConfigs/(.+)")
+"""What engine.v1 calls a configuration."""
 OF_FUNCTION = "function-code-signing-config"
 MEMBERS = ("Description", "AllowedPublishers", "CodeSigningPolicies")
 """The settings, by AWS's names and with AWS's values."""

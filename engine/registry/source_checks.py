@@ -113,6 +113,11 @@ def check(source: Source, settings: Settings, given: Settings) -> None:
             "DestinationConfig.OnSuccess",
             "Unsupported DestinationConfig parameter for given event source mapping type.",
         )
+    if _at(given, "SelfManagedKafkaEventSourceConfig.ConsumptionMode") is not None:
+        raise _wrong(
+            "SelfManagedKafkaEventSourceConfig.ConsumptionMode",
+            "Unsupported 'ConsumptionMode' parameter for given event source mapping type",
+        )
     _check_model(given)
     _check_destination(source, given)
     if 0 <= given.get("MaximumRecordAgeInSeconds", -1) < RECORD_AGE_S:

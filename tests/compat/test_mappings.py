@@ -252,6 +252,10 @@ INVALID: list[tuple[dict[str, Any], str]] = [
         {"EventSourceArn": QUEUE, "FilterCriteria": {"Filters": [{"Pattern": '{"a": ["b"]}'}] * 11}},
         "FilterCriteria must have at most 10 filters",
     ),
+    (
+        {**KAFKA, "SelfManagedKafkaEventSourceConfig": {"ConsumptionMode": "Queue"}},
+        "Unsupported 'ConsumptionMode' parameter for given event source mapping type",
+    ),
     ({"EventSourceArn": BROKER, "Queues": ["q"]}, "Required 'sourceAccessConfigurations' parameter is missing."),
     ({"EventSourceArn": BROKER, "SourceAccessConfigurations": SECRET}, "Required 'queues' parameter is missing."),
     ({"EventSourceArn": CLUSTER, "StartingPosition": "LATEST"}, "Required 'topics' parameter is missing."),
