@@ -27,6 +27,32 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "ProvisionedPollerConfig.MinimumPollers": (1, 200),
     "ProvisionedPollerConfig.MaximumPollers": (1, 10_000),
 }
+TYPES: Mapping[str, type] = {
+    "BatchSize": int,
+    "MaximumBatchingWindowInSeconds": int,
+    "ParallelizationFactor": int,
+    "MaximumRecordAgeInSeconds": int,
+    "MaximumRetryAttempts": int,
+    "TumblingWindowInSeconds": int,
+    "BisectBatchOnFunctionError": bool,
+    "KMSKeyArn": str,
+    "StartingPosition": str,
+    "Topics": list,
+    "Queues": list,
+    "FunctionResponseTypes": list,
+    "SourceAccessConfigurations": list,
+    "AmazonManagedKafkaEventSourceConfig": dict,
+    "DestinationConfig": dict,
+    "DocumentDBEventSourceConfig": dict,
+    "FilterCriteria": dict,
+    "LoggingConfig": dict,
+    "MetricsConfig": dict,
+    "ProvisionedPollerConfig": dict,
+    "ScalingConfig": dict,
+    "SelfManagedEventSource": dict,
+    "SelfManagedKafkaEventSourceConfig": dict,
+}
+_CALLED = {int: "a whole number", bool: "true or false", str: "text", list: "a list", dict: "an object"}
 LENGTHS: Mapping[str, tuple[int, int]] = {
     "Topics": (1, 1),
     "Queues": (1, 1),
@@ -61,6 +87,7 @@ _REMOVABLE = (
 
 def completed(source: Source, given: Settings, mapping_id: str, now: datetime) -> dict[str, Any]:
     """The settings of a new mapping, with what was left out. Raises InvalidArgument."""
+    _check_types(given)
     settings = {**source.defaults, **given}
     position = given.get("StartingPosition")
     if source.positions and not position:
@@ -108,6 +135,7 @@ def check(source: Source, settings: Settings, given: Settings) -> None:
     for name, value in given.items():
         if value is not None and name not in source.takes:
             raise _wrong(name, f"Unsupported {name} parameter for given event source mapping type.")
+    _check_types(given)
     if given.get("DestinationConfig", {}).get("OnSuccess"):
         raise _wrong(
             "DestinationConfig.OnSuccess",
@@ -145,16 +173,27 @@ def _check_moment(given: Settings, now: datetime) -> None:
         raise _wrong("StartingPositionTimestamp", "StartingPositionTimestamp cannot be in the future.")
 
 
+def _check_types(given: Settings) -> None:
+    for name, value in given.items():
+        kind = TYPES.get(name)
+        if kind is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+            raise _wrong(name, f"{name} must be {_CALLED[kind]}, and is {value!a:.80}.")
+    for path in ("FilterCriteria.Filters", "SourceAccessConfigurations"):
+        items = _at(given, path)
+        if items is not None and not (isinstance(items, list) and all(isinstance(one, dict) for one in items)):
+            raise _wrong(path, f"{path} must be a list of objects.")
+
+
 def _check_model(given: Settings) -> None:
     """What the service model says of single values."""
     for path, (least, most) in RANGES.items():
         value = _at(given, path)
-        if value is not None and not least <= value <= most:
-            raise _wrong(path, f"{path} must be {least} to {most}, and is {value}.")
+        if value is not None and not (isinstance(value, int) and least <= value <= most):
+            raise _wrong(path, f"{path} must be {least} to {most}, and is {value!a:.80}.")
     for path, (least, most) in LENGTHS.items():
         value = _at(given, path)
-        if value is not None and not least <= len(value) <= most:
-            raise _wrong(path, f"{path} must have {least} to {most} items, and has {len(value)}.")
+        if value is not None and not (isinstance(value, list) and least <= len(value) <= most):
+            raise _wrong(path, f"{path} must have {least} to {most} items.")
     for path, allowed in VALUES.items():
         value = _at(given, path)
         for one in value if isinstance(value, list) else [] if value is None else [value]:
