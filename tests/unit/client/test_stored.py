@@ -181,3 +181,12 @@ def test_every_client_has_the_same_calls_for_each_rpc_that_there_is() -> None:
     rooms = (event_sources, code_signing, function_settings)
     assert set(STORED) == {name for room in rooms for name in room.SERVICE.methods_by_name}
     assert len(calls(StoredCalls)) == len(STORED)
+
+
+async def test_a_log_group_of_its_own(it: Served) -> None:
+    async with AsyncClient(it.address) as client:
+        assert (await client.update_function("f", log_group="/own")).config.log_group == "/own"
+        assert it.registry.list(limit=1)[0][0].config.aws_settings == {"LogGroup": "/own"}
+        assert (await client.update_function("f", log_group="")).config.log_group == ""
+        with pytest.raises(InvalidArgument, match="log_group"):
+            await client.update_function("f", log_group="a b")
