@@ -207,7 +207,7 @@ def _state(function: Function) -> dict[str, str]:
         state |= {"StateReasonCode": "InternalError", "LastUpdateStatus": "Failed"}
         state |= {"LastUpdateStatusReason": function.state_reason, "LastUpdateStatusReasonCode": "InternalError"}
     elif function.state is FunctionState.PENDING:
-        state |= {"StateReasonCode": "Creating"}
+        state |= {"StateReasonCode": "Creating", "LastUpdateStatus": "InProgress"}
     elif function.state is FunctionState.INACTIVE:
         state |= {"StateReasonCode": "Idle"}
     if function.state_reason:
