@@ -49,7 +49,8 @@ MIGRATIONS: tuple[Migration, ...] = (_V1, _V2)
 _WRITE = "INSERT OR REPLACE INTO attached (kind, owner, key, born_us, alias_us, document) VALUES (?, ?, ?, ?, ?, ?)"
 _DELETE = "DELETE FROM attached WHERE kind = ? AND owner = ? AND key = ?"
 _FORGET = "DELETE FROM attached WHERE owner = ? AND born_us = ?"
-_FORGET_PART = "DELETE FROM attached WHERE owner = ? AND key = ? AND born_us = ? AND alias_us = ?"
+# What is not known of is from before all that is, so it is of the alias that goes, or of an earlier one.
+_FORGET_PART = "DELETE FROM attached WHERE owner = ? AND key = ? AND born_us = ? AND alias_us IN (?, -1)"
 _READ = "SELECT kind, owner, key, born_us, alias_us, document FROM attached ORDER BY kind, owner, key"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -237,4 +237,10 @@ async def test_what_an_earlier_release_kept_of_an_alias_that_is_gone_is_dropped(
     await store.close()
     attached = await things.open()
     assert {key for _, _, key in everything(attached)} == {"", "$LATEST", "live", "1"}
+    await attached.put("tags", "f", "live", {"a": "b"})
+    await things.registry.aliases.delete("f", "live")
+    await alias(things, "live")
     await attached.close()
+    again = await things.open()
+    assert {key for _, _, key in everything(again)} == {"", "$LATEST", "1"}
+    await again.close()
