@@ -155,9 +155,12 @@ class EventSourceMappings:
         """Change what is given. The state is Enabling, Disabling or Updating; then what it leads to. Raises NotFound,
         InvalidArgument, AlreadyExists."""
 
+        way = {True: MappingState.ENABLING, False: MappingState.DISABLING, None: MappingState.UPDATING}[enabled]
+
         def change(before: Document | None) -> Document:
             if before is None:
                 raise _none()
+            changing = moved(self._mapping(mapping_id, before), way)
             for name in UNCHANGEABLE:
                 if name in settings:
                     raise InvalidArgument(
@@ -170,16 +173,14 @@ class EventSourceMappings:
             after["FunctionArn"] = function_arn or before["FunctionArn"]
             if enabled is not None:
                 after["State"] = (MappingState.ENABLED if enabled else MappingState.DISABLED).value
+            moved(changing, MappingState(after["State"]))
             for _, key, other in self._attached.all(KIND):
                 if key != mapping_id and is_same(after, other):
                     raise AlreadyExists(duplicate_text(source, after, key))
             return after
 
-        before = self.get(mapping_id)
-        after = self._mapping(mapping_id, await self._attached.change(KIND, "", mapping_id, change) or {})
-        way = {True: MappingState.ENABLING, False: MappingState.DISABLING, None: MappingState.UPDATING}[enabled]
-        moved(moved(before, way), after.state)
-        return replace(after, state=way)
+        after = await self._attached.change(KIND, "", mapping_id, change) or {}
+        return replace(self._mapping(mapping_id, after), state=way)
 
     async def delete(self, mapping_id: str) -> EventSourceMapping:
         """What it was, with the state Deleting; nothing is left of it. Raises NotFound."""

@@ -92,6 +92,42 @@ async def test_the_ranges_of_the_service_model_hold_at_every_door(
             await mappings.update(made.mapping_id, settings)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"Topics": [""]},
+        {"Topics": [".x"]},
+        {"Topics": ["a", "b"]},
+        {"Topics": "clicks"},
+        {"SelfManagedEventSource": {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["kafka"]}}},
+        {"SourceAccessConfigurations": [{"Type": "BASIC_AUTH", "URI": ""}]},
+        {"SourceAccessConfigurations": ["BASIC_AUTH"]},
+        {"SourceAccessConfigurations": [{"Type": "BASIC_AUTH", "URI": "s"}] * 24},
+        {"SelfManagedKafkaEventSourceConfig": {"ConsumerGroupId": "g" * 201}},
+        {"ProvisionedPollerConfig": {"MinimumPollers": 201}},
+        {"ProvisionedPollerConfig": {"MinimumPollers": "1"}},
+        {"ProvisionedPollerConfig": {"PollerGroupName": "a b"}},
+        {"LoggingConfig": {"SystemLogLevel": "TRACE"}},
+        {"DestinationConfig": {"OnFailure": {"Destination": "kafka://.x"}}},
+        {"KMSKeyArn": "key"},
+    ],
+)
+async def test_what_the_service_model_says_of_texts_holds_at_every_door(
+    mappings: EventSourceMappings, settings: dict[str, Any]
+) -> None:
+    kafka: dict[str, Any] = {
+        "Topics": ["clicks"],
+        "StartingPosition": "LATEST",
+        "SelfManagedEventSource": {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["kafka.example:9092"]}},
+        "SourceAccessConfigurations": [{"Type": "BASIC_AUTH", "URI": "s"}],
+        "DestinationConfig": {"OnFailure": {"Destination": "kafka://failures"}},
+        "KMSKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/k",
+    }
+    with pytest.raises(InvalidArgument):
+        await mappings.create(FUNCTION, {**kafka, **settings}, tags={})
+    assert (await mappings.create(FUNCTION, kafka, tags={})).settings.items() >= kafka.items()
+
+
 async def test_where_a_mapping_reads_is_never_changed(mappings: EventSourceMappings) -> None:
     made = await mappings.create(FUNCTION, {"EventSourceArn": QUEUE}, tags={})
     with pytest.raises(InvalidArgument, match="EventSourceArn cannot be changed"):
