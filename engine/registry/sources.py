@@ -184,7 +184,7 @@ def is_same(mapping: Settings, other: Settings) -> bool:
     if mapping["FunctionArn"] != other["FunctionArn"] or mapping["Source"] != other["Source"]:
         return False
     names = ("EventSourceArn", "Topics", "Queues")
-    if any(mapping.get(name) != other.get(name) for name in names):
+    if any(mapping.get(name) != other.get(name) for name in names) or _collection(mapping) != _collection(other):
         return False
     return bool(set(_brokers(mapping)) & set(_brokers(other))) or not _brokers(mapping)
 
@@ -203,6 +203,12 @@ def duplicate_text(source: Source, mapping: Settings, mapping_id: str) -> str:
     return (
         f'An event source mapping with event source ("{brokers}"), function ("{function}"), topics ("{topics}") {end}'
     )
+
+
+def _collection(mapping: Settings) -> tuple[str, str]:
+    """Of DocumentDB: what of the cluster is read."""
+    config = mapping.get("DocumentDBEventSourceConfig", {})
+    return config.get("DatabaseName", ""), config.get("CollectionName", "")
 
 
 def _brokers(mapping: Settings) -> list[str]:

@@ -364,6 +364,15 @@ def test_an_empty_setting_is_taken_away(client: LambdaClient, create: Create) ->
     assert not {"ScalingConfig", "FilterCriteria"} & set(after)
 
 
+def test_collections_of_one_cluster_are_sources_of_their_own(client: LambdaClient, create: Create) -> None:
+    create()
+    own: Any = {"FunctionName": "thumbs", **LEAST["documentdb"]}
+    for config in ({"DatabaseName": "d"}, {"DatabaseName": "d", "CollectionName": "c"}, {"DatabaseName": "e"}):
+        client.create_event_source_mapping(**{**own, "DocumentDBEventSourceConfig": config})
+    again = {**own, "DocumentDBEventSourceConfig": {"DatabaseName": "e", "FullDocument": "Default"}}
+    assert error_of(client.create_event_source_mapping, **again)["Code"] == "ResourceConflictException"
+
+
 def test_a_mapping_cannot_become_the_same_as_another(client: LambdaClient, create: Create) -> None:
     create()
     create("other")
