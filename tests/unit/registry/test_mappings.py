@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.errors import InvalidArgument
-from engine.registry.attached import STORE_FILE, Attached
+from engine.registry.attached import MIGRATIONS, Attached
 from engine.registry.mappings import TRANSITIONS, EventSourceMapping, EventSourceMappings, MappingInUse, moved
 from engine.registry.mappings import MappingState as State
-from tests.compat.stub_rooms import ACCOUNT, REGION, StubCodeStore, StubRegistry
+from tests.compat.stub_rooms import ACCOUNT, REGION, MemoryStore, StubCodeStore, StubRegistry
 
 FUNCTION = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f"
 QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:orders"
@@ -23,10 +21,9 @@ SETTLED = {State.ENABLED, State.DISABLED}
 
 
 @pytest.fixture
-async def mappings(tmp_path: Path) -> AsyncIterator[EventSourceMappings]:
-    attached = await Attached.open(tmp_path / STORE_FILE, StubRegistry(StubCodeStore()))
-    yield EventSourceMappings(attached, region=REGION, account=ACCOUNT)
-    await attached.close()
+def mappings() -> EventSourceMappings:
+    attached = Attached(MemoryStore(MIGRATIONS), StubRegistry(StubCodeStore()))
+    return EventSourceMappings(attached, region=REGION, account=ACCOUNT)
 
 
 def mapping_in(state: State) -> EventSourceMapping:
