@@ -18,6 +18,7 @@ import msgspec
 from engine.client.calls import PAGE, AsyncCalls, OnLog
 from engine.client.resource_calls import Call
 from engine.client.results import FunctionOptions, checked
+from engine.client.stored_calls import StoredCall
 from engine.client.streams import Items
 from engine.config import Settings
 from engine.errors import InvalidArgument, Unavailable
@@ -29,6 +30,7 @@ from engine.model.names import parse_resource_name
 from engine.model.outcome import StartKind
 from engine.observe.log_query import LogQuery
 from engine.registry.api import ConfigChange
+from engine.registry.stored import Stored
 from engine.service import Parts, Service
 
 T = TypeVar("T")
@@ -44,6 +46,7 @@ class Engine(AsyncCalls):
         self._given = {"drain_s": 5.0, "parked_floor": 1} | settings
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._service: Service | None = None
+        self._place = ("", "")  # its region and account, once it runs
 
     async def start(self) -> None:
         """Begin; raises InvalidArgument for such settings, StoreUnusable, HostUnfit. `async with` does it."""
@@ -65,6 +68,7 @@ class Engine(AsyncCalls):
             self._forget()
             raise
         self._service = service
+        self._place = (settings.region, settings.account)
 
     async def stop(self) -> None:
         """Let what runs end within drain_s (5 s), and leave nothing. Stopping twice is fine."""
@@ -113,6 +117,10 @@ class Engine(AsyncCalls):
 
     async def _delete(self, name: str, etag: str) -> None:
         await self._parts.registry.delete(name, etag=etag or None)
+
+    async def _ask(self, call: StoredCall[T]) -> T:
+        parts, (region, account) = self._parts, self._place
+        return await call.local(Stored(parts.registry, parts.attached, region=region, account=account))
 
     async def _make(self, call: Call[T]) -> T:
         return await call.local(self._parts.registry)

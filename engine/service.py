@@ -78,6 +78,7 @@ class Parts(NamedTuple):
     pipeline: Pipeline
     logs: FunctionLogs
     observe: Observer
+    attached: Attached
 
 
 class Service:
@@ -228,15 +229,15 @@ class Service:
 
         observe = Observer(self._starts, invocations, scheduler, pool, logs.counts, settle=pipeline.settle)
         invoker = Counted(pipeline, invocations)
-        self.parts = Parts(registry, code, invoker, pipeline, logs, observe)
+        attached = await Attached.open(data.path / ATTACHED_FILE, registry)
+        undo.push_async_callback(attached.close)
+        self.parts = Parts(registry, code, invoker, pipeline, logs, observe, attached)
         if not self._doors:
             return
 
         from engine.rest.server import RestServer
         from engine.rpc.server import RpcServer
 
-        attached = await Attached.open(data.path / ATTACHED_FILE, registry)
-        undo.push_async_callback(attached.close)
         rpc = RpcServer(
             registry,
             code,

@@ -26,6 +26,7 @@ class Served:
     registry: FunctionRegistry
     code: LocalCodeStore
     address: str
+    attached: Attached
 
 
 @contextlib.asynccontextmanager
@@ -54,7 +55,7 @@ async def served(folder: Path) -> AsyncIterator[Served]:
         server = RpcServer(*rooms, region=REGION, account=ACCOUNT)
         address = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
         try:
-            yield Served(registry, code, address)
+            yield Served(registry, code, address, attached)
         finally:
             await server.stop(0)
             await attached.close()

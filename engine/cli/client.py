@@ -20,7 +20,10 @@ from engine.errors import InvalidArgument
 from engine.model.names import FunctionRef, parse_aws_name, parse_resource_name
 from engine.v1 import (
     aliases_pb2_grpc,
+    code_signing_pb2_grpc,
     concurrency_pb2_grpc,
+    event_sources_pb2_grpc,
+    function_settings_pb2_grpc,
     functions_pb2,
     functions_pb2_grpc,
     host_pb2_grpc,
@@ -53,6 +56,9 @@ class Engine:
         self.versions = versions_pb2_grpc.VersionServiceStub(channel)
         self.aliases = aliases_pb2_grpc.AliasServiceStub(channel)
         self.concurrency = concurrency_pb2_grpc.ConcurrencyServiceStub(channel)
+        self.code_signing = code_signing_pb2_grpc.CodeSigningServiceStub(channel)
+        self.event_sources = event_sources_pb2_grpc.EventSourceServiceStub(channel)
+        self.function_settings = function_settings_pb2_grpc.FunctionSettingsServiceStub(channel)
         self.policies = policies_pb2_grpc.PolicyServiceStub(channel)
         self.tags = tags_pb2_grpc.TagServiceStub(channel)
         self.urls = urls_pb2_grpc.UrlServiceStub(channel)

@@ -45,6 +45,7 @@ def deploy(
     system_log_level: Annotated[
         str | None, typer.Option(metavar="LEVEL", help="Of the engine's lines in it: debug, info or warn.")
     ] = None,
+    log_group: Annotated[str | None, typer.Option(metavar="NAME", help="The log group that it is told of.")] = None,
     preload: Annotated[
         str | None,
         typer.Option(metavar="MODULES", help="Import ahead, with commas between: of the interpreter, not of the code."),
@@ -69,7 +70,7 @@ def deploy(
 
     choices = choose(ctx, address, output)
     ref = function_ref(name if name is not None else _default_name(path))
-    logging = (log_format, log_level, system_log_level)
+    logging = (log_format, log_level, system_log_level, log_group)
     config, paths = _config(
         handler, runtime, memory, timeout, tmp, env, description, role, egress, logging, preload, own_layout
     )
@@ -134,7 +135,7 @@ def _config(
     description: str | None,
     role: str | None,
     egress: str | None,
-    logging: tuple[str | None, str | None, str | None],
+    logging: tuple[str | None, str | None, str | None, str | None],
     preload: str | None,
     own_layout: bool | None,
 ) -> tuple[resources_pb2.FunctionConfig, list[str]]:
@@ -154,6 +155,7 @@ def _config(
         "log_format": None if logging[0] is None else _named("--log-format", logging[0], "LogFormat"),
         "log_level": None if logging[1] is None else _named("--log-level", logging[1], "LogLevel"),
         "system_log_level": None if logging[2] is None else _named("--system-log-level", logging[2], "LogLevel"),
+        "log_group": logging[3],
         "own_layout": own_layout,
         "preload": None if preload is None else [name.strip() for name in preload.split(",") if name.strip()],
     }

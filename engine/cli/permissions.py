@@ -19,7 +19,7 @@ EtagOption = Annotated[str, typer.Option(help="Only this state of the policy.")]
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="Say who may invoke a function (stored, not enforced yet).", no_args_is_help=True)
-    for name, command in (("get", get), ("add", add), ("remove", remove)):
+    for name, command in (("get", get), ("add", add), ("remove", remove), ("put", put), ("delete", delete)):
         group.command(name)(command)
     app.add_typer(group, name="permissions")
 
@@ -102,6 +102,55 @@ def remove(
         print_json({"statement_id": statement})
     else:
         typer.echo(f"Removed {statement} from the policy of {name}.")
+    return ExitCode.OK
+
+
+def put(
+    ctx: typer.Context,
+    name: NameArgument,
+    policy: Annotated[typer.FileText, typer.Argument(metavar="FILE", help="The policy, as JSON; - reads it here.")],
+    etag: EtagOption = "",
+    address: AddressOption = None,
+    output: OutputOption = None,
+) -> int:
+    """Put a whole policy in place of what there is."""
+    from engine.cli.client import CONTROL_TIMEOUT_S, asking
+    from engine.cli.render import print_json
+    from engine.v1 import policies_pb2
+
+    choices = choose(ctx, address, output)
+    function, resource = _named(name)
+    with asking(choices, f"cannot put a policy for {name}", function) as engine:
+        request = policies_pb2.PutPolicyRequest(name=resource, policy=policy.read(), etag=etag)
+        answer = engine.policies.PutPolicy(request, timeout=CONTROL_TIMEOUT_S)
+    if choices.json:
+        print_json({"policy": json.loads(answer.policy), "etag": answer.etag})
+    else:
+        typer.echo(f"{name} has that policy.")
+    return ExitCode.OK
+
+
+def delete(
+    ctx: typer.Context,
+    name: NameArgument,
+    etag: EtagOption = "",
+    address: AddressOption = None,
+    output: OutputOption = None,
+) -> int:
+    """Remove a policy with all of its statements."""
+    from engine.cli.client import CONTROL_TIMEOUT_S, asking
+    from engine.cli.render import print_json
+    from engine.v1 import policies_pb2
+
+    choices = choose(ctx, address, output)
+    function, resource = _named(name)
+    with asking(choices, f"cannot remove the policy of {name}", function) as engine:
+        request = policies_pb2.DeletePolicyRequest(name=resource, etag=etag)
+        engine.policies.DeletePolicy(request, timeout=CONTROL_TIMEOUT_S)
+    if choices.json:
+        print_json({"name": resource})
+    else:
+        typer.echo(f"{name} has no policy any more.")
     return ExitCode.OK
 
 

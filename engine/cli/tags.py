@@ -1,4 +1,4 @@
-"""`cleave tags`: names and values that users give to functions."""
+"""`cleave tags`: names and values that users give to functions, event source mappings, code signing configurations."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import typer
 from engine.cli.options import AddressOption, Choices, OutputOption, choose
 from engine.cli.problems import ExitCode, usage
 
-NameArgument = Annotated[str, typer.Argument(help="The function: its name or ARN.")]
+NameArgument = Annotated[str, typer.Argument(help="A function, or eventSourceMappings/UUID, or codeSigningConfigs/ID.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Show, set and remove the tags of a function.", no_args_is_help=True)
+    group = typer.Typer(help="Show, set and remove the tags of a resource.", no_args_is_help=True)
     group.command("list")(list_tags)
     group.command("add")(add)
     group.command("remove")(remove)
@@ -25,14 +25,14 @@ def register(app: typer.Typer) -> None:
 def list_tags(
     ctx: typer.Context, name: NameArgument, address: AddressOption = None, output: OutputOption = None
 ) -> int:
-    """List the tags of a function by name."""
-    from engine.cli.client import CONTROL_TIMEOUT_S, asking, function_ref
+    """List the tags of a resource by name."""
+    from engine.cli.client import CONTROL_TIMEOUT_S, asking
     from engine.v1 import tags_pb2
 
     choices = choose(ctx, address, output)
-    ref = function_ref(name)
-    with asking(choices, f"cannot list the tags of {ref.name}", ref.name) as engine:
-        request = tags_pb2.ListTagsRequest(name=f"functions/{ref.name}")
+    shown, resource = _named(name)
+    with asking(choices, f"cannot list the tags of {shown}", shown) as engine:
+        request = tags_pb2.ListTagsRequest(name=resource)
         found = engine.tags.ListTags(request, timeout=CONTROL_TIMEOUT_S).tags
     return _show(choices, found)
 
@@ -44,15 +44,15 @@ def add(
     address: AddressOption = None,
     output: OutputOption = None,
 ) -> int:
-    """Give a function tags, in place of those with the same names."""
-    from engine.cli.client import CONTROL_TIMEOUT_S, asking, function_ref
+    """Give a resource tags, in place of those with the same names."""
+    from engine.cli.client import CONTROL_TIMEOUT_S, asking
     from engine.v1 import tags_pb2
 
     choices = choose(ctx, address, output)
-    ref = function_ref(name)
+    shown, resource = _named(name)
     given = dict(_pair(text) for text in tags)
-    with asking(choices, f"cannot tag {ref.name}", ref.name) as engine:
-        request = tags_pb2.AddTagsRequest(name=f"functions/{ref.name}", tags=given)
+    with asking(choices, f"cannot tag {shown}", shown) as engine:
+        request = tags_pb2.AddTagsRequest(name=resource, tags=given)
         found = engine.tags.AddTags(request, timeout=CONTROL_TIMEOUT_S).tags
     return _show(choices, found)
 
@@ -64,16 +64,26 @@ def remove(
     address: AddressOption = None,
     output: OutputOption = None,
 ) -> int:
-    """Take tags from a function."""
-    from engine.cli.client import CONTROL_TIMEOUT_S, asking, function_ref
+    """Take tags from a resource."""
+    from engine.cli.client import CONTROL_TIMEOUT_S, asking
     from engine.v1 import tags_pb2
 
     choices = choose(ctx, address, output)
-    ref = function_ref(name)
-    with asking(choices, f"cannot remove tags of {ref.name}", ref.name) as engine:
-        request = tags_pb2.RemoveTagsRequest(name=f"functions/{ref.name}", tag_names=names)
+    shown, resource = _named(name)
+    with asking(choices, f"cannot remove tags of {shown}", shown) as engine:
+        request = tags_pb2.RemoveTagsRequest(name=resource, tag_names=names)
         found = engine.tags.RemoveTags(request, timeout=CONTROL_TIMEOUT_S).tags
     return _show(choices, found)
+
+
+def _named(name: str) -> tuple[str, str]:
+    """What is shown of a resource, and its name in engine.v1."""
+    from engine.cli.client import function_ref
+
+    if name.startswith(("eventSourceMappings/", "codeSigningConfigs/")):
+        return name, name
+    function = function_ref(name).name
+    return function, f"functions/{function}"
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from engine.client import resource_wire, wire
 from engine.client.calls import PAGE, AsyncCalls, OnLog
 from engine.client.resource_calls import Call
 from engine.client.results import FunctionOptions
+from engine.client.stored_calls import StoredCall
 from engine.client.streams import Items
 from engine.model.function import Function
 from engine.model.invocation import Completion, InvokeRequest, LogLine
@@ -99,7 +100,10 @@ class AsyncClient(AsyncCalls):
         request = functions_pb2.DeleteFunctionRequest(name=f"functions/{name}", etag=etag)
         await self._answer(self._functions.DeleteFunction(request, timeout=self._timeout_s))
 
-    async def _make(self, call: Call[T]) -> T:
+    async def _ask(self, call: StoredCall[T]) -> T:
+        return await self._make(call)
+
+    async def _make(self, call: Call[T] | StoredCall[T]) -> T:
         rpc, request = resource_wire.RPCS[call.method], resource_wire.request_of(call.method, call.fields)
         make = getattr(rpc.stub(self._connected()), call.method)
         found: Any = []

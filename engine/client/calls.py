@@ -16,6 +16,7 @@ from typing import TypeVar, Unpack
 from msgspec.structs import replace
 
 from engine.client.async_resources import AsyncResourceCalls
+from engine.client.async_stored import AsyncStoredCalls
 from engine.client.log_reads import When, log_query
 from engine.client.packing import packed
 from engine.client.results import FunctionOptions, InvokeOptions, Result, ref_of, request_of, result_of, timed_out
@@ -31,7 +32,7 @@ OnLog = Callable[[LogLine], None]
 PAGE = 1_000
 
 
-class AsyncCalls(AsyncResourceCalls):
+class AsyncCalls(AsyncResourceCalls, AsyncStoredCalls):
     """What can be asked of an engine. `code` is a folder, a zip's path, or a zip's bytes. Every call raises EngineError
     for what the engine refuses."""
 

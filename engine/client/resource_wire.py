@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
+from engine.client.rpcs import Rpc
+from engine.client.stored_wire import STORED
 from engine.client.wire import function_from_proto
 from engine.errors import InvalidArgument
 from engine.model.alias import Alias
@@ -22,23 +22,14 @@ from engine.v1 import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Rpc:
-    """`read` takes the answer apart; `paged`: a page is a list, and next_page_token leads to the next."""
-
-    stub: Callable[[Any], Any]
-    messages: Any
-    read: Callable[[Any], Any]
-    paged: bool = False
-
-
 def request_of(method: str, fields: Any) -> Any:
     """The request. Raises InvalidArgument for a value that does not fit its field."""
+    rpc = RPCS[method]
     try:
-        request = getattr(RPCS[method].messages, f"{method}Request")(**fields)
+        request = rpc.make(fields) if rpc.make else getattr(rpc.messages, f"{method}Request")(**fields)
     except ValueError as error:
         raise InvalidArgument(f"the call cannot be made: {error}", fix="see its documentation") from None
-    if RPCS[method].paged:
+    if rpc.paged:
         request.page_size = 1_000
     return request
 
@@ -113,4 +104,5 @@ RPCS: dict[str, Rpc] = {
     ),
     "DeleteProvisionedConcurrencyConfig": Rpc(*_CONCURRENCY, _nothing),
     "GetAccountSettings": Rpc(*_CONCURRENCY, account_from_proto),
+    **STORED,
 }

@@ -36,6 +36,7 @@ class FunctionOptions(TypedDict, total=False):
     log_format: LogFormat | Literal["text", "json"]  # default: text
     log_level: LogLevel | Level  # of a log in JSON, the least of the function's own lines that is kept
     system_log_level: LogLevel | Level  # the same of the engine's: debug, info or warn
+    log_group: str  # that the function is told of; default: /aws/lambda/{function}
     preload: list[str] | tuple[str, ...]  # modules of the interpreter to import ahead
     own_layout: bool  # an address-space layout of its own for each sandbox; default: False
 

@@ -30,7 +30,9 @@ from engine.client.results import (
     request_of,
     result_of,
 )
+from engine.client.stored_calls import StoredCall
 from engine.client.sync_resources import ResourceCalls
+from engine.client.sync_stored import StoredCalls
 from engine.errors import NotFound, Throttled
 from engine.model.function import Function
 from engine.model.invocation import Completion, LogLine, Report
@@ -230,7 +232,7 @@ class Conversation(Stream):
             yield chunk
 
 
-class Client(ResourceCalls):
+class Client(ResourceCalls, StoredCalls):
     """`with Client() as client`. See AsyncClient for what it takes and AsyncCalls for what the calls do."""
 
     def __init__(self, address: str | None = None, *, timeout_s: float = 30.0, retries: int = 3) -> None:
@@ -380,7 +382,10 @@ class Client(ResourceCalls):
         finally:
             call.cancel()
 
-    def _make(self, call: Call[T]) -> T:
+    def _ask(self, call: StoredCall[T]) -> T:
+        return self._make(call)
+
+    def _make(self, call: Call[T] | StoredCall[T]) -> T:
         rpc, request = resource_wire.RPCS[call.method], resource_wire.request_of(call.method, call.fields)
         make = getattr(rpc.stub(self._channel), call.method)
         found: Any = []

@@ -107,6 +107,7 @@ def function_from_proto(message: resources_pb2.Function) -> Function:
             system_log_level=_level(config.system_log_level),
             preload=tuple(config.preload),
             own_layout=config.own_layout,
+            aws_settings={"LogGroup": config.log_group} if config.log_group else {},
         ),
         code_sha256=message.code_blob.removeprefix("blobs/"),
         code_size_bytes=message.code_size_bytes,

@@ -71,6 +71,11 @@ class FunctionConfig:
     """What clients of AWS's API set and read back, by AWS's names and as JSON has it: see KEPT in
     engine.rest.configuration. Of it only LogGroup changes what a function sees."""
 
+    @property
+    def log_group(self) -> str:
+        """The log group that the function is told of; "" for /aws/lambda/{function}."""
+        return str(self.aws_settings.get("LogGroup", ""))
+
 
 @dataclass(frozen=True, slots=True)
 class Function:

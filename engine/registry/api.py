@@ -34,6 +34,7 @@ class ConfigChange:
     own_layout: bool | None = None
     aws_settings: Mapping[str, Any] | None = None
     """Those that change; one that is None is left out from then on."""
+    log_group: str | None = None  # "": /aws/lambda/{function}
 
 
 ChangeListener = Callable[[str, Function | None], None]

@@ -1,9 +1,10 @@
 """What is kept beside functions: tags, policies, URLs, mappings and whatever else a client stores and reads back.
 
 Each is a JSON document with a kind, an owner and a key; the owner is a function, and its documents end with it, or ""
-for a resource of its own. What is in a document is the owner room's matter. Guarantees, as engine.registry.functions
-does: reads from memory, writes one after another and durable when they return; and that a function never meets the
-documents of an earlier one of its name, wherever the engine was killed. Called on one event loop.
+for a resource of its own. A document of which the key is an alias or a version ends with that too. What is in a
+document is the owner room's matter. Guarantees, as engine.registry.functions does: reads from memory, writes one after
+another and durable when they return; and that a function or an alias never meets the documents of an earlier one of its
+name, wherever the engine was killed. Called on one event loop.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import orjson
 
 from engine.errors import NotFound
 from engine.fabric.sqlite import Migration, Sqlite
-from engine.model.function import Function
+from engine.model.function import LATEST, Function
 from engine.model.names import FunctionRef
-from engine.registry.api import Registry
+from engine.registry.api import Change, Changed, Registry
 
 T = TypeVar("T")
 Document = Mapping[str, Any]
@@ -39,12 +40,18 @@ CREATE TABLE attached (
     PRIMARY KEY (kind, owner, key)
 ) STRICT, WITHOUT ROWID;
 """
-MIGRATIONS: tuple[Migration, ...] = (_V1,)
+_V2 = """
+ALTER TABLE attached ADD COLUMN alias_us INTEGER NOT NULL DEFAULT -1; -- when the alias that is the key was created;
+                                                                      -- 0 where none is, -1 for not known
+"""
+MIGRATIONS: tuple[Migration, ...] = (_V1, _V2)
 
-_WRITE = "INSERT OR REPLACE INTO attached (kind, owner, key, born_us, document) VALUES (?, ?, ?, ?, ?)"
+_WRITE = "INSERT OR REPLACE INTO attached (kind, owner, key, born_us, alias_us, document) VALUES (?, ?, ?, ?, ?, ?)"
 _DELETE = "DELETE FROM attached WHERE kind = ? AND owner = ? AND key = ?"
 _FORGET = "DELETE FROM attached WHERE owner = ? AND born_us = ?"
-_READ = "SELECT kind, owner, key, born_us, document FROM attached ORDER BY kind, owner, key"
+# What is not known of is from before all that is, so it is of the alias that goes, or of an earlier one.
+_FORGET_PART = "DELETE FROM attached WHERE owner = ? AND key = ? AND born_us = ? AND alias_us IN (?, -1)"
+_READ = "SELECT kind, owner, key, born_us, alias_us, document FROM attached ORDER BY kind, owner, key"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -67,25 +74,32 @@ class Attached:
         self._registry = registry
         self._documents: dict[str, dict[str, dict[str, Document]]] = {}
         self._born: dict[str, int] = {}
+        self._part_born: dict[tuple[str, str], tuple[int, int]] = {}
         self.revision = object()
         """Another one after each change, for whoever keeps an index."""
         self._turn = asyncio.Lock()
         self._writes: set[asyncio.Task[Any]] = set()
         registry.subscribe(self._changed)
+        registry.observe(self._part_changed)
 
     @classmethod
     async def open(cls, path: Path, registry: Registry) -> Self:
         """Load every document, and drop those of functions that are gone. Raises StoreUnusable."""
         self = cls(await Sqlite.open(path, MIGRATIONS), registry)
         orphans: set[tuple[str, int]] = set()
+        parts: set[tuple[str, str, int, int]] = set()
         rows: list[Any] = await self._store.run(lambda connection: connection.execute(_READ).fetchall())
-        for kind, owner, key, born, text in rows:
+        for kind, owner, key, born, alias_born, text in rows:
             if owner and born != self._birth(owner):
                 orphans.add((owner, born))
+            elif owner and self._is_left(owner, key, alias_born):
+                parts.add((owner, key, born, alias_born))
             else:
-                self._keep(kind, owner, key, orjson.loads(text))
+                self._keep(kind, owner, key, orjson.loads(text), (born, alias_born))
         for orphan in orphans:
             await self._run(_FORGET, orphan)
+        for part in parts:
+            await self._run(_FORGET_PART, part)
         return self
 
     async def close(self) -> None:
@@ -141,12 +155,16 @@ class Attached:
                     self._drop(kind, owner, key)
                 return None
             text = orjson.dumps(dict(after)).decode()
-            await self._run(_WRITE, (kind, owner, key, born, text))
+            alias_born = self._alias_birth(owner, key)
+            await self._run(_WRITE, (kind, owner, key, born, alias_born, text))
+            # Deleted meanwhile: its other documents are being forgotten, this one may have come too late for it.
             if owner and self._birth(owner) != born:
-                # Deleted meanwhile: its other documents are being forgotten, this one may have come too late for it.
                 await self._run(_FORGET, (owner, born))
                 raise _gone(owner)
-            self._keep(kind, owner, key, orjson.loads(text))
+            if owner and self._is_left(owner, key, alias_born):
+                await self._run(_FORGET_PART, (owner, key, born, alias_born))
+                raise _gone(f"{owner}:{key}")
+            self._keep(kind, owner, key, orjson.loads(text), (born, alias_born))
             return after
 
     def _changed(self, name: str, function: Function | None) -> None:
@@ -156,9 +174,22 @@ class Attached:
         self.revision = object()
         for owners in self._documents.values():
             owners.pop(name, None)
+        self._part_born = {part: born for part, born in self._part_born.items() if part[0] != name}
         born = self._born.pop(name, None)
         if born is not None:
             self._start(self._run(_FORGET, (name, born)))
+
+    def _part_changed(self, change: Change) -> None:
+        """Called after each write of what belongs to a function."""
+        if not change.gone or change.what not in (Changed.ALIAS, Changed.VERSION):
+            return
+        name, qualifier = change.function_name, change.qualifier
+        self.revision = object()
+        for owners in self._documents.values():
+            owners.get(name, {}).pop(qualifier, None)
+        born = self._part_born.pop((name, qualifier), None)
+        if born is not None:
+            self._start(self._run(_FORGET_PART, (name, qualifier, *born)))
 
     async def _run(self, statement: str, values: tuple[str | int, ...]) -> None:
         def write(connection: apsw.Connection) -> None:
@@ -172,11 +203,33 @@ class Attached:
         except NotFound:
             return None
 
-    def _keep(self, kind: str, owner: str, key: str, document: Document) -> None:
+    def _alias_birth(self, owner: str, key: str) -> int:
+        """0 where the key is no alias of the owner."""
+        try:
+            return (self._registry.aliases.get(owner, key).create_time - _EPOCH) // _MICROSECOND if owner and key else 0
+        except NotFound:
+            return 0
+
+    def _is_left(self, owner: str, key: str, alias_born: int) -> bool:
+        """Whether a document is of an alias or a version that is gone."""
+        if key in ("", LATEST):
+            return False
+        if alias_born == 0 and not key.isdigit():
+            return False  # a key of another kind
+        if alias_born > 0:
+            return self._alias_birth(owner, key) != alias_born
+        try:
+            self._registry.get(FunctionRef(owner, key))
+        except NotFound:
+            return True
+        return False
+
+    def _keep(self, kind: str, owner: str, key: str, document: Document, born: tuple[int, int]) -> None:
         self.revision = object()
         self._documents.setdefault(kind, {}).setdefault(owner, {})[key] = document
-        if owner and (born := self._birth(owner)) is not None:
-            self._born[owner] = born
+        if owner:
+            self._born[owner] = born[0]
+            self._part_born[owner, key] = born
 
     def _drop(self, kind: str, owner: str, key: str) -> None:
         self.revision = object()

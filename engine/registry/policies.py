@@ -97,6 +97,27 @@ class Policies:
 
         await self._attached.change(KIND, name, qualifier, change)
 
+    async def replace(self, name: str, qualifier: str, text: str, *, revision: str = "") -> Document:
+        """Put a whole policy, a JSON document, in place of what there is. Raises InvalidArgument, PolicyTooLong,
+        StaleEtag, NotFound where the function is gone."""
+        statements = _statements(text)
+
+        def change(before: Document | None) -> Document:
+            _check_whole(revision, before)
+            return _policy(statements)
+
+        return await self._attached.change(KIND, name, qualifier, change) or {}
+
+    async def delete(self, name: str, qualifier: str, *, revision: str = "") -> None:
+        """Remove a policy with all of its statements. Raises NotFound, StaleEtag."""
+
+        def change(before: Document | None) -> None:
+            if before is None:
+                raise none()
+            _check_whole(revision, before)
+
+        await self._attached.change(KIND, name, qualifier, change)
+
 
 def document(policy: Document) -> str:
     """A policy as AWS writes it."""
@@ -142,6 +163,43 @@ def _check_revision(given: str, before: Document | None, others: Collection[str]
             f"The Revision Id provided does not match the latest Revision Id. Call the {call} API to retrieve the "
             "latest Revision Id"
         )
+
+
+def _check_whole(given: str, before: Document | None) -> None:
+    if given and (before is None or given != before["RevisionId"]):
+        raise StaleEtag(
+            "The Revision Id provided does not match the latest Revision Id. Call the GetResourcePolicy API to "
+            "retrieve the latest Revision Id"
+        )
+
+
+def _statements(text: str) -> list[Any]:
+    """The statements of a policy. Raises InvalidArgument for what is none."""
+    try:
+        policy = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        policy = None
+    statements = policy.get("Statement") if isinstance(policy, dict) else None
+    if isinstance(statements, dict):
+        statements = [statements]
+    if not isinstance(statements, list) or not statements:
+        raise _no_policy("it must be a JSON document with a Statement")
+    sids: set[str] = set()
+    for number, one in enumerate(statements):
+        if not isinstance(one, dict) or one.get("Effect") not in ("Allow", "Deny"):
+            raise _no_policy("each Statement must have an Effect, Allow or Deny")
+        missing = [name for name in ("Principal", "Action") if not one.get(name)]
+        if missing:
+            raise _no_policy(f"each Statement must have {' and '.join(missing)}")
+        sid = one.setdefault("Sid", f"statement{number}")
+        if not isinstance(sid, str) or sid in sids:
+            raise _no_policy("the Sid of each Statement must be text that no other has")
+        sids.add(sid)
+    return statements
+
+
+def _no_policy(why: str) -> InvalidArgument:
+    return InvalidArgument(f"The policy is not valid: {why}.", fields={"policy": why})
 
 
 def _principal(text: str) -> str | dict[str, str]:

@@ -64,6 +64,8 @@ RESERVED_NAMES = frozenset(
 """A list, not the prefix AWS_LAMBDA_: users set AWS_LAMBDA_EXEC_WRAPPER and AWS_LAMBDA_NODEJS_… on Lambda."""
 
 
+LOG_GROUP = re.compile(r"[.\-_/#A-Za-z0-9]{1,512}")
+"""botocore's service model lambda/2015-03-31."""
 SYSTEM_LOG_LEVELS = (LogLevel.DEBUG, LogLevel.INFO, LogLevel.WARN)
 """Those that AWS's service model has for SystemLogLevel."""
 
@@ -77,8 +79,11 @@ def merged(base: FunctionConfig, change: ConfigChange) -> FunctionConfig:
         given = {"log_level": LogLevel.INFO, "system_log_level": LogLevel.INFO} | given
     if change.environment is not None:
         given["environment"] = MappingProxyType(dict(change.environment))
-    if change.aws_settings is not None:
-        settings = {**base.aws_settings, **change.aws_settings}
+    log_group = given.pop("log_group", None)
+    if change.aws_settings is not None or log_group is not None:
+        settings = {**base.aws_settings, **(change.aws_settings or {})}
+        if log_group is not None:
+            settings["LogGroup"] = log_group or None
         given["aws_settings"] = MappingProxyType({name: one for name, one in settings.items() if one is not None})
     return replace(base, **given)
 
@@ -98,6 +103,8 @@ def wrong_fields(config: FunctionConfig) -> dict[str, str]:
         wrong["config.description"] = "must be Unicode text without null characters"
     if config.role and (len(config.role) > ROLE_LIMIT_CHARS or not ROLE.fullmatch(config.role)):
         wrong["config.role"] = "must be the ARN of a role, such as arn:aws:iam::000000000000:role/name"
+    if config.log_group and not LOG_GROUP.fullmatch(config.log_group):
+        wrong["config.log_group"] = "must be 1 to 512 letters, digits and . - _ / #"
     return wrong | _wrong_levels(config) | _wrong_preload(config.preload) | _wrong_environment(config.environment)
 
 

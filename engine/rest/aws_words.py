@@ -27,6 +27,7 @@ MEMBERS: Mapping[str, str] = {
     "log_format": "LoggingConfig.LogFormat",
     "log_level": "LoggingConfig.ApplicationLogLevel",
     "system_log_level": "LoggingConfig.SystemLogLevel",
+    "log_group": "LoggingConfig.LogGroup",
 }
 """The members that the registry's fields are to AWS's clients."""
 UNREADABLE = "Could not unzip uploaded file"

@@ -1,51 +1,27 @@
-"""Code signing configurations, stored, and which function has which.
+"""CreateCodeSigningConfig and its siblings, as AWS's clients call them.
 
-No signature is checked: a configuration that enforces is refused for a function, so that nobody takes its code for
-checked. One that functions have is not deleted.
+What a configuration is, and which function has which, is engine.registry.signing's.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-from engine.errors import EngineError, InvalidArgument, NotFound
-from engine.registry.attached import Attached, Document
-from engine.registry.tags import Tags, checked
+from engine.registry.signing import SigningConfigs
 from engine.rest.messages import Request
 from engine.rest.paging import page
 from engine.rest.shapes import Params
 from engine.rest.table import Operation, Rooms
 
-KIND = "code-signing-config"
-OF_FUNCTION = "function-code-signing-config"
 PAGE_MAX = 10_000
-_MEMBERS = ("Description", "AllowedPublishers", "CodeSigningPolicies")
-
-
-class SigningConfigMissing(NotFound):
-    """A function is to have a configuration that is not there."""
-
-    aws_type = "CodeSigningConfigNotFoundException"
-
-
-class SigningConfigInUse(EngineError):
-    """Functions still have the configuration."""
-
-    grpc_code = "FAILED_PRECONDITION"
-    http_status = 409
-    aws_type = "ResourceConflictException"
-    reason = "CODE_SIGNING_CONFIG_IN_USE"
 
 
 class CodeSigning:
     """The operations on them."""
 
     def __init__(self, rooms: Rooms) -> None:
-        self._attached = rooms.attached
-        self._tags = Tags(rooms.attached)
+        self._configs = signing_of(rooms)
         self._documents = rooms.documents
         self._named = rooms.named
 
@@ -65,134 +41,54 @@ class CodeSigning:
 
     async def create(self, params: Params, request: Request) -> dict[str, Any]:
         """CreateCodeSigningConfig."""
-        config_id = f"csc-{secrets.token_hex(9)[:17]}"
-        arn = f"arn:aws:lambda:{self._documents.region}:{self._documents.account}:code-signing-config:{config_id}"
-        policies = {"UntrustedArtifactOnDeployment": "Warn", **params.get("CodeSigningPolicies", {})}
-        config = {
-            "CodeSigningConfigId": config_id,
-            "CodeSigningConfigArn": arn,
-            **{name: params[name] for name in _MEMBERS if params.get(name) is not None},
-            "CodeSigningPolicies": policies,
-            "LastModified": _now(),
-        }
-        found = checked(params.get("Tags") or {})
-        await self._attached.put(KIND, "", arn, config)
-        await self._tags.add(found, "", f"{KIND}:{config_id}")
-        return {"CodeSigningConfig": config}
+        return {"CodeSigningConfig": dict(await self._configs.create(params, tags=params.get("Tags") or {}))}
 
     async def get(self, params: Params, request: Request) -> dict[str, Any]:
         """GetCodeSigningConfig."""
-        return {"CodeSigningConfig": dict(self._config(params["CodeSigningConfigArn"]))}
+        return {"CodeSigningConfig": dict(self._configs.get(params["CodeSigningConfigArn"]))}
 
     async def update(self, params: Params, request: Request) -> dict[str, Any]:
         """UpdateCodeSigningConfig: only what is given changes."""
-        arn = params["CodeSigningConfigArn"]
-        self._config(arn)
-
-        def change(before: Document | None) -> Document:
-            if before is None:
-                raise _missing(arn)
-            given = {name: params[name] for name in _MEMBERS if params.get(name) is not None}
-            if "CodeSigningPolicies" in given:
-                given["CodeSigningPolicies"] = {**before["CodeSigningPolicies"], **given["CodeSigningPolicies"]}
-            if _enforces(given) and _users(self._attached, arn):
-                raise _not_enforced()
-            return {**before, **given, "LastModified": _now()}
-
-        return {"CodeSigningConfig": dict(await self._attached.change(KIND, "", arn, change) or {})}
+        return {"CodeSigningConfig": dict(await self._configs.update(params["CodeSigningConfigArn"], params))}
 
     async def delete(self, params: Params, request: Request) -> dict[str, Any]:
         """DeleteCodeSigningConfig."""
-        arn = params["CodeSigningConfigArn"]
-
-        def change(before: Document | None) -> None:
-            if before is None:
-                raise _missing(arn)
-            if _users(self._attached, arn):
-                raise SigningConfigInUse(
-                    f"Cannot delete {arn}: functions have it",
-                    fix="take it from them with DeleteFunctionCodeSigningConfig",
-                )
-
-        await self._attached.change(KIND, "", arn, change)
-        await self._tags.forget("", f"{KIND}:{arn.rpartition(':')[2]}")
+        await self._configs.delete(params["CodeSigningConfigArn"])
         return {}
 
     async def list(self, params: Params, request: Request) -> dict[str, Any]:
         """ListCodeSigningConfigs."""
-        found = self._attached.of(KIND, "")
-        keys, marker = page(sorted(found), params, most=PAGE_MAX)
-        return {"CodeSigningConfigs": [found[key] for key in keys], **marker}
+        arns, marker = page(self._configs.arns(), params, most=PAGE_MAX)
+        return {"CodeSigningConfigs": [self._configs.get(arn) for arn in arns], **marker}
 
     async def functions(self, params: Params, request: Request) -> dict[str, Any]:
         """ListFunctionsByCodeSigningConfig."""
-        arn = params["CodeSigningConfigArn"]
-        self._config(arn)
-        names, marker = page(_users(self._attached, arn), params, most=PAGE_MAX)
+        names, marker = page(self._configs.functions(params["CodeSigningConfigArn"]), params, most=PAGE_MAX)
         return {"FunctionArns": [self._documents.arn(name) for name in names], **marker}
 
     async def set(self, params: Params, request: Request) -> dict[str, Any]:
         """PutFunctionCodeSigningConfig."""
         arn = params["CodeSigningConfigArn"]
-        check_usable(self._attached, arn)
+        self._configs.check_usable(arn)
         name = self._function(params)
-        await self._attached.put(OF_FUNCTION, name, "", {"CodeSigningConfigArn": arn})
+        await self._configs.set(name, arn)
         return {"CodeSigningConfigArn": arn, "FunctionName": name}
 
     async def unset(self, params: Params, request: Request) -> dict[str, Any]:
         """DeleteFunctionCodeSigningConfig. A function without one is no error."""
-        await self._attached.delete(OF_FUNCTION, self._function(params))
+        await self._configs.unset(self._function(params))
         return {}
 
     async def of_function(self, params: Params, request: Request) -> dict[str, Any]:
         """GetFunctionCodeSigningConfig. For a function without one AWS answers with an empty document."""
         name = self._function(params)
-        found = self._attached.get(OF_FUNCTION, name)
-        return {} if found is None else {**found, "FunctionName": name}
+        arn = self._configs.of_function(name)
+        return {"CodeSigningConfigArn": arn, "FunctionName": name} if arn else {}
 
     def _function(self, params: Params) -> str:
         return self._named.check(params).name
 
-    def _config(self, arn: str) -> Document:
-        found = self._attached.get(KIND, "", arn)
-        if found is None:
-            raise _missing(arn)
-        return found
 
-
-def check_usable(attached: Attached, arn: str) -> None:
-    """Raise SigningConfigMissing, or InvalidArgument, unless a function can have this configuration."""
-    config = attached.get(KIND, "", arn)
-    if config is None:
-        raise SigningConfigMissing(
-            "The code signing configuration cannot be found. Check that the provided configuration is not deleted: "
-            f"{arn}."
-        )
-    if _enforces(config):
-        raise _not_enforced()
-
-
-def _users(attached: Attached, arn: str) -> list[str]:
-    """The functions that have a configuration, by name."""
-    found = attached.all(OF_FUNCTION)
-    return sorted(owner for owner, _, document in found if document["CodeSigningConfigArn"] == arn)
-
-
-def _enforces(config: Document) -> bool:
-    return bool(config.get("CodeSigningPolicies", {}).get("UntrustedArtifactOnDeployment") == "Enforce")
-
-
-def _not_enforced() -> InvalidArgument:
-    return InvalidArgument(
-        "Signatures of code are not checked by this release, so a code signing configuration with Enforce cannot be a "
-        "function's",
-        fix="use UntrustedArtifactOnDeployment=Warn",
-    )
-
-
-def _missing(arn: str) -> NotFound:
-    return NotFound(f"The Lambda code signing configuration {arn} can not be found.")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "+0000")
+def signing_of(rooms: Rooms) -> SigningConfigs:
+    """The configurations of these rooms."""
+    return SigningConfigs(rooms.attached, region=rooms.documents.region, account=rooms.documents.account)

@@ -17,6 +17,7 @@ from engine.errors import InvalidArgument
 from engine.model.function import Function, FunctionState, LogFormat, LogLevel
 from engine.model.names import FunctionRef, function_arn
 from engine.registry.api import ConfigChange
+from engine.registry.function_settings import runtime_version_arn
 from engine.rest.constraints import aws_path, problem, refusal
 from engine.rest.shapes import Params, is_empty
 
@@ -77,7 +78,7 @@ class Documents:
 
     def runtime_version_arn(self, runtime: str) -> str:
         """Names the interpreter that a function runs on: the host's own."""
-        return f"arn:aws:lambda:{self.region}::runtime:{runtime}"
+        return runtime_version_arn(self.region, runtime)
 
     def configuration(self, function: Function, qualifier: str = "") -> dict[str, Any]:
         """The FunctionConfiguration; `qualifier` is what the client gave."""
@@ -206,7 +207,7 @@ def _state(function: Function) -> dict[str, str]:
         state |= {"StateReasonCode": "InternalError", "LastUpdateStatus": "Failed"}
         state |= {"LastUpdateStatusReason": function.state_reason, "LastUpdateStatusReasonCode": "InternalError"}
     elif function.state is FunctionState.PENDING:
-        state |= {"StateReasonCode": "Creating"}
+        state |= {"StateReasonCode": "Creating", "LastUpdateStatus": "InProgress"}
     elif function.state is FunctionState.INACTIVE:
         state |= {"StateReasonCode": "Idle"}
     if function.state_reason:

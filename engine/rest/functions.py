@@ -16,8 +16,7 @@ from engine.model.function import LATEST, CodeBlob, Function
 from engine.model.names import FUNCTION_NAME, FunctionRef
 from engine.registry.tags import Tags, checked
 from engine.rest.aws_words import in_aws_words, of_code
-from engine.rest.code_signing import OF_FUNCTION as SIGNING
-from engine.rest.code_signing import check_usable
+from engine.rest.code_signing import signing_of
 from engine.rest.configuration import change_of, check_levels
 from engine.rest.errors import BodyTooLarge
 from engine.rest.messages import Request
@@ -40,7 +39,7 @@ class Functions:
         self._registry = rooms.registry
         self._code = rooms.code
         self._documents = rooms.documents
-        self._attached = rooms.attached
+        self._signing = signing_of(rooms)
         self._tags = Tags(rooms.attached)
         self._named = rooms.named
 
@@ -72,7 +71,7 @@ class Functions:
         tags = checked(params.get("Tags") or {})
         signing = params.get("CodeSigningConfigArn")
         if signing:
-            check_usable(self._attached, signing)
+            self._signing.check_usable(signing)
         if self._named.find(name) is not None:
             raise AlreadyExists(f"Function already exist: {name}")
         blob = await self._store(zip_file)
@@ -85,7 +84,7 @@ class Functions:
         if tags:
             await self._tags.add(tags, name)
         if signing:
-            await self._attached.put(SIGNING, name, "", {"CodeSigningConfigArn": signing})
+            await self._signing.set(name, signing)
         return await self._written(params, function)
 
     async def get(self, params: Params, request: Request) -> dict[str, Any]:

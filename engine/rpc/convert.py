@@ -101,6 +101,7 @@ def function_to_proto(
             system_log_level=LOG_LEVEL[config.system_log_level],
             preload=config.preload,
             own_layout=config.own_layout,
+            log_group=config.log_group,
         ),
         code_blob=BLOB_PREFIX + function.code_sha256,
         code_size_bytes=function.code_size_bytes,
@@ -141,6 +142,7 @@ def config_change(config: resources_pb2.FunctionConfig, chosen: Collection[str])
         system_log_level=system if "system_log_level" in chosen else None,
         preload=tuple(dict.fromkeys(config.preload)) if "preload" in chosen else None,
         own_layout=config.own_layout if "own_layout" in chosen else None,
+        log_group=config.log_group if "log_group" in chosen else None,
     )
 
 

@@ -1,6 +1,9 @@
-"""The parts of the resource names that a request may give: a function as a whole, a version, an alias."""
+"""The parts of the resource names that a request may give: a function as a whole, a version, an alias;
+and the ids of resources that have no owner."""
 
 from __future__ import annotations
+
+import re
 
 from engine.errors import InvalidArgument
 from engine.model.function import LATEST
@@ -41,3 +44,13 @@ def alias_of(resource_name: str) -> FunctionRef:
             fields={"name": "must be functions/{function}/aliases/{alias}"},
         )
     return ref
+
+
+def unowned(resource_name: str, pattern: re.Pattern[str], form: str) -> str:
+    """The id of a resource that is no function's; `form` shows how its name looks. Raises InvalidArgument."""
+    match = pattern.fullmatch(resource_name)
+    if match is None:
+        raise InvalidArgument(
+            f"{resource_name!a} is no such name", fix=f"use {form}", fields={"name": f"must be {form}"}
+        )
+    return match[1]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from bisect import bisect_right
+from collections.abc import Sequence
 
 from engine.errors import InvalidArgument
 
@@ -28,6 +30,14 @@ def page_limit(page_size: int) -> int:
             fields={"page_size": "must not be negative"},
         )
     return min(page_size or DEFAULT_SIZE, LARGEST_SIZE)
+
+
+def page_of(keys: Sequence[str], page_size: int, token: str) -> tuple[Sequence[str], str]:
+    """Those of sorted keys that a request asks for, and the token of the next page. Raises InvalidArgument."""
+    limit = page_limit(page_size)
+    start = bisect_right(keys, page_start(token)) if token else 0
+    here = keys[start : start + limit]
+    return here, page_token(here[-1] if start + limit < len(keys) else "")
 
 
 def page_token(after: str) -> str:

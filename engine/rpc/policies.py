@@ -38,7 +38,13 @@ class PolicyService:
 
     def methods(self) -> Mapping[str, Method]:
         """RPC name → method."""
-        return {"AddPermission": self.add, "RemovePermission": self.remove, "GetPolicy": self.get}
+        return {
+            "AddPermission": self.add,
+            "RemovePermission": self.remove,
+            "GetPolicy": self.get,
+            "PutPolicy": self.put,
+            "DeletePolicy": self.delete,
+        }
 
     async def add(self, request: pb.AddPermissionRequest) -> pb.AddPermissionResponse:
         """Add a statement."""
@@ -63,6 +69,18 @@ class PolicyService:
         function, qualifier, _ = self._target(request.name)
         found = self._policies.get(function.name, qualifier)
         return pb.GetPolicyResponse(policy=document(found), etag=found["RevisionId"])
+
+    async def put(self, request: pb.PutPolicyRequest) -> pb.PutPolicyResponse:
+        """Put a whole policy in place of what there is."""
+        function, qualifier, _ = self._target(request.name)
+        policy = await self._policies.replace(function.name, qualifier, request.policy, revision=request.etag)
+        return pb.PutPolicyResponse(policy=document(policy), etag=policy["RevisionId"])
+
+    async def delete(self, request: pb.DeletePolicyRequest) -> pb.DeletePolicyResponse:
+        """Remove a policy."""
+        function, qualifier, _ = self._target(request.name)
+        await self._policies.delete(function.name, qualifier, revision=request.etag)
+        return pb.DeletePolicyResponse()
 
     def _target(self, resource_name: str) -> tuple[Function, str, str]:
         """What the policy is for: it, its qualifier, its ARN. Raises NotFound, InvalidArgument."""

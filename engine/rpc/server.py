@@ -24,12 +24,14 @@ from engine.model.host import HostReport
 from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.registry.api import CodeStore, Registry
 from engine.registry.attached import Attached
-from engine.registry.policies import Policies
-from engine.registry.tags import Tags
+from engine.registry.stored import Stored
 from engine.registry.urls import Urls
 from engine.rpc import (
     aliases,
+    code_signing,
     concurrency,
+    event_sources,
+    function_settings,
     functions,
     host,
     invocations,
@@ -53,7 +55,21 @@ QUIET_TURNS, QUIET_TURN_S = 10, 0.01
 LAST_GRACE_S = 2.0
 """How long handlers that were cancelled may take to clean up."""
 
-_ROOMS = (invocations, functions, versions, aliases, concurrency, tags, urls, policies, logs, host)
+_ROOMS = (
+    invocations,
+    functions,
+    versions,
+    aliases,
+    concurrency,
+    tags,
+    urls,
+    policies,
+    event_sources,
+    code_signing,
+    function_settings,
+    logs,
+    host,
+)
 
 
 class RpcServer:
@@ -131,6 +147,7 @@ class RpcServer:
         calls = self._calls
         registry = self._registry
         place = {"region": self._region, "account": self._account}
+        stored = Stored(registry, self._attached, **place)
         functions_ = functions.FunctionService(registry, self._code, preload_bytes=self._preload_bytes, **place)
         server.add_generic_rpc_handlers(
             [
@@ -140,10 +157,19 @@ class RpcServer:
                 calls.handler(versions.SERVICE, versions.VersionService(registry, functions_.to_proto).methods()),
                 calls.handler(aliases.SERVICE, aliases.AliasService(registry, **place).methods()),
                 calls.handler(concurrency.SERVICE, concurrency.ConcurrencyService(registry, **place).methods()),
-                calls.handler(tags.SERVICE, tags.TagService(registry, Tags(self._attached)).methods()),
+                calls.handler(tags.SERVICE, tags.TagService(stored).methods()),
                 calls.handler(urls.SERVICE, urls.UrlService(registry, Urls(self._attached), **place).methods()),
+                calls.handler(policies.SERVICE, policies.PolicyService(registry, stored.policies, **place).methods()),
                 calls.handler(
-                    policies.SERVICE, policies.PolicyService(registry, Policies(self._attached), **place).methods()
+                    event_sources.SERVICE,
+                    event_sources.EventSourceService(registry, stored.mappings, **place).methods(),
+                ),
+                calls.handler(
+                    code_signing.SERVICE, code_signing.CodeSigningService(registry, stored.signing).methods()
+                ),
+                calls.handler(
+                    function_settings.SERVICE,
+                    function_settings.FunctionSettingsService(registry, stored.settings, region=self._region).methods(),
                 ),
                 calls.handler(logs.SERVICE, logs.LogService(registry, self._logs, calls).methods()),
                 calls.handler(host.SERVICE, host.HostService(self._host).methods(), always=True),

@@ -1,12 +1,12 @@
-"""TagService: the tags of functions."""
+"""TagService: the tags of functions, event source mappings and code signing configurations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from engine.model.names import FunctionRef
-from engine.registry.api import Registry
-from engine.registry.tags import Tags
+from engine.registry import mappings, signing
+from engine.registry.stored import Stored
 from engine.rpc.calls import Method
 from engine.rpc.names import whole_function
 from engine.v1 import tags_pb2 as pb
@@ -17,27 +17,33 @@ SERVICE = pb.DESCRIPTOR.services_by_name["TagService"]
 class TagService:
     """Sets and reads tags."""
 
-    def __init__(self, registry: Registry, tags: Tags) -> None:
-        self._registry = registry
-        self._tags = tags
+    def __init__(self, stored: Stored) -> None:
+        self._registry = stored.registry
+        self._tags = stored.tags
+        self._mappings = stored.mappings
+        self._configs = stored.signing
 
     def methods(self) -> Mapping[str, Method]:
         """RPC name → method."""
         return {"AddTags": self.add, "RemoveTags": self.remove, "ListTags": self.list}
 
     async def add(self, request: pb.AddTagsRequest) -> pb.AddTagsResponse:
-        """Give a function tags."""
-        return pb.AddTagsResponse(tags=await self._tags.add(dict(request.tags), self._function(request.name)))
+        """Give a resource tags."""
+        return pb.AddTagsResponse(tags=await self._tags.add(dict(request.tags), *self._resource(request.name)))
 
     async def remove(self, request: pb.RemoveTagsRequest) -> pb.RemoveTagsResponse:
         """Take tags away."""
-        left = await self._tags.remove(set(request.tag_names), self._function(request.name))
+        left = await self._tags.remove(set(request.tag_names), *self._resource(request.name))
         return pb.RemoveTagsResponse(tags=left)
 
     async def list(self, request: pb.ListTagsRequest) -> pb.ListTagsResponse:
         """Read them."""
-        return pb.ListTagsResponse(tags=self._tags.of(self._function(request.name)))
+        return pb.ListTagsResponse(tags=self._tags.of(*self._resource(request.name)))
 
-    def _function(self, resource_name: str) -> str:
-        """The name of a function that is there. Raises NotFound, InvalidArgument."""
-        return self._registry.get(FunctionRef(whole_function(resource_name))).name
+    def _resource(self, resource_name: str) -> tuple[str, str]:
+        """The owner and the key of a resource that is there. Raises NotFound, InvalidArgument."""
+        if match := mappings.RESOURCE_NAME.fullmatch(resource_name):
+            return "", self._mappings.tag_key(self._mappings.get(match[1]).mapping_id)
+        if match := signing.RESOURCE_NAME.fullmatch(resource_name):
+            return "", self._configs.tag_key(self._configs.get(self._configs.arn(match[1]))["CodeSigningConfigArn"])
+        return self._registry.get(FunctionRef(whole_function(resource_name))).name, ""

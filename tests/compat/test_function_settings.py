@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.compat.conftest import Create
 from tests.compat.test_functions import ARN, error_of
@@ -42,3 +42,24 @@ def test_a_runtime_is_the_hosts_own_whatever_is_asked(client: LambdaClient, crea
     assert error_of(get, FunctionName="x")["Code"] == "ResourceNotFoundException"
     assert error_of(put, FunctionName="x", UpdateRuntimeOn="Auto")["Code"] == "ResourceNotFoundException"
     assert get(FunctionName="thumbs")["UpdateRuntimeOn"] == "FunctionUpdate"
+
+
+def test_a_versions_scaling_is_kept_as_asked_for_and_never_said_to_be_applied(
+    client: LambdaClient, create: Create
+) -> None:
+    create(Publish=True)
+    get, put = client.get_function_scaling_config, client.put_function_scaling_config
+    assert get(FunctionName="thumbs", Qualifier="1")["FunctionArn"] == f"{ARN}:1"
+    wanted: Any = {"MinExecutionEnvironments": 2, "MaxExecutionEnvironments": 5}
+    asked = put(FunctionName="thumbs", Qualifier="1", FunctionScalingConfig=wanted)
+    assert (asked["FunctionState"], asked["ResponseMetadata"]["HTTPStatusCode"]) == ("Active", 202)
+    got = get(FunctionName=ARN, Qualifier="1")
+    assert (got["RequestedFunctionScalingConfig"], "AppliedFunctionScalingConfig" in got) == (wanted, False)
+    wrong: Any = {"MinExecutionEnvironments": 6, "MaxExecutionEnvironments": 5}
+    error = error_of(put, FunctionName="thumbs", Qualifier="1", FunctionScalingConfig=wrong)
+    assert error["Code"] == "InvalidParameterValueException"
+    put(FunctionName="thumbs", Qualifier="1")
+    assert "RequestedFunctionScalingConfig" not in get(FunctionName="thumbs", Qualifier="1")
+    for qualifier in ("2", "$LATEST.PUBLISHED"):
+        assert error_of(get, FunctionName="thumbs", Qualifier=qualifier)["Code"] == "ResourceNotFoundException"
+        assert error_of(put, FunctionName="thumbs", Qualifier=qualifier)["Code"] == "ResourceNotFoundException"

@@ -302,9 +302,30 @@ def test_waiters_return_at_once_for_a_function_that_is_there(client: LambdaClien
 
 def test_waiters_wait_while_a_function_is_pending(client: LambdaClient, rooms: Rooms, create: Create) -> None:
     create()
-    rooms.registry.states = [FunctionState.PENDING, FunctionState.PENDING, FunctionState.ACTIVE]
-    client.get_waiter("function_active_v2").wait(FunctionName="thumbs", WaiterConfig={"Delay": 0, "MaxAttempts": 3})
-    assert rooms.registry.states == []
+    names: Any = ["function_active", "function_active_v2", "function_updated", "function_updated_v2"]
+    for waiter in names:
+        rooms.registry.states = [FunctionState.PENDING, FunctionState.PENDING, FunctionState.ACTIVE]
+        client.get_waiter(waiter).wait(FunctionName="thumbs", WaiterConfig={"Delay": 0, "MaxAttempts": 3})
+        assert rooms.registry.states == []
+
+
+def test_the_waiter_for_a_version_waits_for_that_version(client: LambdaClient, rooms: Rooms, create: Create) -> None:
+    create(Publish=True)
+    waiter = client.get_waiter("published_version_active")
+    waiter.wait(FunctionName="thumbs", Qualifier="1", WaiterConfig={"Delay": 0, "MaxAttempts": 1})
+    rooms.registry.states = [FunctionState.FAILED]
+    with pytest.raises(WaiterError, match="terminal failure"):
+        waiter.wait(FunctionName="thumbs", Qualifier="1", WaiterConfig={"Delay": 0, "MaxAttempts": 2})
+    with pytest.raises(WaiterError, match="Function not found"):
+        waiter.wait(FunctionName="thumbs", Qualifier="2", WaiterConfig={"Delay": 0, "MaxAttempts": 2})
+
+
+def test_the_waiter_for_a_function_to_exist_waits_for_one(client: LambdaClient, create: Create) -> None:
+    waiter = client.get_waiter("function_exists")
+    with pytest.raises(WaiterError, match="Max attempts exceeded"):
+        waiter.wait(FunctionName="thumbs", WaiterConfig={"Delay": 0, "MaxAttempts": 2})
+    create()
+    waiter.wait(FunctionName="thumbs", WaiterConfig={"Delay": 0, "MaxAttempts": 1})
 
 
 def test_waiters_give_up_on_a_function_that_failed(client: LambdaClient, rooms: Rooms, create: Create) -> None:

@@ -26,6 +26,43 @@ KAFKA: dict[str, Any] = {
     "Topics": ["topic"],
     "StartingPosition": "TRIM_HORIZON",
 }
+CLUSTER = f"arn:aws:kafka:{REGION}:{ACCOUNT}:cluster/c/{'0' * 8}-0000-0000-0000-{'0' * 12}-1"
+BROKER = f"arn:aws:mq:{REGION}:{ACCOUNT}:broker:b:b-{'0' * 8}-0000-0000-0000-{'0' * 12}"
+DOCUMENTS = f"arn:aws:rds:{REGION}:{ACCOUNT}:cluster:d"
+LEAST: dict[str, dict[str, Any]] = {
+    "kinesis": {"EventSourceArn": STREAM, "StartingPosition": "LATEST"},
+    "dynamodb": {"EventSourceArn": TABLE, "StartingPosition": "LATEST"},
+    "sqs": {"EventSourceArn": QUEUE},
+    "msk": {"EventSourceArn": CLUSTER, "StartingPosition": "LATEST", "Topics": ["topic"]},
+    "kafka": KAFKA,
+    "mq": {"EventSourceArn": BROKER, "Queues": ["q"], "SourceAccessConfigurations": SECRET},
+    "documentdb": {
+        "EventSourceArn": DOCUMENTS,
+        "StartingPosition": "LATEST",
+        "SourceAccessConfigurations": SECRET,
+        "DocumentDBEventSourceConfig": {"DatabaseName": "d"},
+    },
+}
+"""What each kind of source needs."""
+OWN: dict[str, tuple[Any, set[str]]] = {
+    "ParallelizationFactor": (2, {"kinesis", "dynamodb"}),
+    "TumblingWindowInSeconds": (30, {"kinesis", "dynamodb"}),
+    "BisectBatchOnFunctionError": (True, {"kinesis", "dynamodb", "msk", "kafka"}),
+    "MaximumRecordAgeInSeconds": (60, {"kinesis", "dynamodb", "msk", "kafka"}),
+    "MaximumRetryAttempts": (3, {"kinesis", "dynamodb", "msk", "kafka"}),
+    "DestinationConfig": ({"OnFailure": {"Destination": QUEUE}}, {"kinesis", "dynamodb", "msk", "kafka"}),
+    "FunctionResponseTypes": (["ReportBatchItemFailures"], {"kinesis", "dynamodb", "sqs", "msk", "kafka"}),
+    "ScalingConfig": ({"MaximumConcurrency": 2}, {"sqs"}),
+    "ProvisionedPollerConfig": ({"MinimumPollers": 2, "MaximumPollers": 4}, {"sqs", "msk", "kafka"}),
+    "LoggingConfig": ({"SystemLogLevel": "WARN"}, {"msk", "kafka"}),
+    "AmazonManagedKafkaEventSourceConfig": ({"ConsumerGroupId": "g"}, {"msk"}),
+    "SelfManagedKafkaEventSourceConfig": ({"ConsumerGroupId": "g"}, {"kafka"}),
+    "DocumentDBEventSourceConfig": ({"DatabaseName": "d", "FullDocument": "UpdateLookup"}, {"documentdb"}),
+    "MetricsConfig": ({"Metrics": ["EventCount"]}, set(LEAST)),
+    "FilterCriteria": ({"Filters": [{"Pattern": '{"a": ["b"]}'}]}, set(LEAST)),
+    "MaximumBatchingWindowInSeconds": (5, set(LEAST)),
+}
+"""A value for each setting, and the sources that take it."""
 NONE = "The resource you requested does not exist."
 
 
@@ -160,7 +197,72 @@ INVALID: list[tuple[dict[str, Any], str]] = [
         {"EventSourceArn": QUEUE, "BatchSize": 11},
         "Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10",
     ),
-    ({"EventSourceArn": f"{QUEUE}.fifo", "BatchSize": 11, "MaximumBatchingWindowInSeconds": 1}, "Batch size must be"),
+    (
+        {"EventSourceArn": f"{QUEUE}.fifo", "BatchSize": 100, "MaximumBatchingWindowInSeconds": 5},
+        "Batching window is not supported for FIFO queues",
+    ),
+    ({"EventSourceArn": f"{QUEUE}.fifo", "BatchSize": 11}, "Maximum batch window in seconds must be greater than 0"),
+    (
+        {"EventSourceArn": QUEUE, "StartingPosition": "LATEST"},
+        "StartingPosition is not valid for SQS event sources.",
+    ),
+    ({"EventSourceArn": f"{QUEUE}.fifo", "ProvisionedPollerConfig": {"MinimumPollers": 1}}, "MinimumPollers and Max"),
+    (
+        {
+            "EventSourceArn": QUEUE,
+            "ProvisionedPollerConfig": {"MinimumPollers": 2},
+            "ScalingConfig": {"MaximumConcurrency": 2},
+        },
+        "ScalingConfig cannot be used with ProvisionedPollerConfig",
+    ),
+    (
+        {**KAFKA, "ProvisionedPollerConfig": {"MinimumPollers": 3, "MaximumPollers": 2}},
+        "MinimumPollers must be less than or equal to MaximumPollers.",
+    ),
+    ({"EventSourceArn": STREAM, "StartingPosition": "LATEST", "MaximumRecordAgeInSeconds": 59}, "MaximumRecordAgeIn"),
+    (
+        {
+            "EventSourceArn": STREAM,
+            "StartingPosition": "AT_TIMESTAMP",
+            "StartingPositionTimestamp": datetime(2200, 1, 2, tzinfo=UTC),
+        },
+        "StartingPositionTimestamp cannot be in the future.",
+    ),
+    (
+        {
+            "EventSourceArn": STREAM,
+            "StartingPosition": "LATEST",
+            "DestinationConfig": {"OnFailure": {"Destination": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f"}},
+        },
+        "The destination arn:aws:lambda",
+    ),
+    (
+        {
+            "EventSourceArn": STREAM,
+            "StartingPosition": "LATEST",
+            "DestinationConfig": {"OnFailure": {"Destination": "kafka://failures"}},
+        },
+        "The destination kafka://failures",
+    ),
+    (
+        {**KAFKA, "SourceAccessConfigurations": [{"Type": "VIRTUAL_HOST", "URI": "/"}]},
+        "Unsupported SourceAccessConfigurations type VIRTUAL_HOST",
+    ),
+    (
+        {"EventSourceArn": QUEUE, "FilterCriteria": {"Filters": [{"Pattern": '{"a": ["b"]}'}] * 11}},
+        "FilterCriteria must have at most 10 filters",
+    ),
+    (
+        {**KAFKA, "SelfManagedKafkaEventSourceConfig": {"ConsumptionMode": "Queue"}},
+        "Unsupported 'ConsumptionMode' parameter for given event source mapping type",
+    ),
+    ({"EventSourceArn": BROKER, "Queues": ["q"]}, "Required 'sourceAccessConfigurations' parameter is missing."),
+    ({"EventSourceArn": BROKER, "SourceAccessConfigurations": SECRET}, "Required 'queues' parameter is missing."),
+    ({"EventSourceArn": CLUSTER, "StartingPosition": "LATEST"}, "Required 'topics' parameter is missing."),
+    (
+        {"EventSourceArn": DOCUMENTS, "StartingPosition": "LATEST", "SourceAccessConfigurations": SECRET},
+        "Required 'documentDBEventSourceConfig' parameter is missing.",
+    ),
     (
         {**KAFKA, "SourceAccessConfigurations": []},
         "Required 'sourceAccessConfigurations' parameter is missing.",
@@ -235,3 +337,46 @@ def test_an_update_is_checked_as_a_whole(client: LambdaClient, create: Create) -
     assert error_of(client.update_event_source_mapping, UUID=made["UUID"], FunctionName="x")["status"] == 400
     client.update_event_source_mapping(UUID=made["UUID"], BatchSize=11, MaximumBatchingWindowInSeconds=1)
     assert client.get_event_source_mapping(UUID=made["UUID"])["BatchSize"] == 11
+
+
+@pytest.mark.parametrize("kind", LEAST)
+def test_each_source_takes_its_own_settings_and_no_others(client: LambdaClient, create: Create, kind: str) -> None:
+    create()
+    for name, (value, kinds) in OWN.items():
+        given = {"FunctionName": "thumbs", **LEAST[kind], name: value}
+        if kind in kinds:
+            made: Any = client.create_event_source_mapping(**given)
+            assert made[name] == value
+            client.delete_event_source_mapping(UUID=made["UUID"])
+        else:
+            error = error_of(client.create_event_source_mapping, **given)
+            assert error["Message"] == f"Unsupported {name} parameter for given event source mapping type."
+
+
+def test_an_empty_setting_is_taken_away(client: LambdaClient, create: Create) -> None:
+    create()
+    criteria: Any = {"Filters": [{"Pattern": '{"a": ["b"]}'}]}
+    made = client.create_event_source_mapping(
+        FunctionName="thumbs", EventSourceArn=QUEUE, ScalingConfig={"MaximumConcurrency": 2}, FilterCriteria=criteria
+    )
+    assert made["ScalingConfig"] == {"MaximumConcurrency": 2}
+    after = client.update_event_source_mapping(UUID=made["UUID"], ScalingConfig={}, FilterCriteria={"Filters": []})
+    assert not {"ScalingConfig", "FilterCriteria"} & set(after)
+
+
+def test_collections_of_one_cluster_are_sources_of_their_own(client: LambdaClient, create: Create) -> None:
+    create()
+    own: Any = {"FunctionName": "thumbs", **LEAST["documentdb"]}
+    for config in ({"DatabaseName": "d"}, {"DatabaseName": "d", "CollectionName": "c"}, {"DatabaseName": "e"}):
+        client.create_event_source_mapping(**{**own, "DocumentDBEventSourceConfig": config})
+    again = {**own, "DocumentDBEventSourceConfig": {"DatabaseName": "e", "FullDocument": "Default"}}
+    assert error_of(client.create_event_source_mapping, **again)["Code"] == "ResourceConflictException"
+
+
+def test_a_mapping_cannot_become_the_same_as_another(client: LambdaClient, create: Create) -> None:
+    create()
+    create("other")
+    first = client.create_event_source_mapping(FunctionName="thumbs", EventSourceArn=QUEUE)
+    second = client.create_event_source_mapping(FunctionName="other", EventSourceArn=QUEUE)
+    error = error_of(client.update_event_source_mapping, UUID=second["UUID"], FunctionName="thumbs")
+    assert (error["Code"], first["UUID"] in error["Message"]) == ("ResourceConflictException", True)

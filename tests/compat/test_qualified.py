@@ -115,3 +115,18 @@ def test_a_version_keeps_the_settings_that_are_only_kept(client: LambdaClient) -
         for version in ("1", "2")
     ]
     assert modes == ["PassThrough", "Active"]
+
+
+@pytest.mark.usefixtures("published")
+def test_an_alias_made_again_meets_nothing_of_the_deleted_one(client: LambdaClient) -> None:
+    live: Any = {"FunctionName": "thumbs", "Qualifier": "live"}
+    client.add_permission(StatementId="s", Action="lambda:InvokeFunction", Principal="s3.amazonaws.com", **live)
+    url = client.create_function_url_config(AuthType="NONE", **live)["FunctionUrl"]
+    client.put_function_event_invoke_config(MaximumRetryAttempts=1, **live)
+    client.put_runtime_management_config(UpdateRuntimeOn="FunctionUpdate", **live)
+    client.delete_alias(FunctionName="thumbs", Name="live")
+    client.create_alias(FunctionName="thumbs", Name="live", FunctionVersion="1")
+    for call in (client.get_policy, client.get_function_url_config, client.get_function_event_invoke_config):
+        assert error_of(call, **live)["Code"] == "ResourceNotFoundException"
+    assert client.get_runtime_management_config(**live)["UpdateRuntimeOn"] == "Auto"
+    assert client.create_function_url_config(AuthType="NONE", **live)["FunctionUrl"] != url

@@ -198,6 +198,19 @@ async def test_an_engine_without_a_data_directory_leaves_nothing() -> None:
         await embedded.invoke("handler")
 
 
+async def test_what_is_stored_beside_functions_is_there_after_a_restart(tmp_path: Path) -> None:
+    queue = "arn:aws:sqs:us-east-1:000000000000:orders"
+    async with engine.Engine(str(tmp_path / "data"), parked_ceiling=0) as embedded:
+        await embedded.deploy(CODE, "handler")
+        made = await embedded.create_event_source_mapping("handler", queue)
+        await embedded.put_function_recursion_config("handler", "Allow")
+    async with engine.Engine(str(tmp_path / "data"), parked_ceiling=0) as embedded:
+        assert (await embedded.get_event_source_mapping(made.mapping_id)).settings == made.settings
+        assert await embedded.get_function_recursion_config("handler") == "Allow"
+    with pytest.raises(Unavailable, match="not running"):
+        await embedded.list_event_source_mappings()
+
+
 async def test_a_call_that_stays_throttled_says_so(tmp_path: Path) -> None:
     async with engine.Engine(str(tmp_path / "data"), parked_ceiling=0, max_concurrency=1, retries=0) as embedded:
         await embedded.deploy(CODE, "words", handler="app.words", timeout_ms=60_000)

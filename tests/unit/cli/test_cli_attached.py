@@ -64,6 +64,16 @@ async def test_permissions_are_added_shown_and_removed(command: Command) -> None
     assert (await command("permissions", "get", "f")).code == 1
 
 
+async def test_a_policy_is_put_and_removed_as_a_whole(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "policy.json"
+    file.write_text('{"Statement": {"Sid": "all", "Effect": "Deny", "Principal": "*", "Action": "*"}}')
+    put = (await command("permissions", "put", "f", str(file), "-o", "json")).document
+    assert [one["Sid"] for one in put["policy"]["Statement"]] == ["all"]
+    assert (await command("permissions", "put", "f", str(file), "--etag", "x")).code == 1
+    assert (await command("permissions", "delete", "f")).out == "f has no policy any more.\n"
+    assert (await command("permissions", "delete", "f")).code == 1
+
+
 async def test_what_is_refused_says_what_to_do(command: Command) -> None:
     await command("urls", "create", "f")
     for arguments, code, why, fix in (

@@ -94,9 +94,10 @@ def test_a_handler_whose_module_is_not_there_is_warned_of(cleave: Cleave, folder
 
 
 def test_a_logs_format_and_levels_are_given_by_name(cleave: Cleave, engine: StubEngine, folder: Path) -> None:
-    given = ["--log-format", "JSON", "--log-level", "warn", "--system-log-level", "debug"]
+    given = ["--log-format", "JSON", "--log-level", "warn", "--system-log-level", "debug", "--log-group", "/own"]
     config = cleave("deploy", str(folder), *given, "-o", "json").document["function"]["config"]
     assert (config["log_format"], config["log_level"], config["system_log_level"]) == ("json", "warn", "debug")
+    assert config["log_group"] == "/own"
 
 
 @pytest.mark.parametrize(

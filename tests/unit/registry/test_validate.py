@@ -135,3 +135,20 @@ def test_a_change_of_the_callers_dictionary_later_changes_no_function() -> None:
     config = merged(GOOD, ConfigChange(environment=environment))
     environment["A"] = "2"
     assert config.environment == {"A": "1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [("/aws/lambda/x", True), ("a.b-c_d/e#F9", True), ("x" * 512, True), ("x" * 513, False), ("a b", False)],
+)
+def test_a_log_group_has_awss_characters(name: str, good: bool) -> None:
+    config = merged(GOOD, ConfigChange(log_group=name))
+    assert config.log_group == name
+    assert list(wrong_fields(config)) == ([] if good else ["config.log_group"])
+
+
+def test_a_log_group_is_one_of_the_settings_that_are_kept_and_is_taken_back() -> None:
+    config = merged(GOOD, ConfigChange(aws_settings={"TracingConfig": {"Mode": "Active"}}, log_group="own"))
+    assert config.aws_settings == {"TracingConfig": {"Mode": "Active"}, "LogGroup": "own"}
+    assert merged(config, ConfigChange(description="d")).log_group == "own"
+    assert merged(config, ConfigChange(log_group="")).aws_settings == {"TracingConfig": {"Mode": "Active"}}

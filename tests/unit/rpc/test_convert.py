@@ -68,6 +68,7 @@ def test_a_function_keeps_everything() -> None:
             system_log_level=LogLevel.WARN,
             preload=("json", "numpy"),
             own_layout=True,
+            aws_settings={"LogGroup": "/own/group"},
         ),
         region=REGION,
         account=ACCOUNT,
@@ -86,7 +87,7 @@ def test_a_function_keeps_everything() -> None:
     change = convert.config_change(made.config, masks.populated(made.config))
     log = (LogFormat.JSON, LogLevel.TRACE, LogLevel.WARN)
     plain = ("python3.11", "app.handler", 256, 4_000, 600, {"A": "b"}, "d", "r")
-    assert change == ConfigChange(*plain, Egress.INTERNET, *log, ("json", "numpy"), True)
+    assert change == ConfigChange(*plain, Egress.INTERNET, *log, ("json", "numpy"), True, log_group="/own/group")
     assert masks.CONFIG_FIELDS - masks.populated(made.config) == {"layers"}
 
 
@@ -96,6 +97,7 @@ def test_what_is_not_chosen_does_not_change_and_what_is_chosen_and_zero_takes_it
     assert convert.config_change(resources_pb2.FunctionConfig(), masks.CONFIG_FIELDS) == ConfigChange(
         *("", "", 128, 3_000, 512, {}, "", "", Egress.NONE),
         *(LogFormat.TEXT, LogLevel.INFO, LogLevel.INFO, (), False),
+        log_group="",
     )
 
 

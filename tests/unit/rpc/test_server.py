@@ -34,7 +34,21 @@ from tests.unit.rpc.things import (
 )
 
 REQUEST = pb.InvokeRequest(name="functions/thumbs", payload=b"1")
-ROOMS = ("Function", "Version", "Alias", "Concurrency", "Tag", "Url", "Policy", "Invocation", "Log", "Host")
+ROOMS = (
+    "Function",
+    "Version",
+    "Alias",
+    "Concurrency",
+    "Tag",
+    "Url",
+    "Policy",
+    "EventSource",
+    "CodeSigning",
+    "FunctionSettings",
+    "Invocation",
+    "Log",
+    "Host",
+)
 SERVICES = [f"engine.v1.{room}Service" for room in ROOMS]
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
