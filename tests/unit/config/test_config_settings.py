@@ -86,6 +86,7 @@ def test_every_setting_is_taken_from_file_environment_and_flag(tmp_path: Path) -
     other: dict[str, tuple[str, Any]] = {
         "data_dir": ('"/d"', "/d"),
         "grpc_address": ('"127.0.0.1:0"', "127.0.0.1:0"),
+        "grpc_front": ('"grpcio"', "grpcio"),
         "http_address": ('"[::1]:8000"', "[::1]:8000"),
         "account": ('"123456789012"', "123456789012"),
         "region": ('"eu-central-1"', "eu-central-1"),
