@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 
 from engine.config_address import is_loopback, parse_resolver, parse_subnet, split_address
+from engine.config_events import EventSettings
 from engine.config_fields import ENV_PREFIX, Field, describe, setting
 from engine.errors import InvalidArgument
 from engine.model.invocation import EVENT_LIMIT_BYTES, RESULT_LIMIT_BYTES
@@ -30,7 +31,7 @@ UID_LEAST = 100_000  # below are the host's own users
 _ADDRESS = "a loopback address and a port, such as 127.0.0.1:50051"
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(EventSettings, frozen=True, kw_only=True):
     """How an engine runs. Units are in the names; docs/settings.md lists them all."""
 
     data_dir: Annotated[

@@ -55,10 +55,11 @@ class Field:
 
 
 def describe(struct: type[msgspec.Struct]) -> dict[str, Field]:
-    """Every field of a struct whose fields are annotated with setting(), in order."""
+    """Every field of a struct whose fields are annotated with setting(), in order; those that it inherits come last."""
     info = inspect.type_info(struct)
     assert isinstance(info, inspect.StructType)
-    return {field.name: _describe(field) for field in info.fields}
+    fields = sorted(info.fields, key=lambda field: field.name not in struct.__annotations__)
+    return {field.name: _describe(field) for field in fields}
 
 
 def _describe(field: inspect.Field) -> Field:

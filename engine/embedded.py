@@ -123,7 +123,7 @@ class Engine(AsyncCalls):
         return await call.local(Stored(parts.registry, parts.attached, region=region, account=account))
 
     async def _make(self, call: Call[T]) -> T:
-        return await call.local(self._parts.registry)
+        return await call.local(getattr(self._parts, call.room))
 
     async def _invoke(self, request: InvokeRequest) -> Completion:
         return await self._parts.invoker.invoke(request)

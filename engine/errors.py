@@ -14,6 +14,7 @@
      ├─ NotInvocable           the function's state does not allow it
      ├─ PermissionDenied       the caller may not
      ├─ Throttled              no concurrency is free
+     │   └─ QueueFull          no room for another asynchronous event
      ├─ NotServed              known to the API, not to this release
      ├─ Unavailable            starting or draining
      ├─ HostUnfit              a limit was asked for that this host cannot enforce
@@ -177,6 +178,12 @@ class Throttled(EngineError):
         super().__init__(message, fix=fix, metadata=metadata)
         self.throttle_reason = throttle_reason
         self.retry_after_ms = retry_after_ms
+
+
+class QueueFull(Throttled):
+    """No room for another asynchronous event."""
+
+    reason = "QUEUE_FULL"
 
 
 class NotServed(EngineError):

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from engine.config import Settings
 from engine.config_address import split_address
 from engine.errors import EngineError
+from engine.events.room import Events
+from engine.fabric import process
 from engine.fabric.datadir import DataDir
 from engine.fabric.sqlite import Sqlite
 from engine.host_report import network_settings, report
@@ -59,8 +60,6 @@ UNUSED_FOR_S = 3_600.0
 """How long an upload may wait for its function."""
 RUNTIMES_EVERY_S = 5.0
 """How often it is looked whether an interpreter was added, changed or removed: a few stats."""
-KEPT_BYTES = 16_777_216
-"""The largest block of memory that is not given back at once, so that a payload of 6 MB and its copies are none."""
 LAST_ANSWERS_S = 2.0
 """How much longer than what runs the fronts get, so that those whose function was killed at the end are told so."""
 
@@ -75,6 +74,7 @@ class Parts(NamedTuple):
     logs: FunctionLogs
     observe: Observer
     attached: Attached
+    events: Events
 
 
 class Service:
@@ -93,6 +93,7 @@ class Service:
         self._scheduler: LocalScheduler | None = None
         self._capacity: Capacity | None = None
         self._registry: FunctionRegistry | None = None
+        self._events: Events | None = None
         self._runtimes = runtimes_of(settings)
         self._starts = Starts()
         self._fronts: tuple[RpcServer, RestServer] | None = None
@@ -118,8 +119,8 @@ class Service:
     async def _start(self, undo: contextlib.AsyncExitStack) -> None:
         settings = self._settings
         loop = self._loop = asyncio.get_running_loop()
-        _raise_open_files()
-        _keep_memory()
+        process.raise_open_files()
+        process.keep_memory()
         data = DataDir.open(settings.data_dir)
         undo.callback(data.close)
         store = await Sqlite.open(data.path / STORE_FILE, MIGRATIONS)
@@ -223,12 +224,16 @@ class Service:
         watching = loop.create_task(self._watch_runtimes())
         undo.callback(watching.cancel)
 
-        observe = Observer(self._starts, invocations, scheduler, pool, logs.counts, settle=pipeline.settle)
         invoker = Counted(pipeline, invocations)
         attached = await Attached.open(data.path / ATTACHED_FILE, registry)
         undo.push_async_callback(attached.close)
-        self.parts = Parts(registry, code, invoker, pipeline, logs, observe, attached)
+        events = self._events = await Events.open(data.path, registry, attached, invoker, lambda: self._settings)
+        undo.push_async_callback(events.close)
+        counts, settle = (logs.counts, events.counts), pipeline.settle
+        observe = Observer(self._starts, invocations, scheduler, pool, *counts, settle=settle)
+        self.parts = Parts(registry, code, invoker, pipeline, logs, observe, attached, events)
         if not self._doors:
+            events.begin()
             return
 
         from engine.rest.server import RestServer
@@ -241,6 +246,7 @@ class Service:
             logs,
             self.host,
             attached,
+            events,
             log=self._log,
             region=region,
             account=account,
@@ -256,6 +262,7 @@ class Service:
             code,
             invoker,
             attached,
+            events,
             region=region,
             account=account,
             stop_on_disconnect=settings.stop_on_disconnect,
@@ -266,6 +273,7 @@ class Service:
         host, port = split_address(settings.http_address)
         self._ports = (await rpc.start(settings.grpc_address), await rest.start(host, port))
         self._fronts = (rpc, rest)
+        events.begin()
         # What lives from here on is the engine itself: the collector need not walk it again at every call's turn.
         gc.collect()
         gc.freeze()
@@ -274,6 +282,8 @@ class Service:
     async def stop(self) -> None:
         """Refuse what is new, let what runs end within drain_s, and leave nothing. Safe to call again."""
         grace = self._settings.drain_s
+        if self._events is not None:
+            self._events.pause()
         if self._fronts is not None and self._scheduler is not None:
             rpc, rest = self._fronts
             self._fronts = None
@@ -293,6 +303,8 @@ class Service:
                 requests_per_concurrency=settings.requests_per_concurrency,
                 burst=settings.burst_sandboxes,
             )
+        if self._events is not None:
+            self._events.reload()
 
     async def host(self) -> HostReport:
         """What this host enforces, and how busy the engine is."""
@@ -400,16 +412,3 @@ async def _sweep_code(code: LocalCodeStore, registry: FunctionRegistry) -> None:
     while True:
         await code.sweep(registry.referenced_code(), UNUSED_FOR_S)
         await asyncio.sleep(SWEEP_EVERY_S)
-
-
-def _keep_memory() -> None:
-    """Have the C library keep some megabytes that were freed: given back after each large payload and taken anew, they
-    would cost more than all else that is done with it. See _keep_memory in engine/guest/channel.py."""
-    with contextlib.suppress(OSError):
-        os.read(-1, KEPT_BYTES)
-
-
-def _raise_open_files() -> None:
-    """A sandbox needs some eight descriptors of the engine: take what the host grants."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

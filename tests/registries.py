@@ -6,7 +6,10 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from engine.config import Settings
+from engine.events.room import Events
 from engine.fabric.sqlite import Sqlite
 from engine.registry.api import ConfigChange
 from engine.registry.attached import STORE_FILE as ATTACHED_FILE
@@ -27,6 +30,7 @@ class Served:
     code: LocalCodeStore
     address: str
     attached: Attached
+    events: Events
 
 
 @contextlib.asynccontextmanager
@@ -47,15 +51,19 @@ async def opened(folder: Path, chance: Callable[[], float]) -> AsyncIterator[tup
 
 
 @contextlib.asynccontextmanager
-async def served(folder: Path) -> AsyncIterator[Served]:
+async def served(folder: Path, **settings: Any) -> AsyncIterator[Served]:
     """One with the function f, on a free port."""
     async with opened(folder, lambda: 0.0) as (registry, code):
         attached = await Attached.open(folder / ATTACHED_FILE, registry)
-        rooms = (registry, code, StubInvoker(), StubLogs(), host, attached)
+        invoker = StubInvoker()
+        told = Settings(data_dir=str(folder), **settings)
+        events = await Events.open(folder, registry, attached, invoker, lambda: told)
+        rooms = (registry, code, invoker, StubLogs(), host, attached, events)
         server = RpcServer(*rooms, region=REGION, account=ACCOUNT)
         address = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
         try:
-            yield Served(registry, code, address, attached)
+            yield Served(registry, code, address, attached, events)
         finally:
             await server.stop(0)
+            await events.close()
             await attached.close()

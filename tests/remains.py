@@ -141,5 +141,5 @@ def _speaks_of(process: psutil.Process, text: str) -> bool:
     return any(text in part for part in process.info["cmdline"] or ())
 
 
-DATA = {"lock", "instance", "code", "logs", "scratch", "registry.db", "attached.db"}
+DATA = {"lock", "instance", "code", "logs", "scratch", "registry.db", "attached.db", "events.db"}
 """What a data directory holds when no engine runs."""

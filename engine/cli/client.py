@@ -23,6 +23,7 @@ from engine.v1 import (
     code_signing_pb2_grpc,
     concurrency_pb2_grpc,
     event_sources_pb2_grpc,
+    events_pb2_grpc,
     function_settings_pb2_grpc,
     functions_pb2,
     functions_pb2_grpc,
@@ -59,6 +60,7 @@ class Engine:
         self.code_signing = code_signing_pb2_grpc.CodeSigningServiceStub(channel)
         self.event_sources = event_sources_pb2_grpc.EventSourceServiceStub(channel)
         self.function_settings = function_settings_pb2_grpc.FunctionSettingsServiceStub(channel)
+        self.events = events_pb2_grpc.EventServiceStub(channel)
         self.policies = policies_pb2_grpc.PolicyServiceStub(channel)
         self.tags = tags_pb2_grpc.TagServiceStub(channel)
         self.urls = urls_pb2_grpc.UrlServiceStub(channel)

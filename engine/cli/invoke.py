@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.options import AddressOption, OutputOption, choose
+from engine.cli.options import AddressOption, Choices, OutputOption, choose
 from engine.cli.problems import ExitCode, Problem, usage
 
 if TYPE_CHECKING:
+    from engine.model.names import FunctionRef
     from engine.v1 import invocations_pb2
 
 
@@ -32,6 +33,9 @@ def invoke(
     ] = False,
     log: Annotated[bool, typer.Option("--log", help="Show the end of its log.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print the result, and the log, as they are made.")] = False,
+    later: Annotated[
+        bool, typer.Option("--async", help="Run it later, at least once; print the request id once the event is safe.")
+    ] = False,
     timeline: Annotated[bool, typer.Option("--timeline", help="Show where the time and the memory went.")] = False,
     request_id: Annotated[str, typer.Option(metavar="UUID", help="Run it under this id.", show_default=False)] = "",
     qualifier: Annotated[str | None, typer.Option(help="A version or an alias.")] = None,
@@ -67,6 +71,10 @@ def invoke(
         "tenant_id": tenant,
     }
     what = f"cannot invoke {ref.name}"
+    if later:
+        if stream or log or timeline:
+            raise usage(what, "nobody waits for what --stream, --log or --timeline show", "leave them out, or --async")
+        return _send(choices, ref, asked)
     with connected(choices) as engine:
         try:
             with failures_of(what, choices):
@@ -83,6 +91,24 @@ def invoke(
         logs = choices.command("logs", ref.name, "--request-id", response.report.request_id)
         _print_text(response, logs, shown=stream, line_end=b"" if raw else b"\n")
     return ExitCode.FUNCTION_ERROR if response.WhichOneof("result") == "function_error" else ExitCode.OK
+
+
+def _send(choices: Choices, ref: FunctionRef, asked: dict[str, Any]) -> int:
+    """Have the event run later."""
+    from engine.cli.client import CONTROL_TIMEOUT_S, asking
+    from engine.cli.render import note, print_json
+    from engine.v1 import invocations_pb2
+
+    fields = {name: asked[name] for name in invocations_pb2.InvokeAsyncRequest.DESCRIPTOR.fields_by_name}
+    with asking(choices, f"cannot invoke {ref.name}", ref.name) as engine:
+        request = invocations_pb2.InvokeAsyncRequest(**fields)
+        request_id = engine.invocations.InvokeAsync(request, timeout=CONTROL_TIMEOUT_S).request_id
+    if choices.json:
+        print_json({"request_id": request_id})
+    else:
+        typer.echo(request_id)
+        note(f"It runs when there is room. See what it wrote:\n\n  {choices.command('logs', ref.name)}")
+    return ExitCode.OK
 
 
 def event_of(data: str | None, what: str = "event", flag: str = "-d") -> bytes:

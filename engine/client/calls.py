@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from engine.client.async_resources import AsyncResourceCalls
 from engine.client.async_stored import AsyncStoredCalls
+from engine.client.events import AsyncEventCalls
 from engine.client.log_reads import When, log_query
 from engine.client.packing import packed
 from engine.client.results import FunctionOptions, InvokeOptions, Result, ref_of, request_of, result_of, timed_out
@@ -32,7 +33,7 @@ OnLog = Callable[[LogLine], None]
 PAGE = 1_000
 
 
-class AsyncCalls(AsyncResourceCalls, AsyncStoredCalls):
+class AsyncCalls(AsyncResourceCalls, AsyncStoredCalls, AsyncEventCalls):
     """What can be asked of an engine. `code` is a folder, a zip's path, or a zip's bytes. Every call raises EngineError
     for what the engine refuses."""
 

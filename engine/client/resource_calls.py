@@ -24,7 +24,9 @@ class Call(Generic[T]):
 
     method: str  # the RPC
     fields: Mapping[str, Any]  # of its request
-    local: Callable[[Registry], Awaitable[T]]
+    local: Callable[[Any], Awaitable[T]]
+    room: str = "registry"
+    """The part of an engine in this process that `local` asks."""
 
 
 def publish_version(name: str, description: str, code_sha256: str, etag: str) -> Call[Function]:

@@ -11,12 +11,17 @@ from engine.client.wire import function_from_proto
 from engine.errors import InvalidArgument
 from engine.model.alias import Alias
 from engine.model.concurrency import AccountSettings, Allocation, Provisioned, ProvisionedConfig, ProvisionedStatus
+from engine.model.events import EventInvokeConfig, QueuedEvent
 from engine.model.names import parse_resource_name
 from engine.v1 import (
     aliases_pb2,
     aliases_pb2_grpc,
     concurrency_pb2,
     concurrency_pb2_grpc,
+    events_pb2,
+    events_pb2_grpc,
+    invocations_pb2,
+    invocations_pb2_grpc,
     versions_pb2,
     versions_pb2_grpc,
 )
@@ -72,6 +77,36 @@ def account_from_proto(message: concurrency_pb2.GetAccountSettingsResponse) -> A
     )
 
 
+def event_config_from_proto(message: events_pb2.EventInvokeConfig) -> EventInvokeConfig:
+    """What is set, and what is not."""
+    ref = parse_resource_name(message.name)
+    return EventInvokeConfig(
+        ref.name,
+        ref.qualifier,
+        message.update_time.ToMicroseconds() / 1e6,
+        message.maximum_retry_attempts if message.HasField("maximum_retry_attempts") else None,
+        message.maximum_event_age_s if message.HasField("maximum_event_age_s") else None,
+        message.on_success,
+        message.on_failure,
+    )
+
+
+def queued_from_proto(message: events_pb2.QueuedEvent) -> QueuedEvent:
+    """An event that waits."""
+    ref = parse_resource_name(message.name)
+    return QueuedEvent(
+        message.request_id,
+        ref.name,
+        ref.qualifier,
+        message.accept_time.ToMicroseconds(),
+        message.due_time.ToMicroseconds(),
+        message.failed_attempts,
+        message.size_bytes,
+        message.running,
+        message.last_error,
+    )
+
+
 def _reserved(message: concurrency_pb2.GetFunctionConcurrencyResponse) -> int | None:
     has = message.HasField("reserved_concurrent_executions")
     return message.reserved_concurrent_executions if has else None
@@ -84,6 +119,7 @@ def _nothing(message: Any) -> None:
 _VERSIONS = (versions_pb2_grpc.VersionServiceStub, versions_pb2)
 _ALIASES = (aliases_pb2_grpc.AliasServiceStub, aliases_pb2)
 _CONCURRENCY = (concurrency_pb2_grpc.ConcurrencyServiceStub, concurrency_pb2)
+_EVENTS = (events_pb2_grpc.EventServiceStub, events_pb2)
 
 RPCS: dict[str, Rpc] = {
     "PublishVersion": Rpc(*_VERSIONS, lambda answer: function_from_proto(answer.version)),
@@ -103,6 +139,15 @@ RPCS: dict[str, Rpc] = {
         *_CONCURRENCY, lambda answer: [provisioned_from_proto(one) for one in answer.configs], True
     ),
     "DeleteProvisionedConcurrencyConfig": Rpc(*_CONCURRENCY, _nothing),
+    "InvokeAsync": Rpc(invocations_pb2_grpc.InvocationServiceStub, invocations_pb2, lambda answer: answer.request_id),
+    "PutEventInvokeConfig": Rpc(*_EVENTS, lambda answer: event_config_from_proto(answer.config)),
+    "UpdateEventInvokeConfig": Rpc(*_EVENTS, lambda answer: event_config_from_proto(answer.config)),
+    "GetEventInvokeConfig": Rpc(*_EVENTS, lambda answer: event_config_from_proto(answer.config)),
+    "ListEventInvokeConfigs": Rpc(
+        *_EVENTS, lambda answer: [event_config_from_proto(one) for one in answer.configs], True
+    ),
+    "DeleteEventInvokeConfig": Rpc(*_EVENTS, _nothing),
+    "ListQueuedEvents": Rpc(*_EVENTS, lambda answer: [queued_from_proto(one) for one in answer.events], True),
     "GetAccountSettings": Rpc(*_CONCURRENCY, account_from_proto),
     **STORED,
 }

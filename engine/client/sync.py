@@ -18,6 +18,7 @@ import grpc
 
 from engine.client import resource_wire, wire
 from engine.client.calls import PAGE
+from engine.client.events import EventCalls
 from engine.client.log_reads import When, log_query
 from engine.client.packing import packed
 from engine.client.resource_calls import Call
@@ -232,7 +233,7 @@ class Conversation(Stream):
             yield chunk
 
 
-class Client(ResourceCalls, StoredCalls):
+class Client(ResourceCalls, StoredCalls, EventCalls):
     """`with Client() as client`. See AsyncClient for what it takes and AsyncCalls for what the calls do."""
 
     def __init__(self, address: str | None = None, *, timeout_s: float = 30.0, retries: int = 3) -> None:

@@ -238,8 +238,8 @@ def _from_status(status: status_pb2.Status) -> EngineError:
     fix = metadata.pop("fix", "")
     message = status.message.removesuffix(fix).removesuffix("; ") if fix else status.message
     kind = _errors().get(info.reason, EngineError)
-    if kind is Throttled:
-        return Throttled(
+    if issubclass(kind, Throttled):
+        return kind(
             message,
             throttle_reason=metadata.get("throttle_reason", ""),
             retry_after_ms=retry.retry_delay.ToMilliseconds(),

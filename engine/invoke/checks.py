@@ -24,12 +24,14 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-def check_payload(payload: bytes, *, raw: bool = False, limit_bytes: int = EVENT_LIMIT_BYTES) -> bytes:
-    """The event to run: {} for an empty one, unless it is raw. Raises PayloadTooLarge, InvalidPayload."""
+def check_payload(
+    payload: bytes, *, raw: bool = False, limit_bytes: int = EVENT_LIMIT_BYTES, kind: str = "RequestResponse"
+) -> bytes:
+    """The event to run: {} for an empty one, unless it is raw. `kind` is AWS's name of the invocation type. Raises
+    PayloadTooLarge, InvalidPayload."""
     if len(payload) > limit_bytes:
         raise PayloadTooLarge(
-            f"{len(payload)} byte payload is too large for the RequestResponse invocation type "
-            f"(limit {limit_bytes} bytes)",
+            f"{len(payload)} byte payload is too large for the {kind} invocation type (limit {limit_bytes} bytes)",
             fix="send less, or a reference to where the data is",
             metadata={"limit_bytes": str(limit_bytes), "size_bytes": str(len(payload))},
         )

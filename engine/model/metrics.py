@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.model.events import AsyncEventCounts
 from engine.model.host import Distribution, EventCount, ResourceCount, StartStats, ZygoteFound
 from engine.model.outcome import Outcome, StartKind
 
@@ -102,3 +103,4 @@ class Metrics:
     resources: tuple[ResourceCount, ...]
     events: tuple[EventCount, ...]
     zygotes: tuple[ZygoteFound, ...]
+    async_events: tuple[AsyncEventCounts, ...] = ()  # by function

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from engine import __version__
+from engine.model.events import AsyncEventCounts
 from engine.model.host import Distribution, ZygoteFound
 from engine.model.metrics import OTHERS, FunctionMetrics, LogCounts, Metrics, SandboxCounts, Usage
 from engine.observe.invocations import Invocations
@@ -66,6 +67,7 @@ class Observer:
         scheduler: Scheduler,
         pool: Pool,
         logs: Callable[[], LogCounts],
+        async_events: Callable[[], tuple[AsyncEventCounts, ...]] = tuple,
         *,
         settle: Callable[[], object] = int,
         clock: Callable[[], float] = time.monotonic,
@@ -78,6 +80,7 @@ class Observer:
         self._scheduler = scheduler
         self._pool = pool
         self._logs = logs
+        self._async_events = async_events
         self._clock = clock
         self._wall_ns = wall_ns
         self._since_s = clock()
@@ -111,6 +114,7 @@ class Observer:
             resources=pool.resources(),
             events=pool.events(),
             zygotes=self._pool.zygote_reports(),
+            async_events=self._async_events(),
         )
 
     async def _functions(self, now: dict[str, _Now]) -> tuple[FunctionMetrics, ...]:

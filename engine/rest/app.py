@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import orjson
 
 from engine.errors import EngineError, NotServed, PayloadTooLarge, Unavailable
+from engine.events.room import Events
 from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.registry.api import CodeStore, Registry
 from engine.registry.attached import Attached
@@ -76,6 +77,7 @@ class LambdaApi:
         code: CodeStore,
         invoker: Invoker,
         attached: Attached,
+        events: Events,
         documents: Documents,
         *,
         logger: FaultLogger,
@@ -90,7 +92,8 @@ class LambdaApi:
         self._code = code
         self._logger = logger
         self._new_uuid = new_uuid
-        rooms = Rooms(registry, code, invoker, documents, Named(registry, documents), attached, stop_on_disconnect)
+        named = Named(registry, documents)
+        rooms = Rooms(registry, code, invoker, documents, named, attached, events, stop_on_disconnect)
         self._stop_on_disconnect = stop_on_disconnect
         self._event_limit_bytes = event_limit_bytes
         self._observe = observe

@@ -18,6 +18,7 @@ from engine.errors import (
     NotServed,
     PayloadTooLarge,
     PermissionDenied,
+    QueueFull,
     StaleEtag,
     Throttled,
 )
@@ -107,6 +108,8 @@ class ErrorDocuments:
 
 
 def _text(error: EngineError) -> str:
+    if isinstance(error, QueueFull):
+        return f"{error.message}; {error.fix}"
     if isinstance(error, Throttled):
         return "Rate Exceeded."
     if not error.fix or isinstance(error, (*_AS_AWS_SAYS_IT, UnknownOperation)):

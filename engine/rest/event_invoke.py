@@ -1,35 +1,30 @@
-"""The settings of asynchronous invocation: retries, the age of an event, destinations. Stored and returned.
+"""The settings of asynchronous invocation, in AWS's words: retries, the age of an event, destinations.
 
-What delivers events is engine.invoke's. Each of a function's $LATEST, versions and aliases has settings of its own.
+What they may be is engine.events.configs', and what they do engine.events.delivery's.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from engine.errors import InvalidArgument, NotFound
-from engine.model.function import LATEST
+from engine.model.events import EventInvokeChange, EventInvokeConfig
 from engine.model.names import FunctionRef
-from engine.registry.attached import Document
 from engine.rest.messages import Request
 from engine.rest.paging import page
 from engine.rest.shapes import Params
 from engine.rest.table import Operation, Rooms
 
-KIND = "event-invoke"
 PAGE_MAX = 50
-_MEMBERS = ("MaximumRetryAttempts", "MaximumEventAgeInSeconds", "DestinationConfig")
-_DESTINATION = re.compile(r"arn:aws[a-zA-Z-]*:(lambda|sqs|sns|events|s3):.+")
 
 
 class EventInvokeConfigs:
     """The operations on them."""
 
     def __init__(self, rooms: Rooms) -> None:
-        self._attached = rooms.attached
+        self._events = rooms.events
         self._documents = rooms.documents
         self._named = rooms.named
 
@@ -46,46 +41,40 @@ class EventInvokeConfigs:
     async def put(self, params: Params, request: Request) -> dict[str, Any]:
         """PutFunctionEventInvokeConfig: nothing of what was there is kept."""
         ref = self._target(params)
-        settings = self._settings(params, ref)
-        await self._attached.put(KIND, ref.name, ref.qualifier, settings)
-        return self._written(ref.name, ref.qualifier, settings)
+        return self._written(await _in_aws_words(self._events.configs.put(ref, _change(params))))
 
     async def update(self, params: Params, request: Request) -> dict[str, Any]:
         """UpdateFunctionEventInvokeConfig: only what is given changes."""
         ref = self._target(params)
-        settings = self._settings(params, ref)
-
-        def change(before: Document | None) -> Document:
-            if before is None:
-                raise self._none(ref)
-            return {**before, **settings}
-
-        after = await self._attached.change(KIND, ref.name, ref.qualifier, change)
-        return self._written(ref.name, ref.qualifier, after or {})
+        try:
+            return self._written(await _in_aws_words(self._events.configs.update(ref, _change(params))))
+        except NotFound:
+            raise self._none(ref) from None
 
     async def get(self, params: Params, request: Request) -> dict[str, Any]:
         """GetFunctionEventInvokeConfig."""
         ref = self._named.ref(params)
-        found = self._attached.get(KIND, ref.name, ref.qualifier)
-        if found is None:
-            raise self._none(ref)
-        return self._written(ref.name, ref.qualifier, found)
+        try:
+            return self._written(self._events.configs.get(ref))
+        except NotFound:
+            raise self._none(ref) from None
 
     async def list(self, params: Params, request: Request) -> dict[str, Any]:
         """ListFunctionEventInvokeConfigs."""
-        name = self._named.ref(params).name
-        if self._named.find(name) is None:
-            raise NotFound("The function doesn't exist.")
-        keys, marker = page(sorted(self._attached.of(KIND, name)), params, most=PAGE_MAX)
-        found = self._attached.of(KIND, name)
-        listed = {"FunctionEventInvokeConfigs": [self._written(name, key, found[key]) for key in keys]}
-        return {**listed, **marker}
+        try:
+            found = self._events.configs.of(self._named.ref(params).name)
+        except NotFound:
+            raise _no_function() from None
+        keys, marker = page(sorted(found), params, most=PAGE_MAX)
+        return {"FunctionEventInvokeConfigs": [self._written(found[key]) for key in keys], **marker}
 
     async def delete(self, params: Params, request: Request) -> dict[str, Any]:
         """DeleteFunctionEventInvokeConfig."""
         ref = self._named.ref(params)
-        if not await self._attached.delete(KIND, ref.name, ref.qualifier):
-            raise self._none(ref)
+        try:
+            await self._events.configs.delete(ref)
+        except NotFound:
+            raise self._none(ref) from None
         return {}
 
     def _target(self, params: Params) -> FunctionRef:
@@ -93,46 +82,47 @@ class EventInvokeConfigs:
         try:
             self._named.function(ref)
         except NotFound:
-            raise NotFound("The function doesn't exist.") from None
+            raise _no_function() from None
         return ref
 
-    def _settings(self, params: Params, ref: FunctionRef) -> dict[str, Any]:
-        settings = {name: params[name] for name in _MEMBERS if params.get(name) is not None}
-        if not settings:
-            raise InvalidArgument("You must specify at least one of error handling or destination setting.")
-        for side in ("OnSuccess", "OnFailure"):
-            destination = params.get("DestinationConfig", {}).get(side, {}).get("Destination", "")
-            if destination:
-                self._check_destination(destination, side, ref)
-        return {**settings, "LastModified": datetime.now(UTC).timestamp()}
-
-    def _check_destination(self, arn: str, side: str, ref: FunctionRef) -> None:
-        found = _DESTINATION.fullmatch(arn)
-        if found is None or (found[1] == "s3" and side == "OnSuccess"):
-            given = {"OnSuccess": "null", "OnFailure": "null", side: f"{side}(destination={arn})"}
-            raise InvalidArgument(
-                f"The provided destination config DestinationConfig(onSuccess={given['OnSuccess']}, "
-                f"onFailure={given['OnFailure']}) is invalid."
-            )
-        if found[1] != "lambda":
-            return
-        try:
-            target = self._named.check({"FunctionName": arn})
-        except (NotFound, InvalidArgument):
-            raise InvalidArgument(f"The destination ARN {arn} is invalid.") from None
-        if target.name == ref.name:
-            raise InvalidArgument("You can't specify the function as a destination for itself.")
-
-    def _written(self, name: str, qualifier: str, settings: Document) -> dict[str, Any]:
-        destinations = settings.get("DestinationConfig", {})
+    def _written(self, config: EventInvokeConfig) -> dict[str, Any]:
+        numbers = {
+            "MaximumRetryAttempts": config.maximum_retry_attempts,
+            "MaximumEventAgeInSeconds": config.maximum_event_age_s,
+        }
+        sides = {"OnSuccess": config.on_success, "OnFailure": config.on_failure}
         return {
-            **settings,
-            "LastModified": datetime.fromtimestamp(settings["LastModified"], UTC),
-            "FunctionArn": self._documents.arn(name, qualifier or LATEST),
-            "DestinationConfig": {side: destinations.get(side, {}) for side in ("OnSuccess", "OnFailure")},
+            **{name: value for name, value in numbers.items() if value is not None},
+            "LastModified": datetime.fromtimestamp(config.update_time, UTC),
+            "FunctionArn": self._documents.arn(config.function_name, config.qualifier),
+            "DestinationConfig": {side: {"Destination": arn} if arn else {} for side, arn in sides.items()},
         }
 
     def _none(self, ref: FunctionRef) -> NotFound:
         return NotFound(
             f"The function {self._documents.arn(ref.name, ref.qualifier)} doesn't have an EventInvokeConfig"
         )
+
+
+def _change(params: Params) -> EventInvokeChange:
+    """A DestinationConfig that is given is given as a whole."""
+    destinations = params.get("DestinationConfig")
+    on_success, on_failure = (
+        None if destinations is None else destinations.get(side, {}).get("Destination", "")
+        for side in ("OnSuccess", "OnFailure")
+    )
+    return EventInvokeChange(
+        params.get("MaximumRetryAttempts"), params.get("MaximumEventAgeInSeconds"), on_success, on_failure
+    )
+
+
+async def _in_aws_words(write: Awaitable[EventInvokeConfig]) -> EventInvokeConfig:
+    """Without what to do about it, which AWS does not say."""
+    try:
+        return await write
+    except InvalidArgument as error:
+        raise InvalidArgument(error.message, fields=error.fields) from None
+
+
+def _no_function() -> NotFound:
+    return NotFound("The function doesn't exist.")

@@ -27,6 +27,7 @@ from prometheus_client.samples import Sample
 from engine.model.host import Distribution
 from engine.model.metrics import FunctionMetrics, Metrics
 from engine.observe.times import EXPORTED_US
+from engine.rest.exposition_events import of_async_events
 
 AT_A_TIME = 50
 """Samples between two moments in which another thread can go on: some 0.3 ms."""
@@ -46,6 +47,7 @@ def exposition(metrics: Metrics, accept: str) -> tuple[str, bytes]:
 def families(metrics: Metrics) -> Iterator[Metric]:
     """All of them, also those without a sample."""
     yield from _of_functions(metrics.functions)
+    yield from of_async_events(metrics.async_events, _add)
     yield from _of_all(metrics)
     yield from _of_host(metrics)
     # The registry of the process is not asked: its numbers are those of everything in it.

@@ -1,7 +1,7 @@
-"""Invoke, as AWS's clients call it, over the one narrow call into the engine.
+"""Invoke, as AWS's clients call it, over the one narrow call into the engine, and asynchronously over its queue.
 
-Guarantees that the answer carries the invocation's own request id, and that a client which leaves does not stop a
-function that runs, as on AWS, unless the operator has said so.
+Guarantees that the answer carries the invocation's own request id, that an asynchronous one comes only when its event
+is safe, and that a client which leaves does not stop a function that runs, as on AWS, unless the operator has said so.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 
-from engine.errors import EngineError, InvalidPayload, NotServed, Unavailable
+from engine.errors import EngineError, InvalidPayload, Unavailable
 from engine.model.invocation import InvokeRequest
+from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome
 from engine.rest.messages import Request
 from engine.rest.shapes import Params
@@ -40,27 +41,26 @@ class Invocations:
 
     def __init__(self, rooms: Rooms) -> None:
         self._invoker = rooms.invoker
+        self._events = rooms.events
         self._named = rooms.named
         self._documents = rooms.documents
         self._stop_on_disconnect = rooms.stop_on_disconnect
 
     def operations(self) -> Mapping[str, Operation]:
         """See engine.rest.table.Handlers."""
-        return {"Invoke": self.invoke}
+        return {"Invoke": self.invoke, "InvokeAsync": self.invoke_async}
 
     async def invoke(self, params: Params, request: Request) -> dict[str, Any]:
-        """Invoke: RequestResponse and DryRun."""
+        """Invoke, in its three ways."""
         self._documents.check_honoured(params)
         kind = params.get("InvocationType", "RequestResponse")
-        if kind == "Event":
-            raise NotServed(
-                "Asynchronous invocation (InvocationType=Event) is not served by this release",
-                fix="invoke with InvocationType=RequestResponse",
-            )
         context = client_context(params.get("ClientContext", ""))
         ref = self._named.check(params)
         if kind == "DryRun":
             return {"StatusCode": 204}
+        if kind == "Event":
+            await self._enqueue(ref, params.get("Payload", b""), request, params.get("TenantId"))
+            return {"StatusCode": 202}
         tail = params.get("LogType") == "Tail"
         call = InvokeRequest(
             ref,
@@ -84,6 +84,16 @@ class Invocations:
         if tail:
             result["LogResult"] = base64.b64encode(completion.log_tail).decode()
         return result
+
+    async def invoke_async(self, params: Params, request: Request) -> dict[str, Any]:
+        """InvokeAsync, what Event was called once."""
+        await self._enqueue(self._named.check(params), params["InvokeArgs"], request)
+        return {"Status": 202}
+
+    async def _enqueue(self, ref: FunctionRef, payload: bytes, request: Request, tenant_id: str | None = None) -> None:
+        # A client context is not passed on, as on AWS: docs.aws.amazon.com/lambda/latest/api/API_Invoke.html.
+        call = InvokeRequest(ref, payload, request.id, tenant_id=tenant_id, trace_id=trace_id_of(request))
+        await self._events.enqueue(call)
 
 
 def client_context(text: str) -> bytes:

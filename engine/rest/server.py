@@ -19,6 +19,7 @@ import uvicorn
 
 from engine.config_address import join_address
 from engine.errors import EngineError
+from engine.events.room import Events
 from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.observe import oplog
 from engine.registry.api import CodeStore, Registry
@@ -45,6 +46,7 @@ class RestServer:
         code: CodeStore,
         invoker: Invoker,
         attached: Attached,
+        events: Events,
         *,
         region: str,
         account: str,
@@ -58,6 +60,7 @@ class RestServer:
         self._code = code
         self._invoker = invoker
         self._attached = attached
+        self._events = events
         machine = platform.machine()
         self._documents = Documents(region=region, account=account, architecture=_ARCHITECTURES.get(machine, machine))
         self._logger = logger or oplog.logger()
@@ -79,6 +82,7 @@ class RestServer:
             self._code,
             self._invoker,
             self._attached,
+            self._events,
             self._documents,
             logger=self._logger,
             new_uuid=self._new_uuid,

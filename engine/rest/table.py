@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from engine.events.room import Events
 from engine.model.invocation import Invoker
 from engine.registry.api import CodeStore, Registry
 from engine.registry.attached import Attached
@@ -32,6 +33,7 @@ class Rooms:
     documents: Documents
     named: Named
     attached: Attached
+    events: Events
     stop_on_disconnect: bool = False
 
 

@@ -204,9 +204,10 @@ def report_to_proto(report: Report) -> reports_pb2.Report:
 
 
 Invocation = invocations_pb2.InvokeRequest | invocations_pb2.InvokeStreamRequest | invocations_pb2.ConverseStart
+ForTenant = Invocation | invocations_pb2.InvokeAsyncRequest
 
 
-def tenant_of(request: Invocation) -> str | None:
+def tenant_of(request: ForTenant) -> str | None:
     """For whom it runs; an empty id is one, and is refused later."""
     return request.tenant_id if request.HasField("tenant_id") else None
 

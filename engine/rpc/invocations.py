@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 
-from engine.errors import EngineError, InvalidArgument, InvalidPayload, NotServed
+from engine.errors import EngineError, InvalidArgument, InvalidPayload
+from engine.events.room import Events
 from engine.invoke.stopping import stop
 from engine.model.invocation import Completion, Invoker, InvokeRequest, Pending
 from engine.model.names import parse_resource_name
@@ -35,8 +36,9 @@ class Cancelled(EngineError):
 class InvocationService:
     """Runs functions."""
 
-    def __init__(self, invoker: Invoker) -> None:
+    def __init__(self, invoker: Invoker, events: Events) -> None:
         self._invoker = invoker
+        self._events = events
 
     def methods(self) -> Mapping[str, Method]:
         """RPC name → method."""
@@ -159,11 +161,18 @@ class InvocationService:
         await write(frame(finished=finished))
 
     async def invoke_async(self, request: pb.InvokeAsyncRequest) -> pb.InvokeAsyncResponse:
-        """Not served yet."""
-        raise NotServed(
-            "InvokeAsync is not served by this release",
-            fix="use InvocationService.Invoke, which returns when the function has",
+        """Store an event, and answer once it is safe."""
+        request_id = await self._events.enqueue(
+            InvokeRequest(
+                parse_resource_name(request.name),
+                request.payload,
+                request.request_id,
+                request.client_context,
+                raw=_is_raw(request.payload_encoding),
+                tenant_id=tenant_of(request),
+            )
         )
+        return pb.InvokeAsyncResponse(request_id=request_id)
 
 
 async def _chunks_of(requests: AsyncIterator[pb.ConverseRequest]) -> AsyncIterator[bytes]:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from engine.errors import InvalidArgument
+from engine.model.events import AsyncEventCounts
 from engine.model.metrics import OTHERS, FunctionMetrics, InvocationCount, Metrics, Usage
 from engine.observe.metrics import AT_A_TIME
 from engine.rpc.calls import Calls, Method, Write
@@ -104,6 +105,7 @@ async def metrics_to_proto(metrics: Metrics) -> pb.Metrics:
         resources=resources_to_proto(metrics.resources),
         events=events_to_proto(metrics.events),
         zygotes=zygotes_to_proto(metrics.zygotes),
+        async_events=map(_async_events, metrics.async_events),
     )
     for number, one in enumerate(metrics.functions, 1):
         _add_function(message, one)
@@ -144,6 +146,20 @@ def _invocations(one: InvocationCount) -> pb.InvocationCount:
 
 def _throttles(found: Iterable[tuple[str, int]]) -> list[pb.ThrottleCount]:
     return [pb.ThrottleCount(reason=reason, count=count) for reason, count in found]
+
+
+def _async_events(one: AsyncEventCounts) -> pb.AsyncEventCounts:
+    name = one.function_name
+    return pb.AsyncEventCounts(
+        name=OTHERS if name == OTHERS else f"functions/{name}",
+        received=one.received,
+        succeeded=one.succeeded,
+        retried=one.retried,
+        dropped=[pb.AsyncEventDrops(reason=reason, count=count) for reason, count in one.dropped],
+        age=distribution_to_proto(one.age),
+        waiting=one.waiting,
+        waiting_bytes=one.waiting_bytes,
+    )
 
 
 def _usage(usage: Usage) -> pb.Usage:

@@ -20,6 +20,7 @@ from structlog.typing import FilteringBoundLogger
 
 from engine.config_address import is_loopback, join_address, split_address
 from engine.errors import InvalidArgument, Unavailable
+from engine.events.room import Events
 from engine.model.host import HostReport
 from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.registry.api import CodeStore, Registry
@@ -31,6 +32,7 @@ from engine.rpc import (
     code_signing,
     concurrency,
     event_sources,
+    events,
     function_settings,
     functions,
     host,
@@ -67,6 +69,7 @@ _ROOMS = (
     event_sources,
     code_signing,
     function_settings,
+    events,
     logs,
     host,
 )
@@ -83,6 +86,7 @@ class RpcServer:
         logs: logs.Logs,
         host: Callable[[], Awaitable[HostReport]],
         attached: Attached,
+        events: Events,
         *,
         region: str,
         account: str,
@@ -100,6 +104,7 @@ class RpcServer:
         self._logs = logs
         self._host = host
         self._attached = attached
+        self._events = events
         self._region = region
         self._account = account
         self._message_limit_bytes = event_limit_bytes + MESSAGE_ROOM_BYTES
@@ -149,10 +154,11 @@ class RpcServer:
         place = {"region": self._region, "account": self._account}
         stored = Stored(registry, self._attached, **place)
         functions_ = functions.FunctionService(registry, self._code, preload_bytes=self._preload_bytes, **place)
+        running = invocations.InvocationService(self._invoker, self._events).methods()
         server.add_generic_rpc_handlers(
             [
                 # First, since the handlers are asked in this order and this one has the hot path.
-                calls.handler(invocations.SERVICE, invocations.InvocationService(self._invoker).methods()),
+                calls.handler(invocations.SERVICE, running),
                 calls.handler(functions.SERVICE, functions_.methods()),
                 calls.handler(versions.SERVICE, versions.VersionService(registry, functions_.to_proto).methods()),
                 calls.handler(aliases.SERVICE, aliases.AliasService(registry, **place).methods()),
@@ -171,6 +177,7 @@ class RpcServer:
                     function_settings.SERVICE,
                     function_settings.FunctionSettingsService(registry, stored.settings, region=self._region).methods(),
                 ),
+                calls.handler(events.SERVICE, events.EventService(registry, self._events, **place).methods()),
                 calls.handler(logs.SERVICE, logs.LogService(registry, self._logs, calls).methods()),
                 calls.handler(host.SERVICE, host.HostService(self._host).methods(), always=True),
             ]

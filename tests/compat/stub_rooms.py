@@ -18,7 +18,12 @@ from typing import Any, TypeVar
 
 import apsw
 
+from engine.config import Settings
 from engine.errors import InvalidCode, NotFound
+from engine.events.configs import EventInvokeConfigs
+from engine.events.room import Events
+from engine.events.store import MIGRATIONS as EVENT_MIGRATIONS
+from engine.events.store import EventStore
 from engine.fabric.sqlite import Migration
 from engine.model.function import CodeBlob, Function, FunctionState
 from engine.model.invocation import Completion, FunctionError, InvokeRequest, Pending, Report, Sink
@@ -196,6 +201,7 @@ class Rooms:
         self.registry = StubRegistry(self.code)
         self.attached = Attached(MemoryStore(MIGRATIONS), self.registry)
         self.invoker = StubInvoker()
+        self.events = _events(self)
         self.faults.events.clear()
 
     async def add_function(self, name: str) -> None:
@@ -215,11 +221,20 @@ class Rooms:
             _Current(self, "code"),
             _Current(self, "invoker"),
             _Current(self, "attached"),  # type: ignore[arg-type]
+            _Current(self, "events"),  # type: ignore[arg-type]
             region=REGION,
             account=ACCOUNT,
             logger=self.faults,
             stop_on_disconnect=stop_on_disconnect,
         )
+
+
+def _events(rooms: Rooms) -> Events:
+    """Asynchronous events, in memory."""
+    settings = Settings(data_dir="/nowhere", async_retry_s=0.01, async_backoff_s=0.01)
+    configs = EventInvokeConfigs(rooms.registry, rooms.attached, region=REGION, account=ACCOUNT)
+    store = EventStore(MemoryStore(EVENT_MIGRATIONS))
+    return Events(store, rooms.registry, configs, rooms.invoker, lambda: settings)
 
 
 class _Current:

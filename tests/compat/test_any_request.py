@@ -169,7 +169,7 @@ async def ask(api: LambdaApi, asked: Asked) -> tuple[int, dict[str, str], bytes]
 
 def api_over(rooms: Rooms) -> LambdaApi:
     described = Documents(region=REGION, account=ACCOUNT, architecture="x86_64")
-    parts = (rooms.registry, rooms.code, rooms.invoker, rooms.attached, described)
+    parts = (rooms.registry, rooms.code, rooms.invoker, rooms.attached, rooms.events, described)
     return LambdaApi(MODEL, *parts, logger=rooms.faults, new_uuid=uuid.uuid4)
 
 

@@ -128,13 +128,6 @@ def test_a_dry_run_runs_nothing(client: LambdaClient, rooms: Rooms) -> None:
     assert error["Code"] == "ResourceNotFoundException"
 
 
-def test_an_asynchronous_invocation_is_refused_and_says_so(client: LambdaClient, rooms: Rooms) -> None:
-    with pytest.raises(client.exceptions.InvalidParameterValueException, match="InvocationType=Event") as caught:
-        client.invoke(FunctionName="thumbs", InvocationType="Event")
-    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
-    assert rooms.invoker.requests == []
-
-
 def test_what_cannot_be_honoured_of_an_invocation_is_refused(client: LambdaClient, rooms: Rooms) -> None:
     error = error_of(client.invoke, FunctionName="thumbs", DurableExecutionName="once")
     assert error["Code"] == "InvalidParameterValueException"

@@ -255,3 +255,12 @@ async def test_no_engine_at_an_address_is_said_with_what_to_do() -> None:
         client.invoke("handler")
     with pytest.raises(InvalidArgument, match="host:port"):
         engine.Client("nowhere")
+
+
+async def test_an_event_for_later_runs_under_the_id_that_was_told(calls: Any) -> None:
+    request_id = await calls.invoke_async("handler", {"later": 1})
+    async with asyncio.timeout(60):
+        while not [line async for line in calls.logs("handler", request_id=request_id, contains="END RequestId")]:
+            await asyncio.sleep(0.05)
+    (said,) = [line async for line in calls.logs("handler", request_id=request_id, contains="told")]
+    assert b"later" in said.text

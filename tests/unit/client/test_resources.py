@@ -12,6 +12,7 @@ import pytest
 from engine import AsyncClient, Client
 from engine.client import resource_wire
 from engine.client.async_resources import AsyncResourceCalls
+from engine.client.events import AsyncEventCalls, EventCalls
 from engine.client.resource_calls import Call
 from engine.client.stored_wire import STORED
 from engine.client.sync_resources import ResourceCalls
@@ -19,7 +20,7 @@ from engine.embedded import Engine
 from engine.errors import InUse, InvalidArgument, NotFound, NotProvisioned, StaleEtag
 from engine.model.concurrency import ProvisionedStatus
 from engine.registry.api import ConfigChange, Registry
-from engine.rpc import aliases, concurrency, versions
+from engine.rpc import aliases, concurrency, events, versions
 from tests.registries import Served, served
 
 T = TypeVar("T")
@@ -126,10 +127,15 @@ async def test_a_list_of_many_pages_comes_whole(ask: Ask, it: Served, monkeypatc
 
 def test_every_rpc_of_the_services_has_a_call_in_each_client() -> None:
     rpcs = {method.name for room in (versions, aliases, concurrency) for method in room.SERVICE.methods}
-    assert resource_wire.RPCS.keys() - STORED.keys() == rpcs
-    calls = {name for name in vars(AsyncResourceCalls) if not name.startswith("_")}
-    assert calls == {name for name in vars(ResourceCalls) if not name.startswith("_")}
-    assert len(calls) == len(rpcs)
-    assert issubclass(Client, ResourceCalls)
-    assert issubclass(AsyncClient, AsyncResourceCalls)
-    assert issubclass(Engine, AsyncResourceCalls)
+    of_events = {method.name for method in events.SERVICE.methods} | {"InvokeAsync"}
+    assert resource_wire.RPCS.keys() - STORED.keys() == rpcs | of_events
+    for of, asynchronous, synchronous in (
+        (rpcs, AsyncResourceCalls, ResourceCalls),
+        (of_events, AsyncEventCalls, EventCalls),
+    ):
+        calls = {name for name in vars(asynchronous) if not name.startswith("_")}
+        assert calls == {name for name in vars(synchronous) if not name.startswith("_")}
+        assert len(calls) == len(of)
+        assert issubclass(Client, synchronous)
+        assert issubclass(AsyncClient, asynchronous)
+        assert issubclass(Engine, asynchronous)

@@ -86,6 +86,7 @@ def test_every_setting_is_taken_from_file_environment_and_flag(tmp_path: Path) -
     other: dict[str, tuple[str, Any]] = {
         "data_dir": ('"/d"', "/d"),
         "grpc_address": ('"127.0.0.1:0"', "127.0.0.1:0"),
+        "grpc_front": ('"grpcio"', "grpcio"),
         "http_address": ('"[::1]:8000"', "[::1]:8000"),
         "account": ('"123456789012"', "123456789012"),
         "region": ('"eu-central-1"', "eu-central-1"),
@@ -133,6 +134,12 @@ def test_every_setting_is_taken_from_file_environment_and_flag(tmp_path: Path) -
         "metrics_functions": ("9", 9),
         "recent_mb": ("3", 3),
         "interpreters": ('["/a", "/b"]', ("/a", "/b")),
+        "async_event_limit_bytes": ("2048", 2_048),
+        "async_concurrency": ("9", 9),
+        "async_queue_events": ("8", 8),
+        "async_queue_mb": ("7", 7),
+        "async_retry_s": ("0.5", 0.5),
+        "async_backoff_s": ("0.25", 0.25),
     }
     assert other.keys() == FIELDS.keys()
     expected = Settings(**{name: value for name, (_, value) in other.items()})
@@ -264,7 +271,7 @@ def test_a_change_is_told_apart_from_one_that_needs_a_restart() -> None:
 def test_what_can_change_while_the_engine_runs() -> None:
     reloadable = {name for name, field in FIELDS.items() if field.reloadable}
     limits = {"max_concurrency", "requests_per_concurrency", "burst_sandboxes"}
-    assert reloadable == limits | {"keep_alive_s", "drain_s", "log_level"}
+    assert reloadable == limits | {"async_concurrency", "keep_alive_s", "drain_s", "log_level"}
 
 
 def test_settings_cannot_be_changed_in_place() -> None:

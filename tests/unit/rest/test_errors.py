@@ -22,7 +22,7 @@ OF_THE_FRONT = (UnsupportedMedia, ValidationFailed, SerializationError)
 def plain() -> Iterator[type[EngineError]]:
     """Every error that is made of a message and a fix."""
     for kind in vars(errors).values():
-        if isinstance(kind, type) and issubclass(kind, EngineError) and kind not in (Throttled, SandboxFault):
+        if isinstance(kind, type) and issubclass(kind, EngineError) and not issubclass(kind, (Throttled, SandboxFault)):
             yield kind
     yield from OF_THE_FRONT
 

@@ -11,13 +11,15 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 
-from engine.model.host import EventCount, ResourceCount, ZygoteFound
+from engine.model.events import AsyncEventCounts
+from engine.model.host import Distribution, EventCount, ResourceCount, ZygoteFound
 from engine.model.invocation import Moments
 from engine.model.metrics import ErrorCount, LogCounts, Metrics, SandboxCounts, Usage
 from engine.model.outcome import Outcome, StartKind
 from engine.observe.invocations import Invocations
 from engine.observe.recent import RecentInvocations
 from engine.observe.starts import Starts
+from engine.observe.times import Times
 from engine.rest.exposition import exposition, families
 from tests.style.tree import text
 from tests.unit.invoke.things import Functions, function
@@ -26,6 +28,13 @@ from tests.unit.observe.test_starts import report
 ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| ?([\w, ]*?) ?\| (.*) \|$", re.MULTILINE)
 TIMES_US = (90, 100, 101, 3_000, 300_000_000)
 """Below the first bound, on it, above it; far above; beyond the last."""
+
+
+def ended_times() -> Distribution:
+    """One of a second."""
+    times = Times()
+    times.add(1_000_000)
+    return times.distribution()
 
 
 def metrics() -> Metrics:
@@ -53,6 +62,7 @@ def metrics() -> Metrics:
         resources=(ResourceCount("leaves", 17, 16),),
         events=(EventCount("timeouts", 18),),
         zygotes=(ZygoteFound("python3.11", ("json", "re"), pid=5, age_ms=2_000, forks=19), ZygoteFound("x", ())),
+        async_events=(AsyncEventCounts("a", 20, 21, 22, (("Refused", 23),), ended_times(), 24, 25),),
     )
 
 
@@ -105,6 +115,10 @@ def test_what_is_written_reads_back_as_what_was_counted(
     assert samples(found, "cleave_sandboxes_cpu_seconds_total") == {(): 10}
     assert samples(found, "cleave_log_lines_dropped_total") == {("busy",): 14, ("rate",): 15, ("disk",): 16}
     assert samples(found, "cleave_zygotes") == {("json,re", "python3.11"): 1, ("", "x"): 0}
+    assert samples(found, "cleave_async_events_received_total") == {("a",): 20}
+    assert samples(found, "cleave_async_events_dropped_total") == {("a", "Refused"): 23}
+    assert samples(found, "cleave_async_event_age_seconds_sum") == {("a",): 1}
+    assert samples(found, "cleave_async_events_waiting_bytes") == {("a",): 25}
     assert samples(found, "process_open_fds")[()] > 0
 
 

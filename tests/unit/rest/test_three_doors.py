@@ -35,6 +35,7 @@ DOORS: dict[str, tuple[str, str]] = {
     "GetFunctionConcurrency": ("ConcurrencyService.GetFunctionConcurrency", "concurrency get"),
     "GetProvisionedConcurrencyConfig": ("ConcurrencyService.GetProvisionedConcurrencyConfig", "concurrency get"),
     "Invoke": ("InvocationService.Invoke", "invoke"),
+    "InvokeAsync": ("InvocationService.InvokeAsync", "invoke"),
     "InvokeWithResponseStream": ("InvocationService.InvokeStream", "invoke"),
     "ListAliases": ("AliasService.ListAliases", "aliases list"),
     "ListFunctions": ("FunctionService.ListFunctions", "list"),
@@ -80,19 +81,18 @@ DOORS: dict[str, tuple[str, str]] = {
     "DeleteResourcePolicy": ("PolicyService.DeletePolicy", "permissions delete"),
     "GetResourcePolicy": ("PolicyService.GetPolicy", "permissions get"),
     "PutResourcePolicy": ("PolicyService.PutPolicy", "permissions put"),
+    "DeleteFunctionEventInvokeConfig": ("EventService.DeleteEventInvokeConfig", "events delete"),
+    "GetFunctionEventInvokeConfig": ("EventService.GetEventInvokeConfig", "events get"),
+    "ListFunctionEventInvokeConfigs": ("EventService.ListEventInvokeConfigs", "events list"),
+    "PutFunctionEventInvokeConfig": ("EventService.PutEventInvokeConfig", "events put"),
+    "UpdateFunctionEventInvokeConfig": ("EventService.UpdateEventInvokeConfig", "events update"),
     "UpdateAlias": ("AliasService.UpdateAlias", "aliases update"),
     "UpdateFunctionCode": ("FunctionService.UpdateFunction", "deploy"),
     "UpdateFunctionConfiguration": ("FunctionService.UpdateFunction", "deploy"),
 }
 """By the operation of AWS's API: the method of engine.v1 and the command that do the same."""
 
-HTTP_ONLY_SO_FAR = {
-    "DeleteFunctionEventInvokeConfig",
-    "GetFunctionEventInvokeConfig",
-    "ListFunctionEventInvokeConfigs",
-    "PutFunctionEventInvokeConfig",
-    "UpdateFunctionEventInvokeConfig",
-}
+HTTP_ONLY_SO_FAR: set[str] = set()
 """The doors that are missing."""
 
 

@@ -200,10 +200,3 @@ async def test_an_invocation_that_is_cancelled_from_within_does_not_leave_its_cl
         unary = await refusal(it.invocations.Invoke(REQUEST))
         stream = await refusal(it.invocations.InvokeStream(pb.InvokeStreamRequest(name="functions/thumbs")))
         assert [code(unary), code(stream)] == ["UNAVAILABLE", "UNAVAILABLE"]
-
-
-async def test_what_is_not_served_yet_says_what_serves_instead() -> None:
-    async with front() as it:
-        later = await refusal(it.invocations.InvokeAsync(pb.InvokeAsyncRequest(name="functions/thumbs")))
-        assert code(later) == "UNIMPLEMENTED"
-        assert "InvocationService.Invoke" in info(later).metadata["fix"]

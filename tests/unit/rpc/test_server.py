@@ -18,6 +18,7 @@ from engine.v1 import functions_pb2, host_pb2
 from engine.v1 import invocations_pb2 as pb
 from tests.unit.rpc.things import (
     ACCOUNT,
+    NO_EVENTS,
     NOTHING_ATTACHED,
     REGION,
     StubCode,
@@ -45,6 +46,7 @@ ROOMS = (
     "EventSource",
     "CodeSigning",
     "FunctionSettings",
+    "Event",
     "Invocation",
     "Log",
     "Host",
@@ -56,7 +58,15 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 def server() -> RpcServer:
     return RpcServer(
-        StubRegistry(), StubCode(), StubInvoker(), StubLogs(), host, NOTHING_ATTACHED, region=REGION, account=ACCOUNT
+        StubRegistry(),
+        StubCode(),
+        StubInvoker(),
+        StubLogs(),
+        host,
+        NOTHING_ATTACHED,
+        NO_EVENTS,
+        region=REGION,
+        account=ACCOUNT,
     )
 
 

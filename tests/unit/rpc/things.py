@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import grpc
@@ -62,6 +63,8 @@ def line(text: bytes, request_id: str = "r-1", time_us: int = 1_700_000_000_000_
 
 NOTHING_ATTACHED: Any = None
 """Tests of what is attached to functions have a real registry: tests/registries.py."""
+NO_EVENTS: Any = SimpleNamespace(configs=None)
+"""As above."""
 
 
 class StubRegistry:
@@ -273,7 +276,9 @@ async def front(*names: str, answer: Answer = echo) -> AsyncIterator[Front]:
 
     registry, code, invoker, logs = StubRegistry(*names), StubCode(), StubInvoker(answer), StubLogs()
     log = structlog.wrap_logger(None, processors=[keep])
-    server = RpcServer(registry, code, invoker, logs, host, NOTHING_ATTACHED, region=REGION, account=ACCOUNT, log=log)
+    server = RpcServer(
+        registry, code, invoker, logs, host, NOTHING_ATTACHED, NO_EVENTS, region=REGION, account=ACCOUNT, log=log
+    )
     front = Front(registry, code, invoker, logs, server, faults)
     front.port = await server.start("127.0.0.1:0")
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
