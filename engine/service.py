@@ -13,22 +13,21 @@ import os
 import resource
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine import __version__
 from engine.config import Settings
-from engine.config_address import parse_subnet, split_address
+from engine.config_address import split_address
 from engine.errors import EngineError
 from engine.fabric.datadir import DataDir
 from engine.fabric.sqlite import Sqlite
+from engine.host_report import network_settings, report
 from engine.invoke.bytecode import BytecodeCompiler
 from engine.invoke.capacity import Capacity
 from engine.invoke.pace import PaceLimits
 from engine.invoke.pipeline import Pipeline
 from engine.model.function import LATEST, Function
-from engine.model.host import HostReport, RuntimeFound
+from engine.model.host import HostReport
 from engine.model.invocation import Invoker
 from engine.observe import oplog
 from engine.observe.function_logs import FunctionLogs
@@ -41,14 +40,11 @@ from engine.registry.attached import Attached
 from engine.registry.code import LocalCodeStore
 from engine.registry.functions import FunctionRegistry
 from engine.registry.schema import MIGRATIONS, STORE_FILE
-from engine.rpc.fronts import front_check
 from engine.runtimes.live import Added, Runtimes
 from engine.sandbox import uids
 from engine.sandbox.cpu import CpuRules
 from engine.sandbox.demand import ParkSettings
-from engine.sandbox.network import NetworkSettings
 from engine.sandbox.pool import LinuxPool
-from engine.sandbox.probe import probe_host as probe
 from engine.scheduler.dispatch import LocalScheduler
 from engine.zygote.host import fork_module_path
 from engine.zygote.keeper import ZygoteSettings
@@ -147,7 +143,7 @@ class Service:
             accept_weaker=settings.accept_weaker,
             janitors=settings.janitors,
             cpu=CpuRules(settings.init_cpu, settings.cpu_burst),
-            network=_network(settings),
+            network=network_settings(settings),
             own_process=self._own_process,
             zygotes=ZygoteSettings(
                 max_age_s=settings.zygote_max_age_s,
@@ -302,17 +298,17 @@ class Service:
         """What this host enforces, and how busy the engine is."""
         folder = Path(self._settings.data_dir)
         await self._look_for_runtimes()
-        report = await _report(self._settings, self._runtimes, folder)
+        found = await report(self._settings, self._runtimes, folder)
         if self._scheduler is None or self._pool is None:
-            return report
+            return found
         counts = self._scheduler.counts()
         if self.parts is not None:
             self.parts.pipeline.settle()
         return HostReport(
-            checks=report.checks,
-            engine_version=report.engine_version,
-            runtimes=report.runtimes,
-            interpreters=report.interpreters,
+            checks=found.checks,
+            engine_version=found.engine_version,
+            runtimes=found.runtimes,
+            interpreters=found.interpreters,
             zygotes=self._pool.zygote_reports(),
             sandboxes=counts.sandboxes,
             idle_sandboxes=counts.idle,
@@ -357,7 +353,7 @@ async def probe_host(settings: Settings) -> HostReport:
     runtimes = runtimes_of(settings)
     await asyncio.get_running_loop().run_in_executor(None, runtimes.refresh)
     with tempfile.TemporaryDirectory(prefix="cleave-probe-", dir=_near(Path(settings.data_dir))) as folder:
-        return await _report(settings, runtimes, Path(folder))
+        return await report(settings, runtimes, Path(folder))
 
 
 def added_runtimes(settings: Settings) -> Added:
@@ -383,41 +379,9 @@ async def _open_logs(settings: Settings, data: DataDir, registry: FunctionRegist
     )
 
 
-def _network(settings: Settings) -> NetworkSettings:
-    return NetworkSettings(
-        subnet=parse_subnet(settings.egress_subnet),
-        resolvers=settings.egress_resolvers,
-        pool_size=settings.network_pool_size,
-    )
-
-
 def _near(folder: Path) -> Path | None:
     """What there is of a path and can be written to: on the disk where it would be. None: nothing."""
     return next((path for path in (folder, *folder.parents) if os.access(path, os.W_OK | os.X_OK)), None)
-
-
-async def _report(settings: Settings, runtimes: Runtimes, folder: Path) -> HostReport:
-    check = partial(
-        probe,
-        runtimes,
-        folder,
-        accept_weaker=settings.accept_weaker,
-        tmp_backend=settings.tmp_backend,
-        tmp_encryption=settings.tmp_encryption,
-        tmp_reserve=settings.tmp_reserve,
-        max_sandboxes=settings.max_sandboxes,
-        uid_base=settings.uid_base or uids.FIRST,
-        uid_count=settings.uid_count,
-        network=_network(settings),
-        refused=runtimes.refused,
-    )
-    checks = await asyncio.get_running_loop().run_in_executor(None, check)
-    return HostReport(
-        checks=(*checks, front_check(settings.grpc_front)),
-        engine_version=__version__,
-        runtimes=tuple(sorted(runtimes)),
-        interpreters=tuple(RuntimeFound(name, one.version, one.path) for name, one in sorted(runtimes.items())),
-    )
 
 
 def _expect_functions(registry: FunctionRegistry, pool: LinuxPool) -> None:
