@@ -11,6 +11,7 @@ import msgspec
 
 from engine.model.outcome import StartKind
 from engine.sandbox.api import Ending, Event, RunSink, Sandbox, SandboxSpec
+from engine.scheduler.kept import Follow
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -42,10 +43,11 @@ class Allocated:
     """Provisioned concurrency: what was asked for, and what of it there is."""
 
     requested: int = 0
-    allocated: int = 0  # ready, with an event or without
+    allocated: int = 0  # their init phase is over; with an event or without
     available: int = 0  # of them without one
     starting: int = 0
     failures: int = 0  # starts that failed, one after another, since the last that did not
+    trouble: str = ""  # why the last one failed, where there are any
 
 
 class Borrowed(Protocol):
@@ -100,9 +102,9 @@ class Scheduler(Protocol):
         """What a function has for itself, which is also its limit; 0 stops it, None gives it back its share of what is
         unreserved. Raises InvalidArgument where that leaves too little to others."""
 
-    def set_provisioned(self, spec: SandboxSpec, sandboxes: int) -> None:
-        """Keep so many sandboxes ready for the key of `spec`; 0 ends it. Raises InvalidArgument where there is not
-        enough."""
+    def set_provisioned(self, spec: SandboxSpec, sandboxes: int, follow: Follow = ...) -> None:
+        """Keep so many sandboxes of `spec` ready for its key, their init phase over; 0 ends it. `follow` is called for
+        each init phase. Raises InvalidArgument where there is not enough."""
 
     def allocation(self, key: tuple[str, ...]) -> Allocated:
         """What there is of a key's provisioned concurrency now."""
