@@ -9,7 +9,7 @@ init phase has INIT_START before and, for each time that it failed, INIT_REPORT,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from engine.invoke.ahead import InitRun
 from engine.invoke.callers import check_caller, of_tenant
@@ -20,7 +20,8 @@ from engine.invoke.ids import RequestIds
 from engine.invoke.pace import NO_PACE, PaceLimits
 from engine.invoke.retire import Logs, Retirer
 from engine.invoke.run import Run, RunMeans
-from engine.invoke.specs import NO_VERSIONS, Prepared, Specs
+from engine.invoke.specs import NO_VERSIONS, Prepared, Specs, key_of
+from engine.model.alias import Alias
 from engine.model.function import LATEST, Function
 from engine.model.invocation import (
     EVENT_LIMIT_BYTES,
@@ -143,7 +144,7 @@ class Pipeline:
         """The long way."""
         accepted_ns = self._monotonic_ns()
         self._authorize(request)
-        function = self._registry.resolve(request.ref)
+        function = self._registry.resolve(request.ref, self._route)
         check_invocable(function)
         payload = check_payload(request.payload, raw=request.raw, limit_bytes=self._event_limit_bytes)
         if request.client_context:
@@ -185,6 +186,9 @@ class Pipeline:
             return self._endings.quiet(request_id, prepared, done, run.begun_ns, reached, timeline=timeline)
         at_once = sink is not None or request.log_tail
         return self._endings.loud(run, request_id, prepared, done, reached, timeline=timeline, at_once=at_once)
+
+    def _route(self, alias: Alias, functions: Sequence[Function]) -> int:
+        return self._scheduler.route(alias, [key_of(function) for function in functions])
 
     def _event(
         self, request: InvokeRequest, request_id: str, payload: bytes, prepared: Prepared, stream_limit_bytes: int

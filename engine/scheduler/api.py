@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
+from engine.model.alias import Alias
 from engine.model.outcome import StartKind
 from engine.sandbox.api import Ending, Event, RunSink, Sandbox, SandboxSpec
 from engine.scheduler.kept import Follow
@@ -97,6 +98,10 @@ class Scheduler(Protocol):
     def retire(self, function_name: str, keep_etag: str | None, version: str | None = None) -> None:
         """Stop what idles for other states of the function than `keep_etag` (None: all), of one version or of all
         (None); what runs ends first."""
+
+    def route(self, alias: Alias, keys: Sequence[tuple[str, ...]]) -> int:
+        """Which of an alias' versions the next call goes to, by their shares. `keys` are those of their sandboxes, in
+        the order of `alias.shares`. Raises Unavailable where the scheduler is full."""
 
     def set_reserved(self, function_name: str, concurrency: int | None) -> None:
         """What a function has for itself, which is also its limit; 0 stops it, None gives it back its share of what is

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 
 import structlog
 from msgspec.structs import replace
 
 from engine.errors import SandboxFault
+from engine.model.alias import Alias
 from engine.model.outcome import StartKind
 from engine.sandbox.api import UNREAD, Ending, Event, Pool, RunSink, Sandbox, SandboxSpec
 from engine.scheduler import core as native
@@ -31,6 +32,7 @@ from engine.scheduler.api import Allocated, Counts, Done, Place, Placed, Work
 from engine.scheduler.kept import Follow, Kept, Nobody
 from engine.scheduler.lending import BY_KILL, Held, Lending
 from engine.scheduler.limits import BURST_S, KEPT_UNRESERVED, draining, killed, not_reserved, throttled
+from engine.scheduler.routes import Routes, random32
 from engine.scheduler.targets import Key, Targets
 from engine.scheduler.timer import Timer
 
@@ -65,6 +67,7 @@ class LocalScheduler(Lending):
     `requests_per_concurrency`: how many events a second there may be for each that may be under way; 0: any number.
     `burst`: sandboxes that a function may start for events within 10 seconds; 0: any number.
     `retry_after_ms`: what a throttle for concurrency tells the caller to wait.
+    `random32`: random bits, by which the versions of an alias share its calls.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class LocalScheduler(Lending):
         requests_per_concurrency: int = 0,
         burst: int = 0,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        random32: Callable[[], int] = random32,
     ) -> None:
         self._pool = pool
         self._max_sandboxes = max_sandboxes
@@ -98,6 +102,7 @@ class LocalScheduler(Lending):
         )
         self._targets = Targets(self._core)
         self._target_ids = self._targets.ids
+        self._routes = Routes(self._core, self._targets, random32)
         self._held: dict[int, Held] = {}
         self._waiting: dict[int, asyncio.Future[tuple[int, int]]] = {}  # by call: what to do with which sandbox
         self._coming: dict[tuple[str, int], Placed] = {}  # what waits for room or is being started, for who looks
@@ -181,8 +186,14 @@ class LocalScheduler(Lending):
                 raise killed()
             return Done(ending, kind, queue_us)
 
+    def route(self, alias: Alias, keys: Sequence[Key]) -> int:
+        """See Scheduler.route."""
+        return self._routes.route(alias, keys, self._now())
+
     def retire(self, function_name: str, keep_etag: str | None, version: str | None = None) -> None:
         """See Scheduler.retire."""
+        if keep_etag is None and version is None:
+            self._routes.forget(function_name)
         self._targets.retire(function_name, keep_etag, version, self._now())
         self._obey()
 
