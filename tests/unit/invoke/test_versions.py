@@ -99,6 +99,7 @@ async def test_an_alias_with_two_versions_follows_every_write_of_it(house: House
     await house.registry.aliases.update("f", "live", AliasChange("2", {}))
     assert (await house.invoke("f:live")).report.executed_version == "2"
     house.scheduler.retire("f", None)
+    assert house.scheduler._routes._aliases == {}
     await house.registry.aliases.update("f", "live", AliasChange("1", {"2": 0.5}))
     assert (await house.invoke("f:live")).report.executed_version == "2"
 
