@@ -32,13 +32,19 @@ HELLO = """
     import os, threading
     print("module code", os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"])
     calls = 0
+    AFTER = {
+        "nothing": lambda: None,
+        "exits": lambda: os._exit(3),
+        "writes garbage": lambda: os.write(3, b"x" * 100),
+        "answers an event that there is not": lambda: os.write(3, bytes((1, 0, 0, 0, 18, 0, 0, 0)) + b"1"),
+        "closes its pipes": lambda: (os.close(3), os.close(4)),
+    }
 
     def handler(event, context):
         global calls
         calls += 1
         print("call", calls)
-        if event.get("exit_after"):
-            threading.Timer(0.02, os._exit, [3]).start()
+        threading.Timer(0.02, AFTER[event.get("after", "nothing")]).start()
         return calls
 """
 
@@ -168,7 +174,9 @@ async def test_one_that_is_not_wanted_any_longer_is_killed_in_its_init_phase(poo
     await sandbox.close()
 
 
-@pytest.mark.parametrize("how", ["killed", "exits after its answer"])
+@pytest.mark.parametrize(
+    "how", ["killed", "exits", "writes garbage", "answers an event that there is not", "closes its pipes"]
+)
 async def test_one_that_ends_while_it_idles_is_told_of_at_once_and_leaves_nothing(
     pool: LinuxPool, tmp_path: Path, how: str
 ) -> None:
@@ -179,7 +187,7 @@ async def test_one_that_ends_while_it_idles_is_told_of_at_once_and_leaves_nothin
     if how == "killed":
         os.kill(sandbox.pid, signal.SIGKILL)
     else:
-        assert (await run(sandbox, {"exit_after": True}))[0].outcome is Outcome.OK
+        assert (await run(sandbox, {"after": how}))[0].outcome is Outcome.OK
     await asyncio.wait_for(told.wait(), 10)
     assert sandbox.dead
     await sandbox.close()
@@ -198,7 +206,7 @@ async def test_one_that_is_closed_has_not_ended_by_itself(pool: LinuxPool, tmp_p
 async def test_what_ends_while_it_idles_is_gone_before_any_event_or_timer(pool: LinuxPool, tmp_path: Path) -> None:
     sched = scheduler(pool, keep_alive_s=86_400)
     wanted = provisioned(spec(write_code(tmp_path / "code", HELLO)), 10_000)
-    done = await sched.run(Work(wanted, event({"exit_after": True})), Collected())
+    done = await sched.run(Work(wanted, event({"after": "exits"})), Collected())
     assert done.ending.outcome is Outcome.OK
     await until(lambda: sched.counts() == Counts(0, 0, 0), what="its room is free")
     assert pool.counts.alive(Resource.SANDBOXES) == 0
