@@ -21,6 +21,7 @@ from engine.sandbox.linux import LinuxSandbox
 from engine.sandbox.messages import event_frame
 from engine.sandbox.pool import LinuxPool
 from engine.sandbox.ready import provisioned, why_not
+from engine.scheduler import core as native
 from engine.scheduler.api import Counts, Work
 from tests.remains import until
 from tests.sandboxes import Collected, event, real_pool, run, spec, write_code
@@ -219,11 +220,12 @@ async def test_the_first_event_of_a_provisioned_one_pays_the_request_rate_once(p
     sched.set_reserved("probe", 2)
     sched.set_provisioned(wanted, 2)
     await until(lambda: sched.allocation(wanted.key).available == 2, what="two are ready")
-    sinks = [Sunk(), Sunk()]
-    for sink in sinks:  # two a second, and the clock stands still
-        lent, one = sched.borrow(wanted.key), event()
-        assert lent is not None
-        assert lent.sandbox.express(*event_frame(one), one, sink)
-        sched.give_back(lent, await sink.future)
-    assert sched.borrow(wanted.key) is None
+    core, target = sched._core, sched._target_ids[wanted.key]
+    for _ in range(2):  # two a second, and the clock stands still
+        assert core.submit_warm(target, 0) == native.RUN
+        call, sandbox, one, sink = core.call, sched._held[core.sandbox].sandbox, event(), Sunk()
+        assert sandbox.express(*event_frame(one), one, sink), "else it would be asked for once more"
+        assert (await sink.future).outcome is Outcome.OK
+        core.finished(call, True, 0)
+    assert core.submit_warm(target, 0) == native.NOTHING
     await sched.drain(0)
