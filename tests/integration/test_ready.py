@@ -30,11 +30,10 @@ from tests.unit.scheduler.things import scheduler
 pytestmark = pytest.mark.privileged
 
 HELLO = """
-    import os, threading
+    import os, threading, time
     print("module code", os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"])
     calls = 0
     AFTER = {
-        "nothing": lambda: None,
         "exits": lambda: os._exit(3),
         "writes garbage": lambda: os.write(3, b"x" * 100),
         "answers an event that there is not": lambda: os.write(3, bytes((1, 0, 0, 0, 18, 0, 0, 0)) + b"1"),
@@ -45,8 +44,14 @@ HELLO = """
         global calls
         calls += 1
         print("call", calls)
-        threading.Timer(0.02, AFTER[event.get("after", "nothing")]).start()
+        if "after" in event:
+            threading.Thread(target=then, args=[AFTER[event["after"]]]).start()
         return calls
+
+    def then(do):
+        while not os.path.exists("/tmp/go"):
+            time.sleep(0.002)
+        do()
 """
 
 
@@ -65,6 +70,11 @@ async def start(
 async def prepare(sandbox: LinuxSandbox) -> tuple[Ending, Collected]:
     sink = Collected()
     return await sandbox.prepare(sink), sink
+
+
+def let_go(sandbox: Any) -> None:
+    """Have what is to be done after an answer done."""
+    Path(f"/proc/{sandbox.pid}/root/tmp/go").touch()
 
 
 class Sunk(Collected):
@@ -189,6 +199,7 @@ async def test_one_that_ends_while_it_idles_is_told_of_at_once_and_leaves_nothin
         os.kill(sandbox.pid, signal.SIGKILL)
     else:
         assert (await run(sandbox, {"after": how}))[0].outcome is Outcome.OK
+        let_go(sandbox)
     await asyncio.wait_for(told.wait(), 10)
     assert sandbox.dead
     await sandbox.close()
@@ -209,6 +220,8 @@ async def test_what_ends_while_it_idles_is_gone_before_any_event_or_timer(pool: 
     wanted = provisioned(spec(write_code(tmp_path / "code", HELLO)), 10_000)
     done = await sched.run(Work(wanted, event({"after": "exits"})), Collected())
     assert done.ending.outcome is Outcome.OK
+    (held,) = sched._held.values()
+    let_go(held.sandbox)
     await until(lambda: sched.counts() == Counts(0, 0, 0), what="its room is free")
     assert pool.counts.alive(Resource.SANDBOXES) == 0
     await sched.drain(0)
