@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 from engine.observe.log_query import LogQuery
 from tests.doors import http_refusal, zip_of
 from tests.engines import Engine, engine
-from tests.remains import leaves_of, let_go, members_of, until
+from tests.remains import leaves_of, let_go, until
 
 pytestmark = pytest.mark.privileged
 
@@ -164,17 +162,3 @@ async def test_one_that_hangs_in_its_init_phase_is_failed_and_does_not_hold_up_t
         assert found["StatusReason"].startswith("FUNCTION_ERROR_INIT_FAILURE: Sandbox.Timedout")
         get = client.get_provisioned_concurrency_config
         assert (await asyncio.to_thread(get, **slow))["Status"] == "IN_PROGRESS"
-
-
-async def test_a_provisioned_sandbox_that_is_killed_is_replaced_without_a_call(tmp_path: Path) -> None:
-    async with engine(tmp_path / "data") as running:
-        which = await provision(running, INIT)
-        await seen(running, which, "READY")
-        (leaf,) = {Path(leaf).name for leaf in leaves_of(running.instance)}
-        os.kill(min(members_of(running.instance)), signal.SIGKILL)
-        await until(
-            lambda: {Path(one).name for one in leaves_of(running.instance)} not in (set(), {leaf}),
-            within_s=30,
-            what="another is there",
-        )
-        assert (await seen(running, which, "READY"))["AvailableProvisionedConcurrentExecutions"] == 1

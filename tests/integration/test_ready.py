@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from engine.errors import SandboxFault
 from engine.model.outcome import Outcome, StartKind
@@ -27,7 +28,7 @@ from tests.remains import until
 from tests.sandboxes import Collected, event, real_pool, run, spec, write_code
 from tests.unit.scheduler.things import scheduler
 
-pytestmark = pytest.mark.privileged
+pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
 
 HELLO = """
     import os, threading, time
@@ -55,9 +56,9 @@ HELLO = """
 """
 
 
-@pytest.fixture
-async def pool(tmp_path: Path) -> AsyncIterator[LinuxPool]:
-    async with real_pool(tmp_path) as pool:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LinuxPool]:
+    async with real_pool(tmp_path_factory.mktemp("pool")) as pool:
         yield pool
 
 
