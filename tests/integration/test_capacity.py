@@ -43,12 +43,7 @@ async def test_provisioned_sandboxes_are_there_before_a_call_and_go_with_their_c
         await until(
             lambda: len({Path(leaf).name for leaf in leaves_of(running.instance)}) == 2, what="two sandboxes are there"
         )
-        get = client.get_provisioned_concurrency_config
-        for _ in range(200):
-            seen = await asyncio.to_thread(get, **which)
-            if seen["Status"] == "READY":
-                break
-        assert (seen["AllocatedProvisionedConcurrentExecutions"], seen["Status"]) == (2, "READY")
+        assert (await seen(running, which, "READY"))["AllocatedProvisionedConcurrentExecutions"] == 2
         await asyncio.to_thread(client.invoke, FunctionName="f", Qualifier=version)
         await asyncio.to_thread(client.delete_provisioned_concurrency_config, **which)
         await until(lambda: not leaves_of(running.instance), what="none is left")
@@ -77,12 +72,10 @@ async def provision(running: Engine, source: str, count: int = 1) -> Any:
 async def seen(running: Engine, which: Any, status: str) -> Any:
     """The configuration, once it has that status."""
     get = running.http.client.get_provisioned_concurrency_config
-    for _ in range(1_000):
-        found = await asyncio.to_thread(lambda: get(**which))
-        if found["Status"] == status:
-            return found
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"never {status}, but {found}")
+    async with asyncio.timeout(60):
+        while (found := await asyncio.to_thread(lambda: get(**which)))["Status"] != status:
+            await asyncio.sleep(0.01)
+    return found
 
 
 async def lines(running: Engine) -> list[str]:
