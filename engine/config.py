@@ -89,6 +89,9 @@ class Settings(EventSettings, frozen=True, kw_only=True):
     init_timeout_ms: Annotated[
         int, setting("Milliseconds that a function's init phase may take.", ge=100, le=900_000)
     ] = 10_000
+    provisioned_init_timeout_ms: Annotated[
+        int, setting("The same of a provisioned sandbox, unless its function's timeout is longer.", ge=100, le=900_000)
+    ] = 130_000
     event_limit_bytes: Annotated[
         int, setting("The most bytes of an event; AWS's is 6 MB.", ge=1_024, le=33_554_432)
     ] = EVENT_LIMIT_BYTES

@@ -207,6 +207,7 @@ class Service:
             region=region,
             account=account,
             init_timeout_ms=settings.init_timeout_ms,
+            provisioned_init_timeout_ms=settings.provisioned_init_timeout_ms,
             python_versions=runtimes.versions,
             event_limit_bytes=settings.event_limit_bytes,
             result_limit_bytes=settings.result_limit_bytes,
@@ -217,7 +218,7 @@ class Service:
         )
         logs.listen(pipeline.settle)
         recent.listen(pipeline.settle)
-        self._capacity = Capacity(registry, scheduler, pipeline.spec_of)
+        self._capacity = Capacity(registry, scheduler, pipeline.spec_ahead, pipeline.follow_init)
         self._capacity.open([function.name for function in registry.everything() if function.version == LATEST])
         sweeping = loop.create_task(_sweep_code(code, registry))
         undo.callback(sweeping.cancel)

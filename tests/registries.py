@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,12 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def opened(folder: Path, chance: Callable[[], float]) -> AsyncIterator[tuple[FunctionRegistry, LocalCodeStore]]:
+async def opened(folder: Path) -> AsyncIterator[tuple[FunctionRegistry, LocalCodeStore]]:
     """A registry with the function f, and its code store."""
     store = await Sqlite.open(folder / STORE_FILE, MIGRATIONS)
     code = await LocalCodeStore.open(folder / "code")
     sha256 = (await code.add(pieces(ordinary({"app.py": "code"})))).sha256
-    registry = await FunctionRegistry.open(
-        store, code, runtimes=["python3.11"], default_runtime="python3.11", chance=chance
-    )
+    registry = await FunctionRegistry.open(store, code, runtimes=["python3.11"], default_runtime="python3.11")
     await registry.create("f", ConfigChange(), sha256)
     try:
         yield registry, code
@@ -53,7 +51,7 @@ async def opened(folder: Path, chance: Callable[[], float]) -> AsyncIterator[tup
 @contextlib.asynccontextmanager
 async def served(folder: Path, **settings: Any) -> AsyncIterator[Served]:
     """One with the function f, on a free port."""
-    async with opened(folder, lambda: 0.0) as (registry, code):
+    async with opened(folder) as (registry, code):
         attached = await Attached.open(folder / ATTACHED_FILE, registry)
         invoker = StubInvoker()
         told = Settings(data_dir=str(folder), **settings)

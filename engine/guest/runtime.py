@@ -10,6 +10,7 @@ one pipe to the engine (the log), wire.EVENTS_FD and wire.ANSWERS_FD are the con
             (true: the timeout runs from the init phase on), "timeline" (true: send MOMENTS with the answer),
             "raw_payload" (true: the handler gets it as bytes), where the answer is to be streamed "stream_limit_bytes",
             and where an input follows "input": true}; the payload
+    PREPARE in the place of the first EVENT, where the init phase is wanted ahead of it
 
 and the guest answers as wire.py says. An exit of user code (SystemExit and whatever else is no Exception) ends the
 process with Python's own status and no frame. Everything a handler wrote is in the pipe before its answer is.

@@ -5,17 +5,20 @@ them. Closing may take as long as the sender likes (a TCP connection that linger
 
 A frame is an 8-byte header, little-endian: u32 length of the body, u8 kind, three zero bytes; then the body. SPEC and
 the first EVENT follow each other at once; from then on it is one EVENT, any frames of the guest, one RESULT or ERROR.
+Where the init phase is wanted ahead of any event, PREPARE takes the place of that first EVENT, and is answered by READY
+or INIT_ERROR alone.
 What is left of an input when the answer is there is the guest's to skip.
 
     engine → guest   SPEC    JSON object, see guest/runtime.py
                      EVENT   u32 length of the meta, the meta (JSON object), the event's payload as it came
                      INPUT      the next bytes of a streamed input, only after an event that has one
                      INPUT_END  empty: the input is over
+                     PREPARE    empty, after SPEC: run the init phase, and wait for the first event
                      LEAVE      empty, between two events: the sandbox is about to be killed; run what is registered
                                 for its end, and exit
     guest → engine   HELLO       the guest is there and waits for the SPEC; of one that did not park: the moments of
                                  its set-up, struct box_boot of native/box/box.h
-                     READY       empty: the init phase is over, the handler is called next
+                     READY       empty: the init phase is over; the handler is called next if there is an event
                      INIT_ERROR  an error document (JSON); the guest exits after it
                      TIMELINE    MOMENTS, before an answer or an INIT_ERROR whose event asks for it
                      FAREWELL    empty, once and before READY or an answer: the function has registered for its end
@@ -39,6 +42,7 @@ EVENT = 2
 INPUT = 3
 INPUT_END = 4
 LEAVE = 5
+PREPARE = 6
 
 HELLO = 15
 READY = 16

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
 
 import structlog
 
@@ -16,19 +18,38 @@ from engine.model.concurrency import Allocation, ProvisionedStatus
 from engine.model.function import LATEST, Function
 from engine.model.names import FunctionRef
 from engine.registry.api import Change, Changed, Registry
-from engine.sandbox.api import SandboxSpec
+from engine.sandbox.api import RunSink, SandboxSpec
 from engine.scheduler.api import Scheduler
+from engine.scheduler.kept import Follow
 
 _log = structlog.get_logger(__name__)
 
 
-class Capacity:
-    """An observer of the registry, and its Provisioner. `spec_of` says what a sandbox of a function is, or NotFound."""
+class _Wanted(NamedTuple):
+    """What the sandboxes of one configuration are, how many there should be, what follows the init phase of each, and
+    how many more that is than were wanted of these before."""
 
-    def __init__(self, registry: Registry, scheduler: Scheduler, spec_of: Callable[[Function], SandboxSpec]) -> None:
+    spec: SandboxSpec
+    requested: int
+    follow: Follow
+    more: int
+
+
+class Capacity:
+    """An observer of the registry, and its Provisioner. `spec_of` says what a provisioned sandbox of a function is, and
+    `follow` makes what follows the init phase of one; NotFound where the code is gone."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        scheduler: Scheduler,
+        spec_of: Callable[[Function], SandboxSpec],
+        follow: Callable[[Function], RunSink],
+    ) -> None:
         self._registry = registry
         self._scheduler = scheduler
         self._spec_of = spec_of
+        self._follow = follow
         self._kept: dict[str, dict[str, SandboxSpec]] = {}  # by function and qualifier
         self._refused: dict[FunctionRef, str] = {}
 
@@ -68,8 +89,7 @@ class Capacity:
         if there.allocated >= there.requested:
             status, reason = ProvisionedStatus.READY, ""
         elif there.failures:
-            status = ProvisionedStatus.FAILED
-            reason = "environments failed to start; the engine tries again, and its log has the reason"
+            status, reason = ProvisionedStatus.FAILED, there.trouble
         else:
             status, reason = ProvisionedStatus.IN_PROGRESS, ""
         return Allocation(status, there.allocated, there.available, reason)
@@ -83,16 +103,17 @@ class Capacity:
     def _provision(self, name: str) -> None:
         wanted = self._wanted(name)
         kept = self._kept.setdefault(name, {})
-        moved = {qualifier: spec for qualifier, spec in kept.items() if wanted.get(qualifier, (None, 0))[0] != spec}
+        keys = {qualifier: one.spec.key for qualifier, one in wanted.items()}
+        moved = {qualifier: spec for qualifier, spec in kept.items() if keys.get(qualifier) != spec.key}
         for qualifier in moved:
             del kept[qualifier]
         self._leave(name, moved)
         # Those that ask for less make way for those that ask for more.
-        fewer = sorted(wanted.items(), key=lambda one: one[1][1] - self._scheduler.allocation(one[1][0].key).requested)
-        for qualifier, (spec, requested) in fewer:
+        fewer = sorted(wanted.items(), key=lambda one: one[1].more)
+        for qualifier, (spec, requested, follow, _) in fewer:
             ref = FunctionRef(name, qualifier)
             try:
-                self._scheduler.set_provisioned(spec, requested)
+                self._scheduler.set_provisioned(spec, requested, follow)
             except InvalidArgument as error:
                 self._refused[ref] = error.message
                 _log.warning("provisioned_not_held", function=name, qualifier=qualifier, error=error.message)
@@ -102,14 +123,17 @@ class Capacity:
         if not kept:
             del self._kept[name]
 
-    def _wanted(self, name: str) -> dict[str, tuple[SandboxSpec, int]]:
-        """By qualifier: what its sandboxes are, and how many."""
-        wanted: dict[str, tuple[SandboxSpec, int]] = {}
+    def _wanted(self, name: str) -> dict[str, _Wanted]:
+        """By qualifier."""
+        wanted: dict[str, _Wanted] = {}
         try:
             configs, _ = self._registry.concurrency.list_provisioned(name, limit=sys.maxsize)
             for one in configs:
                 ref = FunctionRef(name, one.config.qualifier)
-                wanted[ref.qualifier] = (self._spec_of(self._version(ref)), one.config.requested)
+                function, requested = self._version(ref), one.config.requested
+                spec = self._spec_of(function)
+                more = requested - self._scheduler.allocation(spec.key).requested
+                wanted[ref.qualifier] = _Wanted(spec, requested, partial(self._follow, function), more)
         except EngineError as error:  # the function, or its code, is gone
             _log.warning("provisioned_not_held", function=name, error=error.message)
         return wanted

@@ -9,8 +9,9 @@ init phase has INIT_START before and, for each time that it failed, INIT_REPORT,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from engine.invoke.ahead import InitRun
 from engine.invoke.callers import check_caller, of_tenant
 from engine.invoke.checks import check_client_context, check_invocable, check_payload, check_request_id
 from engine.invoke.endings import Endings, Lost, Record, check_answered, lose_nothing, record_nothing
@@ -19,7 +20,8 @@ from engine.invoke.ids import RequestIds
 from engine.invoke.pace import NO_PACE, PaceLimits
 from engine.invoke.retire import Logs, Retirer
 from engine.invoke.run import Run, RunMeans
-from engine.invoke.specs import NO_VERSIONS, Prepared, Specs
+from engine.invoke.specs import NO_VERSIONS, Prepared, Specs, key_of
+from engine.model.alias import Alias
 from engine.model.function import LATEST, Function
 from engine.model.invocation import (
     EVENT_LIMIT_BYTES,
@@ -32,6 +34,7 @@ from engine.model.invocation import (
 from engine.model.names import function_arn
 from engine.registry.api import CodeStore, Registry
 from engine.sandbox.api import Event, SandboxSpec
+from engine.sandbox.ready import provisioned
 from engine.scheduler.api import Scheduler, Work
 
 Authorize = Callable[[InvokeRequest], None]
@@ -59,6 +62,7 @@ class Pipeline:
         region: str,
         account: str,
         init_timeout_ms: int = 10_000,
+        provisioned_init_timeout_ms: int = 130_000,
         python_versions: Mapping[str, str] = NO_VERSIONS,
         event_limit_bytes: int = EVENT_LIMIT_BYTES,
         result_limit_bytes: int = RESULT_LIMIT_BYTES,
@@ -95,6 +99,7 @@ class Pipeline:
         )
         endings = Endings(registry, self._specs, logs, record, lost, monotonic_ns=monotonic_ns, wall_ns=wall_ns)
         self._endings = endings
+        self._ahead_timeout_ms = provisioned_init_timeout_ms
         self._means = RunMeans(endings.keep, endings.keep_late, monotonic_ns, wall_ns, stream_pace)
         self._express = Express(
             scheduler,
@@ -117,9 +122,14 @@ class Pipeline:
         """See Invoker.express."""
         return self._express.submit(function_name, payload, request_id) if self._authorize is allow_all else None
 
-    def spec_of(self, function: Function) -> SandboxSpec:
-        """What a sandbox of a function is. Raises NotFound if its code is gone."""
-        return self._specs.get(function).spec
+    def spec_ahead(self, function: Function) -> SandboxSpec:
+        """What a provisioned sandbox of a function is. Raises NotFound if its code is gone."""
+        timeout_ms = max(self._ahead_timeout_ms, function.config.timeout_ms)
+        return provisioned(self._specs.get(function).spec, timeout_ms)
+
+    def follow_init(self, function: Function) -> InitRun:
+        """What an init phase of one says. Raises as above."""
+        return InitRun(self._specs.get(function), self._means)
 
     async def invoke(self, request: InvokeRequest, sink: Sink | None = None) -> Completion:
         """See Invoker.invoke. Raises PermissionDenied, NotFound, NotInvocable, PayloadTooLarge, InvalidPayload,
@@ -134,7 +144,7 @@ class Pipeline:
         """The long way."""
         accepted_ns = self._monotonic_ns()
         self._authorize(request)
-        function = self._registry.resolve(request.ref)
+        function = self._registry.resolve(request.ref, self._route)
         check_invocable(function)
         payload = check_payload(request.payload, raw=request.raw, limit_bytes=self._event_limit_bytes)
         if request.client_context:
@@ -176,6 +186,9 @@ class Pipeline:
             return self._endings.quiet(request_id, prepared, done, run.begun_ns, reached, timeline=timeline)
         at_once = sink is not None or request.log_tail
         return self._endings.loud(run, request_id, prepared, done, reached, timeline=timeline, at_once=at_once)
+
+    def _route(self, alias: Alias, functions: Sequence[Function]) -> int:
+        return self._scheduler.route(alias, [key_of(function) for function in functions])
 
     def _event(
         self, request: InvokeRequest, request_id: str, payload: bytes, prepared: Prepared, stream_limit_bytes: int

@@ -25,6 +25,7 @@ from engine.model.function import Function, FunctionConfig, LogFormat, LogLevel
 from engine.model.invocation import Report
 from engine.model.outcome import Outcome
 from engine.sandbox.api import Ending
+from engine.sandbox.ready import PROVISIONED
 
 Lines = tuple[str, ...]
 
@@ -38,6 +39,9 @@ class PlatformLog(Protocol):
 
     def of_tenant(self, tenant_id: str) -> PlatformLog:
         """What is said of invocations for a tenant."""
+
+    def provisioned(self) -> PlatformLog:
+        """What is said of init phases ahead of any invocation."""
 
     def init_start(self, wall_ns: int) -> Lines:
         """Before module code runs."""
@@ -70,6 +74,9 @@ class TextLog:
         self._init_start = (reportline.init_start_line(runtime_version, runtime_version_arn),)
 
     def of_tenant(self, tenant_id: str) -> PlatformLog:
+        return self
+
+    def provisioned(self) -> PlatformLog:
         return self
 
     def init_start(self, wall_ns: int) -> Lines:
@@ -134,6 +141,11 @@ class JsonLog:
     def of_tenant(self, tenant_id: str) -> PlatformLog:
         made = copy.copy(self)
         made._tenant = {"tenantId": tenant_id}
+        return made
+
+    def provisioned(self) -> PlatformLog:
+        made, how = copy.copy(self), {"initializationType": PROVISIONED}
+        made._init, made._init_start = self._init | how, self._init_start | how
         return made
 
     def init_start(self, wall_ns: int) -> Lines:

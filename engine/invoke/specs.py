@@ -33,6 +33,11 @@ class Prepared:
     log_stream: str
 
 
+def key_of(function: Function) -> tuple[str, ...]:
+    """Of its sandboxes: no others may run it."""
+    return function.name, function.version, function.etag
+
+
 NO_VERSIONS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -89,7 +94,7 @@ class Specs:
         # AWS names a stream for each sandbox; sandboxes of one spec are interchangeable here, and share theirs.
         stream = f"{day}/[{function.version}]{self._new_uuid().replace('-', '')}"
         spec = SandboxSpec(
-            key=(function.name, function.version, function.etag),
+            key=key_of(function),
             runtime=config.runtime,
             handler=config.handler,
             code_path=self._code.get(function.code_sha256).path,

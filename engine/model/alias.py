@@ -1,5 +1,5 @@
 """An alias: a name for one version of a function, or for two that share its invocations. Which values it may have is
-engine.registry.aliases' work."""
+engine.registry.aliases' work; which of two an invocation runs, engine.scheduler.routes'."""
 
 from __future__ import annotations
 
@@ -25,12 +25,8 @@ class Alias:
         """Every version that an invocation of it may run."""
         return (self.version, *(version for version, _ in self.weights))
 
-
-def version_for(alias: Alias, chance: float) -> str:
-    """The version that runs an invocation of the alias; `chance` is a random number, 0 ≤ chance < 1. The same chance
-    gives the same version: nothing else decides."""
-    for version, weight in alias.weights:
-        if chance < weight:
-            return version
-        chance -= weight
-    return alias.version
+    @property
+    def shares(self) -> tuple[tuple[str, float], ...]:
+        """Each of them with its share, which add up to 1."""
+        rest = 1.0 - sum(weight for _, weight in self.weights)
+        return (*self.weights, (self.version, rest))

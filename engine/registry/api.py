@@ -65,6 +65,10 @@ ChangeObserver = Callable[[Change], None]
 """Called on the event loop after a write."""
 
 
+Route = Callable[[Alias, Sequence[Function]], int]
+"""Says which of an alias' versions, given in the order of its `shares`, an invocation runs."""
+
+
 class Registry(Protocol):
     """Functions, and what belongs to them."""
 
@@ -89,8 +93,8 @@ class Registry(Protocol):
         """The function or a version of it, from memory; of an alias the version that has no weight of its own. Raises
         NotFound."""
 
-    def resolve(self, ref: FunctionRef) -> Function:
-        """What one invocation of `ref` runs: as `get`, but of an alias one of its versions by their weights."""
+    def resolve(self, ref: FunctionRef, route: Route) -> Function:
+        """What one invocation of `ref` runs: as `get`, but of an alias with two versions the one that `route` says."""
 
     def list(self, *, limit: int, after: str = "") -> tuple[list[Function], str]:
         """At most `limit` functions with names after `after`, and the name to go on after ("": no more)."""

@@ -7,7 +7,6 @@ that the disk has, also where the caller of a write went away in the middle of i
 
 from __future__ import annotations
 
-import random
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -22,7 +21,7 @@ from engine.model.function import Function, FunctionConfig
 from engine.model.names import FunctionRef, check_function_name
 from engine.registry import more_rows, rows, validate
 from engine.registry.aliases import AliasRegistry
-from engine.registry.api import Changed, ChangeListener, ChangeObserver, CodeStore, ConfigChange
+from engine.registry.api import Changed, ChangeListener, ChangeObserver, CodeStore, ConfigChange, Route
 from engine.registry.concurrency import ConcurrencyRegistry
 from engine.registry.shelf import Entry, Shelf, check_etag, page_of, utc_now
 from engine.registry.versions import VersionRegistry
@@ -53,7 +52,6 @@ class FunctionRegistry:
         default_runtime: str,
         refuse_egress: validate.RefuseEgress,
         prepare: validate.Prepare,
-        chance: Callable[[], float],
         account_concurrency: Callable[[], int],
     ) -> None:
         self._shelf = shelf
@@ -62,7 +60,6 @@ class FunctionRegistry:
         self._default_runtime = default_runtime
         self._refuse_egress = refuse_egress
         self._prepare = prepare
-        self._chance = chance
         self.versions = VersionRegistry(shelf)
         self.aliases = AliasRegistry(shelf)
         self.concurrency = ConcurrencyRegistry(shelf, account_concurrency)
@@ -80,14 +77,12 @@ class FunctionRegistry:
         trouble: validate.Trouble = validate.no_trouble,
         now: Callable[[], datetime] = utc_now,
         etag: Callable[[], str] = new_etag,
-        chance: Callable[[], float] = random.random,
         account_concurrency: Callable[[], int] = account_default,
     ) -> Self:
         """Load every function. `runtimes` are the names that this host can start; `default_runtime` is for a create
         that names none ("": it has to); `refuse_egress` raises for a kind that this host cannot have;
-        `prepare` is asked before a write that changes what sandboxes are forked from, `trouble` at each read; `chance`
-        gives random numbers, 0 ≤ n < 1, by which aliases share their invocations; `account_concurrency` says how many
-        invocations the account may run at once. Raises StoreUnusable."""
+        `prepare` is asked before a write that changes what sandboxes are forked from, `trouble` at each read;
+        `account_concurrency` says how many invocations the account may run at once. Raises StoreUnusable."""
         return cls(
             await Shelf.open(store, trouble=trouble, now=now, etag=etag),
             code,
@@ -95,7 +90,6 @@ class FunctionRegistry:
             default_runtime=default_runtime,
             refuse_egress=refuse_egress,
             prepare=prepare,
-            chance=chance,
             account_concurrency=account_concurrency,
         )
 
@@ -147,9 +141,13 @@ class FunctionRegistry:
         """See engine.registry.api.Registry."""
         return self._shelf.as_it_is(self._shelf.version(ref))
 
-    def resolve(self, ref: FunctionRef) -> Function:
+    def resolve(self, ref: FunctionRef, route: Route) -> Function:
         """See engine.registry.api.Registry."""
-        return self._shelf.as_it_is(self._shelf.version(ref, self._chance()))
+        alias = self._shelf.entry(ref.name).aliases.get(ref.qualifier)
+        if alias is None or not alias.weights:
+            return self.get(ref)
+        functions = [self._shelf.version(FunctionRef(ref.name, version)) for version, _ in alias.shares]
+        return self._shelf.as_it_is(functions[route(alias, functions)])
 
     def list(self, *, limit: int, after: str = "") -> tuple[list[Function], str]:
         """See engine.registry.api.Registry. A `limit` below 1 counts as 1."""

@@ -19,7 +19,7 @@ import apsw
 
 from engine.errors import NotFound, StaleEtag, StoreUnusable
 from engine.fabric.sqlite import Sqlite
-from engine.model.alias import Alias, version_for
+from engine.model.alias import Alias
 from engine.model.concurrency import ProvisionedConfig
 from engine.model.function import LATEST, Function, FunctionState
 from engine.model.names import FunctionRef
@@ -105,16 +105,16 @@ class Shelf:
             raise NotFound(f"Function not found: {name}", fix="see what there is with `cleave list`")
         return entry
 
-    def version(self, ref: FunctionRef, chance: float = 1.0) -> Function:
-        """What a name stands for: $LATEST, a version, or an alias' version by `chance` (1: that with no weight of its
-        own). Raises NotFound."""
+    def version(self, ref: FunctionRef) -> Function:
+        """What a name stands for: $LATEST, a version, or an alias' version that has no weight of its own. Raises
+        NotFound."""
         entry = self.entry(ref.name)
         qualifier = ref.qualifier
         if qualifier == LATEST:
             return entry.function
         alias = entry.aliases.get(qualifier)
         if alias is not None:
-            qualifier = version_for(alias, chance)
+            qualifier = alias.version
             if qualifier == LATEST:
                 return entry.function
         published = entry.versions.get(qualifier)

@@ -4,7 +4,8 @@ Theory of operation: a Pool starts a Sandbox for a SandboxSpec; the sandbox runs
 after the function's init phase; each run ends in an Ending. The guarantees that every implementation gives:
 
 * `run` never overlaps with itself, and always ends: by its own clock if by nothing else.
-* The first run tells its sink how the init phase ended, before the handler is called or the run ends.
+* The first run, or `prepare` before it, tells its sink how the init phase ended, before the handler is called or that
+  ends.
 * Once an Ending has `reusable=False`, or `kill` was called, the sandbox runs nothing more.
 * After `close` returns, nothing of the sandbox is left: processes, mounts, cgroups, files.
 * What a sandbox sends is hostile: it decides its own Ending and nobody else's.
@@ -13,9 +14,9 @@ after the function's init phase; each run ends in an Ending. The guarantees that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import msgspec
 
@@ -39,6 +40,7 @@ class SandboxSpec:
     tmp_mb: int
     environment: Mapping[str, str]  # complete: AWS's variables and the user's
     init_timeout_ms: int = 10_000
+    ahead_timeout_ms: int = 130_000  # of an init phase ahead of any event
     layer_paths: tuple[str, ...] = ()  # folders to mount under /opt, lowest first
     egress: Egress = Egress.NONE
     forked: bool = False  # leave those that are parked to others, who wait for their start
@@ -63,6 +65,7 @@ class Event(msgspec.Struct, frozen=True):
     raw: bool = False  # the handler gets the payload as bytes
     tenant_id: str | None = None
     identity: CognitoIdentity | None = None
+    ahead: bool = False  # no event: the init phase alone, by the clock that it has then
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -116,6 +119,9 @@ class ExpressSink(RunSink, Protocol):
 class Sandbox(Protocol):
     """One sandbox, of one function, for its whole life."""
 
+    on_end: Callable[[], None]
+    """Called once, on the event loop, when it ends while it idles, but for `close`. Its owner sets it."""
+
     @property
     def id(self) -> str:
         """Unique in this engine's life."""
@@ -135,6 +141,11 @@ class Sandbox(Protocol):
     async def run(self, event: Event, sink: RunSink) -> Ending:
         """Run one event. Cancelling the task kills the sandbox. Raises SandboxFault for the engine's own failures."""
 
+    async def prepare(self, sink: RunSink) -> Ending:
+        """Run the init phase ahead of any event, by its own clock, as provisioned concurrency asks for: once, before
+        anything else. An ending that is `reusable` leaves a warm sandbox; any other says how the init phase failed.
+        Otherwise as `run`."""
+
     def express(self, head: bytes, payload: bytes, event: Event, sink: ExpressSink) -> bool:
         """Run one that wants its answer in one piece and is framed already: `head` and `payload` are its EVENT frame,
         `event` says its timeout. False, and `sink` hears nothing, where it did not begin: it is dead, or as before.
@@ -145,15 +156,6 @@ class Sandbox(Protocol):
 
     async def close(self, grace_ms: int = 0) -> None:
         """End it: SIGTERM and up to `grace_ms` if there is grace, then kill; return when nothing of it is left."""
-
-
-@runtime_checkable
-class Prepares(Protocol):
-    """A sandbox that can have its init phase before it has an event, as provisioned concurrency asks for."""
-
-    async def prepare(self) -> None:
-        """Run the function's init phase. Raises SandboxFault where it does not end well; `close` is still to be
-        called."""
 
 
 class Pool(Protocol):

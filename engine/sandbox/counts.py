@@ -10,6 +10,7 @@ import enum
 import threading
 
 from engine.model.host import EventCount, ResourceCount
+from engine.model.outcome import Outcome
 
 
 class Resource(enum.Enum):
@@ -43,6 +44,9 @@ class Happening(enum.Enum):
     REMOVAL_LATE = "late_removals"  # sandboxes whose close returned before the last of them was gone
 
 
+_OF_RUNS = {Outcome.OUT_OF_MEMORY: Happening.OUT_OF_MEMORY, Outcome.TIMEOUT: Happening.TIMEOUT}
+
+
 class Counts:
     """One engine's, from its start on."""
 
@@ -66,6 +70,11 @@ class Counts:
         """It happened once more."""
         with self._lock:
             self._happened[what] += 1
+
+    def ended(self, outcome: Outcome) -> None:
+        """A run ended so."""
+        if outcome in _OF_RUNS:
+            self.happened(_OF_RUNS[outcome])
 
     def alive(self, resource: Resource) -> int:
         """How many are there."""

@@ -18,9 +18,9 @@ class SandboxState(enum.Enum):
 
     STARTING = "starting"  # its processes and its isolation are being made; no code of a user has run
     READY = "ready"  # the guest is there and waits for its first event
-    INITIALIZING = "initializing"  # it has its first event; the function's module code runs
+    INITIALIZING = "initializing"  # it has its first event, or is made ready for it; the function's module code runs
     RUNNING = "running"  # the handler has an event
-    IDLE = "idle"  # has served, waits for the next event
+    IDLE = "idle"  # has served or been made ready, waits for the next event
     ENDED = "ended"  # it was killed or ended by itself; what is left of it waits for `close`
     CLOSING = "closing"  # processes, mounts, cgroups and files are being taken away
     DEAD = "dead"  # nothing of it is left
@@ -32,7 +32,9 @@ TRANSITIONS: Mapping[SandboxState, frozenset[SandboxState]] = MappingProxyType(
     {
         SandboxState.STARTING: frozenset({SandboxState.READY, SandboxState.ENDED, SandboxState.CLOSING}),
         SandboxState.READY: frozenset({SandboxState.INITIALIZING, SandboxState.ENDED, SandboxState.CLOSING}),
-        SandboxState.INITIALIZING: frozenset({SandboxState.RUNNING, SandboxState.ENDED, SandboxState.CLOSING}),
+        SandboxState.INITIALIZING: frozenset(
+            {SandboxState.RUNNING, SandboxState.IDLE, SandboxState.ENDED, SandboxState.CLOSING}
+        ),
         SandboxState.RUNNING: frozenset({SandboxState.IDLE, SandboxState.ENDED, SandboxState.CLOSING}),
         SandboxState.IDLE: frozenset({SandboxState.RUNNING, SandboxState.ENDED, SandboxState.CLOSING}),
         SandboxState.ENDED: frozenset({SandboxState.CLOSING}),
@@ -82,3 +84,10 @@ class Lifecycle:
         self._state = to
         for listener in self._listeners:
             listener(state, to)
+
+    def end(self) -> bool:
+        """Enter ENDED, unless it runs nothing more anyway. Whether it idled until then."""
+        idled = self._state is SandboxState.IDLE
+        if not self.over:
+            self.move(SandboxState.ENDED)
+        return idled

@@ -3,9 +3,9 @@
 Three descriptors tell what happens, all on the event loop: the guest's frames (control), what it wrote (log), and the
 end of its process 1 (pidfd), after which the kernel has killed everything else of it. A run ends by a RESULT or ERROR
 frame, or by the end of the process, and the clock ends the process. The init phase has a clock of its own, unless the
-event covers it: then it runs on the handler's clock and with the handler's CPU, so that module code cannot have more
-than was bought for up to 15 minutes. What is enforced is written by the engine and read by the kernel; nothing the
-guest says changes a limit.
+event covers it, or there is none yet and it takes its time: then it runs with the handler's CPU, so that module code
+cannot have more than was bought for up to 15 minutes. What is enforced is written by the engine and read by the kernel;
+nothing the guest says changes a limit.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from engine.sandbox.log_pipe import LogPipe
 from engine.sandbox.messages import event_frame, function_error, guest_limits, too_large
 from engine.sandbox.meter import Meter, plain_answer, warn_of_full_disk
 from engine.sandbox.parts import Parts, exit_status, read_report
+from engine.sandbox.ready import nobody, run_ahead
 from engine.sandbox.timeline import Timeline, weighed
 
 _DEAD_WITHIN_S = 5.0  # a process that the kernel cannot kill by then is left to the janitor; its caller gets an answer
@@ -85,6 +86,7 @@ class LinuxSandbox:
         self._killed_as: Outcome | None = None
         self._meter = Meter(parts, spec.memory_mb << 20, cpu_us)
         self.gone = asyncio.Event()  # its processes have ended
+        self.on_end: Callable[[], None] = nobody
         self._closing: asyncio.Task[None] | None = None
         limits = guest_limits(spec.result_limit_bytes)
         seat = partial(seat_of, lane, parts, self._on_answer, self._fail)
@@ -127,6 +129,10 @@ class LinuxSandbox:
     def listen(self, listener: MoveListener) -> None:
         """Tell `listener` of every move from here on."""
         self._life.listen(listener)
+
+    async def prepare(self, sink: RunSink) -> Ending:
+        """See the protocol."""
+        return await run_ahead(self.run, self._spec, sink, self._end_of_init_cpu, self._fail)
 
     async def run(self, event: Event, sink: RunSink) -> Ending:
         """Run one event; see the protocol. A cancelled run kills the sandbox."""
@@ -216,9 +222,12 @@ class LinuxSandbox:
         self._killed_as = self._killed_as or Outcome.CANCELLED
         self._end()
 
+    def _ended(self) -> None:
+        if self._life.end():
+            self._loop.call_soon(self.on_end)
+
     def _end(self) -> None:
-        if not self._life.over:
-            self._life.move(SandboxState.ENDED)
+        self._ended()
         if self.gone.is_set():
             return  # nothing else is to be touched: the janitor has it
         # Process 1 would take them along, when its turn among a thousand that run has come: all at once is quicker.
@@ -236,6 +245,7 @@ class LinuxSandbox:
         the work goes on. Returns after the grace and 10 s at the latest, also where the kernel still holds something of
         it: that is counted, and the janitor goes on."""
         if self._closing is None:
+            self.on_end = nobody
             told = self._life.state is SandboxState.IDLE and self._farewell.say(grace_ms)
             if not told:
                 self.kill()
@@ -295,15 +305,13 @@ class LinuxSandbox:
         elif kind == wire.CHUNK:
             self._log.drain()
             return self._flow.chunk(body)
-        elif kind == wire.RESULT:
-            self._log.drain()
-            self._life.move(SandboxState.IDLE)
-            return self._finish(Outcome.OK, payload=bytes(body))
         elif kind == wire.ERROR:
             return self._on_error(Outcome.HANDLER_ERROR, body)
-        elif kind == wire.TOO_LARGE:
+        elif kind in (wire.RESULT, wire.TOO_LARGE):
             self._log.drain()
             self._life.move(SandboxState.IDLE)
+            if kind == wire.RESULT:
+                return self._finish(Outcome.OK, payload=bytes(body))
             return self._finish(Outcome.HANDLER_ERROR, error=too_large(self._flow.limit_bytes))
         if kind != wire.FAREWELL:
             raise ProtocolError(f"a frame of kind {kind} in state {self._life.state.value}")
@@ -324,7 +332,7 @@ class LinuxSandbox:
         now = self._timeline.add("initialized")
         self._log.drain()  # the end of the init phase is marked in it
         self._end_of_init_cpu()
-        self._life.move(SandboxState.RUNNING)
+        self._life.move(SandboxState.IDLE if self._event.ahead else SandboxState.RUNNING)
         self._flow.handler_called()
         self._initialized = True
         if not self._event.covers_init:
@@ -332,12 +340,14 @@ class LinuxSandbox:
             self._began_ns = now
             self._clock.set(self._event.timeout_ms / 1000)
         self._log.initialized()
+        if self._event.ahead:
+            self._finish(Outcome.OK)
 
     def _init_timeout_ms(self, event: Event) -> int:
-        return event.timeout_ms if event.covers_init else self._spec.init_timeout_ms
+        return event.timeout_ms if event.covers_init or event.ahead else self._spec.init_timeout_ms
 
     def _end_of_init_cpu(self) -> None:
-        if self._quota_pending:
+        if self._quota_pending and not self._life.over:
             self._parts.leaf.set_cpu(self._quota_us)
             self._quota_pending = False
 
@@ -345,8 +355,7 @@ class LinuxSandbox:
         # A guest that left its socket, or talked nonsense on it, serves nothing more. One that left is most likely
         # exiting: its process 1 gets a moment to say how.
         if error is None:
-            if not self._life.over:
-                self._life.move(SandboxState.ENDED)
+            self._ended()
             self._loop.call_later(_EXIT_WITHIN_S, self._end)
         elif isinstance(error, ProtocolError):
             self._end()
@@ -377,16 +386,14 @@ class LinuxSandbox:
         except Exception as error:
             self._fail(error)
         finally:
-            if not self._life.over:
-                self._life.move(SandboxState.ENDED)
+            self._ended()
             self.gone.set()
 
     def _finish_exited(self, status: int, fault: SandboxFault | None) -> None:
         # Once user code runs, it can write into the report's pipe too: what that says is no fault of the engine's.
         if fault is not None and not self._hello_ns:
             raise fault
-        if not self._life.over:
-            self._life.move(SandboxState.ENDED)
+        self._ended()
         if self._killed_as is Outcome.TIMEOUT and not self._hello_ns:
             raise SandboxFault("guest", 0, "the sandbox's guest did not come up in time", fix="try again")
         if self._killed_as is not None:
@@ -415,10 +422,7 @@ class LinuxSandbox:
         if self._run is None or self._run.done():
             return
         assert self._event is not None and self._sink is not None
-        if outcome is Outcome.OUT_OF_MEMORY:
-            self._counts.happened(Happening.OUT_OF_MEMORY)
-        elif outcome is Outcome.TIMEOUT:
-            self._counts.happened(Happening.TIMEOUT)
+        self._counts.ended(outcome)
         now = time.monotonic_ns() if self._express is not None else self._timeline.add("answered")
         took_us = (now - self._began_ns) // 1000
         init_failed = not self._initialized and self._hello_ns > 0 and outcome is not Outcome.CANCELLED
@@ -427,18 +431,12 @@ class LinuxSandbox:
         used = self._meter.read()
         warn_of_full_disk(self._parts.tmp, used, self._counts, self._sink)
         ending = Ending(
-            outcome=outcome,
-            reusable=self._life.state is SandboxState.IDLE,
-            payload=payload,
-            error=error,
-            start_us=self._start_us,
-            init_us=self._init_us,
-            handler_us=took_us,
-            peak_memory_bytes=used.peak_memory_bytes,
-            cpu_us=used.cpu_us,
-            tmp_written_bytes=used.tmp_bytes,
-            network_in_bytes=used.network_in_bytes,
-            network_out_bytes=used.network_out_bytes,
+            outcome,
+            self._life.state is SandboxState.IDLE,
+            payload,
+            error,
+            *(self._start_us, self._init_us, took_us),
+            *used,  # in the same order
             timeline=(("answered", now),) if self._express else self._timeline.moments(self._event.timeline),
             cost=self._timeline.cost(),
             exit_status=exit_text,

@@ -43,6 +43,8 @@ def spec_frame(spec: SandboxSpec) -> bytes:
 
 def event_frame(event: Event) -> tuple[bytes, bytes]:
     """One event, up to its payload and the payload itself; an empty one counts as {}, unless it is raw."""
+    if event.ahead:
+        return wire.frame(wire.PREPARE), b""
     payload = event.payload if event.payload or event.raw else _EMPTY_EVENT
     meta = _event_meta(event)
     length = wire.META.size + len(meta) + len(payload)

@@ -16,6 +16,7 @@ from engine.model.invocation import FunctionError
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox.api import Ending, Event, ExpressSink, RunSink, SandboxSpec
 from engine.sandbox.lifecycle import Lifecycle, SandboxState
+from engine.sandbox.ready import nobody, preparation
 
 Script = Callable[[Event, RunSink], Awaitable[Ending | bytes]]
 """Answers an event: an Ending, or the payload of one that is OK. What it raises comes out of `run` as it is."""
@@ -106,6 +107,7 @@ class StubSandbox:
         self._running = False
         self._killed = False
         self.lifecycle = Lifecycle(SandboxState.READY)
+        self.on_end: Callable[[], None] = nobody
         self.script = script
         self.init: Init | None = None
         self.refusing = False  # the next run fails before it has the event, as a broken socket would
@@ -114,6 +116,7 @@ class StubSandbox:
         self.farewell_ms = 0  # the time that it got
         self._hurried = asyncio.Event()
         self.runs: list[str] = []  # request ids it was given
+        self.prepared = False
         self.closes = 0
 
     @property
@@ -139,7 +142,7 @@ class StubSandbox:
         if self.refusing:
             self.die()
             raise SandboxFault("send", 32, "Broken pipe")
-        first = not self.runs
+        first = not (self.runs or self.prepared)
         if first:
             self.lifecycle.move(SandboxState.INITIALIZING)
         self.lifecycle.move(SandboxState.RUNNING)
@@ -175,10 +178,22 @@ class StubSandbox:
             answer = Ending(Outcome.OK, True, answer, None, *cold, handler_us=took_us, peak_memory_bytes=1 << 20)
         return self._ended(answer)
 
+    async def prepare(self, sink: RunSink) -> Ending:
+        assert not (self.runs or self.prepared), f"{self._id} is made ready twice"
+        self.prepared = True
+        self.lifecycle.move(SandboxState.INITIALIZING)
+        sink.started(self._kind)
+        event = preparation(self._spec)
+        failure = None if self.init is None else await self.init(event, sink)
+        if self._killed:
+            failure = Ending(Outcome.CANCELLED, False)
+        sink.initialized(failure)
+        return self._ended(failure or Ending(Outcome.OK, True, init_us=INIT_US))
+
     def die(self) -> None:
         """End as by its own doing."""
-        if not self.lifecycle.over:
-            self.lifecycle.move(SandboxState.ENDED)
+        if self.lifecycle.end():
+            asyncio.get_running_loop().call_soon(self.on_end)
 
     def express(self, head: bytes, payload: bytes, event: Event, sink: ExpressSink) -> bool:
         """It has no wire."""
@@ -193,6 +208,7 @@ class StubSandbox:
 
     async def close(self, grace_ms: int = 0) -> None:
         self.closes += 1
+        self.on_end = nobody
         assert self.closes == 1, f"{self._id} is closed twice"
         assert not self._running, f"{self._id} is closed while it runs"
         idles = self.lifecycle.state is SandboxState.IDLE

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
+from engine.model.alias import Alias
 from engine.model.outcome import StartKind
 from engine.sandbox.api import Ending, Event, RunSink, Sandbox, SandboxSpec
+from engine.scheduler.kept import Follow
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -42,10 +44,11 @@ class Allocated:
     """Provisioned concurrency: what was asked for, and what of it there is."""
 
     requested: int = 0
-    allocated: int = 0  # ready, with an event or without
+    allocated: int = 0  # their init phase is over; with an event or without
     available: int = 0  # of them without one
     starting: int = 0
     failures: int = 0  # starts that failed, one after another, since the last that did not
+    trouble: str = ""  # why the last one failed, where there are any
 
 
 class Borrowed(Protocol):
@@ -96,13 +99,17 @@ class Scheduler(Protocol):
         """Stop what idles for other states of the function than `keep_etag` (None: all), of one version or of all
         (None); what runs ends first."""
 
+    def route(self, alias: Alias, keys: Sequence[tuple[str, ...]]) -> int:
+        """Which of an alias' versions the next call goes to, by their shares. `keys` are those of their sandboxes, in
+        the order of `alias.shares`. Raises Unavailable where the scheduler is full."""
+
     def set_reserved(self, function_name: str, concurrency: int | None) -> None:
         """What a function has for itself, which is also its limit; 0 stops it, None gives it back its share of what is
         unreserved. Raises InvalidArgument where that leaves too little to others."""
 
-    def set_provisioned(self, spec: SandboxSpec, sandboxes: int) -> None:
-        """Keep so many sandboxes ready for the key of `spec`; 0 ends it. Raises InvalidArgument where there is not
-        enough."""
+    def set_provisioned(self, spec: SandboxSpec, sandboxes: int, follow: Follow = ...) -> None:
+        """Keep so many sandboxes of `spec` ready for its key, their init phase over; 0 ends it. `follow` is called for
+        each init phase. Raises InvalidArgument where there is not enough."""
 
     def allocation(self, key: tuple[str, ...]) -> Allocated:
         """What there is of a key's provisioned concurrency now."""

@@ -17,18 +17,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 
 import structlog
 from msgspec.structs import replace
 
 from engine.errors import SandboxFault
+from engine.model.alias import Alias
 from engine.model.outcome import StartKind
-from engine.sandbox.api import UNREAD, Ending, Event, Pool, Prepares, RunSink, Sandbox, SandboxSpec
+from engine.sandbox.api import UNREAD, Ending, Event, Pool, RunSink, Sandbox, SandboxSpec
 from engine.scheduler import core as native
 from engine.scheduler.api import Allocated, Counts, Done, Place, Placed, Work
+from engine.scheduler.kept import Follow, Kept, Nobody
 from engine.scheduler.lending import BY_KILL, Held, Lending
 from engine.scheduler.limits import BURST_S, KEPT_UNRESERVED, draining, killed, not_reserved, throttled
+from engine.scheduler.routes import Routes, random32
 from engine.scheduler.targets import Key, Targets
 from engine.scheduler.timer import Timer
 
@@ -63,6 +67,7 @@ class LocalScheduler(Lending):
     `requests_per_concurrency`: how many events a second there may be for each that may be under way; 0: any number.
     `burst`: sandboxes that a function may start for events within 10 seconds; 0: any number.
     `retry_after_ms`: what a throttle for concurrency tells the caller to wait.
+    `random32`: random bits, by which the versions of an alias share its calls.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class LocalScheduler(Lending):
         requests_per_concurrency: int = 0,
         burst: int = 0,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        random32: Callable[[], int] = random32,
     ) -> None:
         self._pool = pool
         self._max_sandboxes = max_sandboxes
@@ -96,11 +102,12 @@ class LocalScheduler(Lending):
         )
         self._targets = Targets(self._core)
         self._target_ids = self._targets.ids
+        self._routes = Routes(self._core, self._targets, random32)
         self._held: dict[int, Held] = {}
         self._waiting: dict[int, asyncio.Future[tuple[int, int]]] = {}  # by call: what to do with which sandbox
         self._coming: dict[tuple[str, int], Placed] = {}  # what waits for room or is being started, for who looks
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timer = Timer(self._core, monotonic_ns, self._obey, self._sweep)
+        self._timer = Timer(self._core, monotonic_ns, self._obey)
         self._ended: asyncio.Event | None = None  # of the last event, while draining
 
     async def run(self, work: Work, sink: RunSink) -> Done:
@@ -137,8 +144,6 @@ class LocalScheduler(Lending):
                     if verdict >= native.REFUSED:
                         raise killed()
                     continue
-                if held.cold:
-                    held.cold, kind = False, held.sandbox.kind
             else:
                 sandbox_id = core.sandbox
                 if core.pending:
@@ -181,8 +186,14 @@ class LocalScheduler(Lending):
                 raise killed()
             return Done(ending, kind, queue_us)
 
+    def route(self, alias: Alias, keys: Sequence[Key]) -> int:
+        """See Scheduler.route."""
+        return self._routes.route(alias, keys, self._now())
+
     def retire(self, function_name: str, keep_etag: str | None, version: str | None = None) -> None:
         """See Scheduler.retire."""
+        if keep_etag is None and version is None:
+            self._routes.forget(function_name)
         self._targets.retire(function_name, keep_etag, version, self._now())
         self._obey()
 
@@ -194,29 +205,30 @@ class LocalScheduler(Lending):
             limit = self._core.settings["account_limit"]
             raise not_reserved(error, "reserved_concurrency", concurrency, limit) from None
 
-    def set_provisioned(self, spec: SandboxSpec, sandboxes: int) -> None:
+    def set_provisioned(self, spec: SandboxSpec, sandboxes: int, follow: Follow = Nobody) -> None:
         """See Scheduler.set_provisioned."""
         if sandboxes == 0 and spec.key not in self._target_ids:
             return
-        now = self._now()
-        target = self._targets.of(spec.key, now)
         try:
-            self._core.set_provisioned(target, sandboxes, now)
+            self._targets.provision(spec, sandboxes, follow, self._now())
         except (native.Rejected, OverflowError) as error:
             limit = self._core.settings["account_limit"]
             raise not_reserved(error, "provisioned_concurrency", sandboxes, limit) from None
-        self._targets.specs[target] = spec
         self._obey()
 
     def allocation(self, key: Key) -> Allocated:
         """See Scheduler.allocation."""
         target = self._target_ids.get(key)
-        return Allocated() if target is None else Allocated(**self._core.allocation(target))
+        if target is None:
+            return Allocated()
+        seen, kept = self._core.allocation(target), self._targets.kept.get(target)
+        return Allocated(**seen, trouble=kept.trouble if kept is not None and seen["failures"] else "")
 
     async def drain(self, grace_s: float) -> None:
         """See Scheduler.drain. Once begun it cannot be taken back; a second call waits for the same end."""
         self._ended = self._ended or asyncio.Event()
         self._core.drain(self._now())
+        self._targets.leave_all()
         self._obey()
         self._timer.stop()
         if self._core.concurrency:
@@ -274,7 +286,7 @@ class LocalScheduler(Lending):
         """The sandbox of a call, of which the native scheduler knows."""
         self._coming["sandbox", sandbox_id] = Placed(spec.key[0], Place.STARTING)
         try:
-            held = self._held[sandbox_id] = Held(sandbox_id, await self._pool.start(spec))
+            held = self._hold(sandbox_id, await self._pool.start(spec))
         except BaseException:
             self._core.start_failed(sandbox_id, self._now())
             self._obey()
@@ -285,22 +297,21 @@ class LocalScheduler(Lending):
             raise killed()
         return held
 
-    async def _provision(self, sandbox_id: int, spec: SandboxSpec) -> None:
+    def _hold(self, sandbox_id: int, sandbox: Sandbox) -> Held:
+        held = self._held[sandbox_id] = Held(sandbox_id, sandbox)
+        sandbox.on_end = partial(self._died, sandbox_id)
+        return held
+
+    async def _provision(self, sandbox_id: int, kept: Kept) -> None:
         """A sandbox that is there before any call is, with its init phase over."""
+        spec = kept.spec
         try:
-            sandbox = await self._pool.start(spec)
-            cold = not isinstance(sandbox, Prepares)
-            if isinstance(sandbox, Prepares):
-                try:
-                    await sandbox.prepare()
-                except BaseException:
-                    await self._end(sandbox)
-                    raise
+            sandbox = await kept.ready(self._pool, self._end)
         except Exception as error:
             _log.warning("provisioned_start_failed", function=spec.key[0], version=spec.key[1], error=str(error))
             self._core.start_failed(sandbox_id, self._now())
         else:
-            self._held[sandbox_id] = Held(sandbox_id, sandbox, cold=cold)
+            self._hold(sandbox_id, sandbox)
             self._core.started(sandbox_id, self._now())
         self._obey()
 
@@ -350,7 +361,7 @@ class LocalScheduler(Lending):
                     else:
                         waits.set_result((verdict, sandbox_id))
                 else:
-                    self._do(self._provision(sandbox_id, self._targets.specs[target]))
+                    self._do(self._provision(sandbox_id, self._targets.kept[target]))
             elif what == native.DO_CLOSE:
                 self._do(self._close(self._held[sandbox_id]))
             elif what == native.DO_HURRY:
@@ -386,8 +397,8 @@ class LocalScheduler(Lending):
             # never came back would in the end leave none for anybody.
             _log.error("sandbox_close_failed", sandbox=sandbox.id, function=sandbox.spec.key[0], error=str(error))
 
-    def _sweep(self) -> None:
-        """Tell of those that died by themselves while they idled."""
-        for held in list(self._held.values()):
-            if held.sandbox.dead:
-                self._core.died(held.id, self._now())
+    def _died(self, sandbox_id: int) -> None:
+        """It ended by itself, while it idled."""
+        if sandbox_id in self._held:
+            self._core.died(sandbox_id, self._now())
+            self._obey()

@@ -23,12 +23,11 @@ BY_KILL = frozenset({Outcome.EXITED, Outcome.CANCELLED, Outcome.ENGINE_FAULT})
 class Held:
     """A sandbox that is there, until it is closed."""
 
-    __slots__ = ("cold", "id", "killed", "sandbox")
+    __slots__ = ("id", "killed", "sandbox")
 
-    def __init__(self, sandbox_id: int, sandbox: Sandbox, *, cold: bool = False) -> None:
+    def __init__(self, sandbox_id: int, sandbox: Sandbox) -> None:
         self.id = sandbox_id  # the native scheduler's
         self.sandbox = sandbox
-        self.cold = cold  # provisioned, and its init phase comes with its first event
         self.killed = False  # by a drain that ran out of patience
 
 

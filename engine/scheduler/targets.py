@@ -10,6 +10,7 @@ from collections.abc import Callable
 from engine.errors import Unavailable
 from engine.sandbox.api import SandboxSpec
 from engine.scheduler.core import FULL, Core, Rejected
+from engine.scheduler.kept import Follow, Kept
 
 Key = tuple[str, ...]
 
@@ -22,7 +23,7 @@ class Targets:
         self._functions: dict[str, int] = {}
         self._keys: dict[str, set[Key]] = {}  # of each function
         self.ids: dict[Key, int] = {}
-        self.specs: dict[int, SandboxSpec] = {}  # of targets with provisioned concurrency
+        self.kept: dict[int, Kept] = {}  # of targets with provisioned concurrency
 
     def of(self, key: Key, now_ns: int) -> int:
         """The target of a key."""
@@ -59,8 +60,29 @@ class Targets:
     def _forget(self, key: Key, now_ns: int) -> None:
         target = self.ids.pop(key)
         self._keys[key[0]].discard(key)
-        self.specs.pop(target, None)
+        self._leave(target)
         self._core.target_retire(target, now_ns)
+
+    def provision(self, spec: SandboxSpec, sandboxes: int, follow: Follow, now_ns: int) -> None:
+        """See Scheduler.set_provisioned. Raises Rejected."""
+        target = self.of(spec.key, now_ns)
+        self._core.set_provisioned(target, sandboxes, now_ns)
+        if sandboxes == 0:
+            self._leave(target)
+        elif target in self.kept:
+            self.kept[target].spec, self.kept[target].follow = spec, follow
+        else:
+            self.kept[target] = Kept(spec, follow)
+
+    def leave_all(self) -> None:
+        """No sandbox is wanted ahead of its event."""
+        for kept in self.kept.values():
+            kept.drop()
+
+    def _leave(self, target: int) -> None:
+        kept = self.kept.pop(target, None)
+        if kept is not None:
+            kept.drop()
 
     def _drop_function(self, name: str, now_ns: int) -> None:
         """Unless something is reserved for it, which outlives its sandboxes."""

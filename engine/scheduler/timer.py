@@ -1,7 +1,6 @@
-"""The one timer of a scheduler: it fires when the native scheduler has something due, or, while anything idles, every
-SWEEP_S to notice what died by itself.
+"""The one timer of a scheduler: it fires when the native scheduler has something due.
 
-Guarantees: while it is armed, a warm start does not touch it; when nothing is due and nothing idles, there is none.
+Guarantees: while it is armed, a warm start does not touch it; when nothing is due, there is none.
 """
 
 from __future__ import annotations
@@ -11,19 +10,14 @@ from collections.abc import Callable
 
 from engine.scheduler.core import Core
 
-SWEEP_S = 15.0
-
 
 class Timer:
-    """Ticks `core`, then calls `obey`; `sweep` before it."""
+    """Ticks `core`, then calls `obey`."""
 
-    def __init__(
-        self, core: Core, monotonic_ns: Callable[[], int], obey: Callable[[], None], sweep: Callable[[], None]
-    ) -> None:
+    def __init__(self, core: Core, monotonic_ns: Callable[[], int], obey: Callable[[], None]) -> None:
         self._core = core
         self._now = monotonic_ns
         self._obey = obey
-        self._sweep = sweep
         self._handle: asyncio.TimerHandle | None = None
         self._at = 0  # nanoseconds, where it is armed
         self._stopped = False
@@ -31,10 +25,7 @@ class Timer:
 
     def arm(self) -> None:
         """For the next thing that is due, unless it fires before that anyway."""
-        core = self._core
-        due = core.due
-        if core.idle:
-            due = min(due, round(SWEEP_S * 1e9)) if due >= 0 else round(SWEEP_S * 1e9)
+        due = self._core.due
         if due < 0 or self._stopped:
             return
         at = self._now() + due
@@ -54,7 +45,6 @@ class Timer:
     def fire(self, at_ns: int = 0) -> None:
         """Look at what is due now, or by `at_ns` if that is later."""
         self._disarm()
-        self._sweep()
         self._core.tick(max(self._now(), at_ns))
         self._obey()
 

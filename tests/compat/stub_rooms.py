@@ -118,7 +118,6 @@ class StubRegistry(FunctionRegistry):
             default_runtime="",
             refuse_egress=only_none,
             prepare=nothing_to_prepare,
-            chance=lambda: 0.0,
             account_concurrency=account_default,
         )
         self.states: list[FunctionState] = []

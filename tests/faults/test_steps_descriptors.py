@@ -103,6 +103,28 @@ async def test_a_run_without_a_free_descriptor_ends_and_so_does_its_sandbox(tmp_
             assert_nothing_left(pool, before, free)
 
 
+@pytest.mark.parametrize("source", [HELLO, "import os\nos._exit(3)\n"])
+async def test_an_init_phase_ahead_of_any_event_without_a_free_descriptor_ends_too(tmp_path: Path, source: str) -> None:
+    code = write_code(tmp_path / "code", source)
+    async with real_pool(tmp_path) as pool:
+        warm_up = await pool.start(spec(code, memory_mb=512))
+        expected = (await warm_up.prepare(Collected())).outcome
+        await warm_up.close()
+        before = opened()
+        for free in range(4):
+            sandbox = await pool.start(spec(code, memory_mb=512))
+            with only(free):
+                outcome: Outcome | None
+                try:
+                    outcome = (await sandbox.prepare(Collected())).outcome
+                except EngineError:
+                    outcome = None
+                assert outcome is expected or (outcome is None and free == 0), free
+                assert sandbox.dead == (outcome is not Outcome.OK), free
+                await sandbox.close()
+            assert_nothing_left(pool, before, free)
+
+
 async def test_a_timeout_without_a_free_descriptor_kills_all_the_same(tmp_path: Path) -> None:
     code = write_code(tmp_path / "code", "def handler(event, context):\n    while True: pass\n")
     async with real_pool(tmp_path) as pool:

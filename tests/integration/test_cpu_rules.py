@@ -12,6 +12,7 @@ from engine.model.outcome import Outcome
 from engine.sandbox.cpu import CpuRules, cpu_shares
 from engine.sandbox.linux import LinuxSandbox
 from engine.sandbox.pool import LinuxPool
+from engine.sandbox.ready import provisioned
 from tests.remains import until
 from tests.sandboxes import Collected, event, real_pool, spec, write_code
 
@@ -106,6 +107,24 @@ async def test_an_init_phase_on_the_handlers_clock_has_what_the_handler_has(tmp_
     async with real_pool(tmp_path) as pool:
         init, serving = await in_each_phase(pool, tmp_path, 128, covers_init=True)
     assert init == serving == limited(BOUGHT_US, init)
+
+
+async def test_an_init_phase_ahead_of_any_event_has_one_vcpu_for_as_long_as_one_on_demand_may_take(
+    tmp_path: Path,
+) -> None:
+    async with real_pool(tmp_path) as pool:
+        made = spec(write_code(tmp_path / "code", WAITS), memory_mb=128, init_timeout_ms=2_000)
+        sandbox = await pool.start(provisioned(made, 60_000))
+        sink = Collected()
+        preparing = asyncio.ensure_future(sandbox.prepare(sink))
+        init = quota(pool, sandbox)
+        assert init == limited(FULL_US, init)
+        await until(lambda: quota(pool, sandbox) == limited(BOUGHT_US, init), within_s=30, what="the quota it bought")
+        await until(lambda: sink.written, within_s=30, what="the init phase")
+        assert not preparing.done()
+        Path(f"/proc/{sandbox.pid}/root/tmp/go").touch()
+        assert (await preparing).outcome is Outcome.OK
+        await sandbox.close()
 
 
 @pytest.mark.parametrize("init_cpu", [True, False])

@@ -97,6 +97,7 @@ def test_every_setting_is_taken_from_file_environment_and_flag(tmp_path: Path) -
         "keep_alive_s": ("0.5", 0.5),
         "drain_s": ("9", 9),
         "init_timeout_ms": ("500", 500),
+        "provisioned_init_timeout_ms": ("60000", 60_000),
         "shutdown_grace_ms": ("300", 300),
         "event_limit_bytes": ("2048", 2_048),
         "result_limit_bytes": ("4096", 4_096),

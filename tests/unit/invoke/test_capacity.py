@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,14 +23,16 @@ from engine.sandbox.stub import Gate, StubPool
 from engine.scheduler.api import Allocated
 from engine.scheduler.dispatch import LocalScheduler
 from tests.unit.registry.zips import ordinary, pieces
-from tests.unit.scheduler.things import scheduler, settled
+from tests.unit.scheduler.things import Notes, scheduler, settled
 
 LIVE = FunctionRef("f", "live")
+_streams = itertools.count(1)
 
 
 def spec_of(function: Function) -> SandboxSpec:
     key = (function.name, function.version, function.etag)
-    return SandboxSpec(key, "python3.11", "app.handler", "/nowhere", 128, 512, {})
+    stream = {"AWS_LAMBDA_LOG_STREAM_NAME": str(next(_streams))}  # another each time that it is worked out
+    return SandboxSpec(key, "python3.11", "app.handler", "/nowhere", 128, 512, stream)
 
 
 class House:
@@ -39,7 +42,7 @@ class House:
         self.registry = registry
         self.pool = StubPool()
         self.scheduler: LocalScheduler = scheduler(self.pool, max_concurrency=1_000, max_sandboxes=1_000)
-        self.capacity = Capacity(registry, self.scheduler, spec_of)
+        self.capacity = Capacity(registry, self.scheduler, spec_of, lambda function: Notes())
 
     def key(self, version: str) -> tuple[str, ...]:
         return spec_of(self.registry.get(FunctionRef("f", version))).key
@@ -107,6 +110,16 @@ async def test_an_alias_takes_its_environments_to_the_version_that_it_points_to(
     assert (house.requested("1"), house.requested("2")) == (0, 0)
 
 
+async def test_a_write_of_something_else_leaves_the_environments_that_are_there(house: House) -> None:
+    house.open()
+    await house.registry.concurrency.provision(LIVE, 2)
+    await settled()
+    await house.registry.concurrency.reserve("f", 20)
+    await settled()
+    assert [sandbox.closes for sandbox in house.pool.sandboxes] == [0, 0]
+    assert house.scheduler.allocation(house.key("1")).available == 2
+
+
 async def test_nothing_is_kept_of_a_function_that_is_deleted(house: House) -> None:
     house.open()
     await house.registry.concurrency.reserve("f", 20)
@@ -144,4 +157,4 @@ async def test_environments_that_do_not_start_are_failed_until_they_do(house: Ho
     await settled()
     seen = house.registry.concurrency.provisioned(LIVE).allocation
     assert seen.status is ProvisionedStatus.FAILED
-    assert seen.reason
+    assert "gone" in seen.reason

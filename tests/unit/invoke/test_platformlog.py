@@ -60,6 +60,14 @@ def test_an_init_phase_and_a_start_are_records() -> None:
     assert records(log().start("id", "$LATEST", WALL_NS)) == [("platform.start", start)]
 
 
+def test_an_init_phase_ahead_of_any_invocation_says_so() -> None:
+    made = log(LogLevel.DEBUG).provisioned()
+    said = records((*made.init_start(WALL_NS), *made.init_done(WALL_NS)))
+    assert {record["initializationType"] for _, record in said} == {"provisioned-concurrency"}
+    assert records(log().init_start(WALL_NS))[0][1]["initializationType"] == "on-demand"
+    assert isinstance(TextLog("v", "arn").provisioned(), TextLog)
+
+
 def test_a_report_has_what_the_line_has() -> None:
     done, said = records(log().report(report(init_us=109_590), FACTS, "", WALL_NS))
     assert done == (

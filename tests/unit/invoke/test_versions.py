@@ -34,7 +34,9 @@ class House:
         self.events: list[Event] = []
         self.gate: Gate | None = None
         self.pool = StubPool(self._script)
-        self.scheduler = LocalScheduler(self.pool, max_concurrency=9, max_sandboxes=9, keep_alive_s=600)
+        self.scheduler = LocalScheduler(
+            self.pool, max_concurrency=9, max_sandboxes=9, keep_alive_s=600, random32=lambda: int(self.chance * 2**32)
+        )
         self.logs = Logs()
         self.pipeline = Pipeline(registry, code, self.scheduler, self.logs, region="us-east-1", account="000000000000")
 
@@ -56,10 +58,8 @@ class House:
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    chances: list[House] = []
-    async with opened(tmp_path, lambda: chances[0].chance) as (registry, code):
+    async with opened(tmp_path) as (registry, code):
         house = House(registry, code)
-        chances.append(house)
         await registry.versions.publish("f")
         await registry.update("f", ConfigChange(memory_mb=256))
         yield house
@@ -85,6 +85,23 @@ async def test_the_version_that_ran_is_reported_and_the_arn_keeps_what_was_asked
         assert f" Version: {version}\n".encode() in done.log_tail
     with pytest.raises(NotFound, match="f:3"):
         await house.invoke("f:3")
+
+
+async def test_an_alias_with_two_versions_follows_every_write_of_it(house: House) -> None:
+    await house.registry.versions.publish("f")
+    await house.registry.aliases.create("f", "live", AliasChange("1", {"2": 0.5}))
+    house.chance = 0.3
+    assert (await house.invoke("f:live")).report.executed_version == "2"
+    await house.registry.aliases.update("f", "live", AliasChange(weights={"2": 0.25}))
+    assert (await house.invoke("f:live")).report.executed_version == "1"
+    await house.registry.aliases.update("f", "live", AliasChange("2", {"1": 0.5}))
+    assert (await house.invoke("f:live")).report.executed_version == "1"
+    await house.registry.aliases.update("f", "live", AliasChange("2", {}))
+    assert (await house.invoke("f:live")).report.executed_version == "2"
+    house.scheduler.retire("f", None)
+    assert house.scheduler._routes._aliases == {}
+    await house.registry.aliases.update("f", "live", AliasChange("1", {"2": 0.5}))
+    assert (await house.invoke("f:live")).report.executed_version == "2"
 
 
 async def test_versions_have_sandboxes_of_their_own(house: House) -> None:

@@ -13,7 +13,7 @@ from engine.model.function import CodeBlob, Function, FunctionConfig
 from engine.model.invocation import InvokeRequest, LogBatch, LogLine, Moments, Report
 from engine.model.names import FunctionRef
 from engine.model.outcome import StartKind
-from engine.registry.api import ChangeListener, ChangeObserver, ConfigChange
+from engine.registry.api import ChangeListener, ChangeObserver, ConfigChange, Route
 from engine.sandbox.stub import Script, StubPool, echo
 from engine.scheduler.dispatch import LocalScheduler
 
@@ -41,7 +41,7 @@ class Functions:
             raise NotFound(f"Function not found: {ref.name}", fix="create it")
         return self.functions[ref.name]
 
-    def resolve(self, ref: FunctionRef) -> Function:
+    def resolve(self, ref: FunctionRef, route: Route) -> Function:
         return self.get(ref)
 
     def observe(self, observer: ChangeObserver) -> None:

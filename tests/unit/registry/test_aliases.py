@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import random
+from collections.abc import Sequence
 
 import pytest
 
 from engine.errors import AlreadyExists, InUse, InvalidArgument, NotFound, StaleEtag
 from engine.fabric.sqlite import Sqlite
-from engine.model.alias import version_for
+from engine.model.alias import Alias
+from engine.model.function import Function
 from engine.model.names import FunctionRef
 from engine.registry.api import AliasChange, ConfigChange
 from engine.registry.code import LocalCodeStore
@@ -17,31 +18,32 @@ from engine.registry.functions import FunctionRegistry
 LIVE = FunctionRef("f", "live")
 
 
-class Chance:
-    """The next random number."""
+class Asked:
+    """A Route: what it was asked last, and what it says."""
 
     def __init__(self) -> None:
-        self.value = 0.0
+        self.says = 0
+        self.alias: Alias | None = None
+        self.versions: list[str] = []
 
-    def __call__(self) -> float:
-        return self.value
-
-
-@pytest.fixture
-def chance() -> Chance:
-    return Chance()
-
-
-async def opened(store: Sqlite, code: LocalCodeStore, chance: Chance) -> FunctionRegistry:
-    return await FunctionRegistry.open(
-        store, code, runtimes=["python3.11"], default_runtime="python3.11", chance=chance
-    )
+    def __call__(self, alias: Alias, functions: Sequence[Function]) -> int:
+        self.alias, self.versions = alias, [function.version for function in functions]
+        return self.says
 
 
 @pytest.fixture
-async def registry(store: Sqlite, code: LocalCodeStore, sha256: str, chance: Chance) -> FunctionRegistry:
+def route() -> Asked:
+    return Asked()
+
+
+async def opened(store: Sqlite, code: LocalCodeStore) -> FunctionRegistry:
+    return await FunctionRegistry.open(store, code, runtimes=["python3.11"], default_runtime="python3.11")
+
+
+@pytest.fixture
+async def registry(store: Sqlite, code: LocalCodeStore, sha256: str) -> FunctionRegistry:
     """With the versions 1 and 2 of the function f."""
-    registry = await opened(store, code, chance)
+    registry = await opened(store, code)
     await registry.create("f", ConfigChange(), sha256)
     await registry.versions.publish("f")
     await registry.update("f", ConfigChange(memory_mb=256))
@@ -51,54 +53,52 @@ async def registry(store: Sqlite, code: LocalCodeStore, sha256: str, chance: Cha
 
 
 async def test_an_alias_stands_for_its_version_and_moves(
-    registry: FunctionRegistry, store: Sqlite, code: LocalCodeStore, chance: Chance
+    registry: FunctionRegistry, store: Sqlite, code: LocalCodeStore, route: Asked
 ) -> None:
     created = await registry.aliases.create("f", "live", AliasChange("1", description="used"))
     assert (created.version, created.weights, created.description) == ("1", (), "used")
-    assert registry.get(LIVE).version == registry.resolve(LIVE).version == "1"
+    assert registry.get(LIVE).version == registry.resolve(LIVE, route).version == "1"
     moved = await registry.aliases.update("f", "live", AliasChange("2"), etag=created.etag)
     assert (moved.version, moved.description, moved.create_time) == ("2", "used", created.create_time)
     assert moved.etag != created.etag
-    for seen in (registry, await opened(store, code, chance)):
+    for seen in (registry, await opened(store, code)):
         assert seen.aliases.get("f", "live") == moved
         assert seen.get(LIVE).version == "2"
     with pytest.raises(StaleEtag):
         await registry.aliases.update("f", "live", AliasChange("1"), etag=created.etag)
     await registry.aliases.update("f", "live", AliasChange("$LATEST"))
-    assert registry.resolve(LIVE).config.memory_mb == 512
+    assert registry.resolve(LIVE, route).config.memory_mb == 512
     with pytest.raises(StaleEtag):
         await registry.aliases.delete("f", "live", etag=moved.etag)
     await registry.aliases.delete("f", "live")
-    for seen in (registry, await opened(store, code, chance)):
+    for seen in (registry, await opened(store, code)):
         with pytest.raises(NotFound, match="f:live"):
             seen.get(LIVE)
         with pytest.raises(NotFound, match="Cannot find alias: f:live"):
             seen.aliases.get("f", "live")
 
 
-async def test_two_versions_share_the_invocations_of_an_alias_by_weight(
-    registry: FunctionRegistry, store: Sqlite, code: LocalCodeStore, chance: Chance
+async def test_of_two_versions_an_invocation_runs_the_one_that_it_is_told(
+    registry: FunctionRegistry, store: Sqlite, code: LocalCodeStore, route: Asked
 ) -> None:
     await registry.aliases.create("f", "live", AliasChange("1", {"2": 0.25}))
-    for seen in (registry, await opened(store, code, chance)):
+    for seen in (registry, await opened(store, code)):
         assert seen.get(LIVE).version == "1"
-        for value, version in ((0.0, "2"), (0.2499, "2"), (0.25, "1"), (0.999, "1")):
-            chance.value = value
-            assert seen.resolve(LIVE).version == version
-    chance.value = 0.0
-    await registry.aliases.update("f", "live", AliasChange(weights={"2": 0.0}))
-    assert registry.resolve(LIVE).version == "1"
-    chance.value = 0.999_999
-    await registry.aliases.update("f", "live", AliasChange(weights={"2": 1.0}))
-    assert registry.resolve(LIVE).version == "2"
+        for route.says, version in ((0, "2"), (1, "1")):
+            assert seen.resolve(LIVE, route).version == version
+        assert route.alias == seen.aliases.get("f", "live")
+        assert route.versions == ["2", "1"]
+        assert route.alias.shares == (("2", 0.25), ("1", 0.75))
 
 
-async def test_the_share_of_a_version_is_its_weight(registry: FunctionRegistry) -> None:
-    alias = await registry.aliases.create("f", "live", AliasChange("1", {"2": 0.1}))
-    numbers = random.Random(7)
-    chosen = [version_for(alias, numbers.random()) for _ in range(20_000)]
-    assert 0.09 < chosen.count("2") / len(chosen) < 0.11
-    assert set(chosen) == {"1", "2"}
+async def test_nobody_is_asked_where_there_is_one_version(registry: FunctionRegistry, route: Asked) -> None:
+    await registry.aliases.create("f", "live", AliasChange("1"))
+    for ref in (LIVE, FunctionRef("f"), FunctionRef("f", "2")):
+        registry.resolve(ref, route)
+    assert route.alias is None
+    for ref in (FunctionRef("f", "nosuch"), FunctionRef("g", "live")):
+        with pytest.raises(NotFound):
+            registry.resolve(ref, route)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from engine.model.invocation import Completion, InvokeRequest, LogLine, Pending,
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
 from engine.observe.log_query import LogQuery
-from engine.registry.api import ChangeListener, ChangeObserver, ConfigChange
+from engine.registry.api import ChangeListener, ChangeObserver, ConfigChange, Route
 from engine.rpc.server import RpcServer
 from engine.v1 import functions_pb2_grpc, host_pb2_grpc, invocations_pb2_grpc, logs_pb2_grpc
 
@@ -117,7 +117,7 @@ class StubRegistry:
             raise StaleEtag(f"{name} was changed in between", fix="read it again")
         del self.functions[name]
 
-    def resolve(self, ref: FunctionRef) -> Function:
+    def resolve(self, ref: FunctionRef, route: Route) -> Function:
         return self.get(ref)
 
     def observe(self, observer: ChangeObserver) -> None:

@@ -11,6 +11,7 @@ import pytest
 from engine.errors import HostUnfit, SandboxFault, Throttled
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox.api import Ending, Event, ExpressSink, RunSink
+from engine.sandbox.ready import nobody
 from engine.sandbox.stub import Gate, StubPool, behind, echo, ends
 from engine.scheduler.api import Counts
 from tests.unit.scheduler.things import Notes, scheduler, settled, work
@@ -257,6 +258,10 @@ async def test_the_warm_path_makes_no_tasks_and_no_timers(monkeypatch: pytest.Mo
 
         id, kind, dead = "bare", StartKind.FORK, False
         spec = pool.sandboxes[0].spec
+        on_end: Callable[[], None] = nobody
+
+        async def prepare(self, sink: RunSink) -> Ending:
+            raise AssertionError
 
         async def run(self, event: Event, sink: RunSink) -> Ending:
             sink.started(StartKind.WARM)

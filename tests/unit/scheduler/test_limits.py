@@ -7,16 +7,26 @@ from typing import Any
 
 import pytest
 
-from engine.errors import InvalidArgument, SandboxFault, Throttled
-from engine.model.outcome import StartKind
-from engine.sandbox.api import SandboxSpec
-from engine.sandbox.stub import Gate, StubPool, StubSandbox, behind
+from engine.errors import InvalidArgument, Throttled
+from engine.model.outcome import Outcome, StartKind
+from engine.sandbox.api import Ending, Event, RunSink, SandboxSpec
+from engine.sandbox.stub import Gate, Init, StubPool, behind, fails_init
 from engine.scheduler import core
 from engine.scheduler.api import Allocated, Counts
 from engine.scheduler.dispatch import LocalScheduler
 from tests.unit.scheduler.things import Notes, scheduler, settled, spec, work
 
 LARGE: dict[str, Any] = {"max_concurrency": 1_000, "max_sandboxes": 1_000}
+
+
+def waits_at(gate: Gate) -> Init:
+    """An init phase that ends well, once the gate is open."""
+
+    async def init(event: Event, sink: RunSink) -> Ending | None:
+        await gate.passed()
+        return None
+
+    return init
 
 
 async def throttle(sched: LocalScheduler, name: str = "f") -> Throttled:
@@ -104,44 +114,14 @@ async def test_a_function_starts_no_more_sandboxes_at_once_than_the_burst_allows
     await sched.drain(0)
 
 
-class Ready(StubSandbox):
-    """One that can have its init phase before an event."""
-
-    prepared = False
-
-    async def prepare(self) -> None:
-        self.prepared = True
-
-
-class ReadyPool(StubPool):
-    """Its sandboxes are made ready; `trouble` is raised by the next ones instead."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trouble: list[Exception] = []
-
-    async def start(self, spec: SandboxSpec) -> StubSandbox:
-        plain = await super().start(spec)
-        ready = Ready(plain.id, spec, plain.kind, self.script)
-        self.sandboxes[-1] = ready
-        if self.trouble:
-            trouble = self.trouble.pop(0)
-
-            async def prepare() -> None:
-                raise trouble
-
-            ready.prepare = prepare  # type: ignore[method-assign]
-        return ready
-
-
 async def test_provisioned_sandboxes_are_ready_before_the_first_event_and_run_it_warm() -> None:
-    pool = ReadyPool()
+    pool = StubPool()
     sched = scheduler(pool, **LARGE)
     sched.set_provisioned(spec(), 3)
     assert sched.allocation(spec().key) == Allocated(requested=3, starting=3)
     await settled()
     assert sched.allocation(spec().key) == Allocated(requested=3, allocated=3, available=3)
-    assert [sandbox.prepared for sandbox in pool.sandboxes if isinstance(sandbox, Ready)] == [True] * 3
+    assert [sandbox.prepared for sandbox in pool.sandboxes] == [True] * 3
     assert (await sched.run(work(), Notes())).start_kind is StartKind.WARM
     assert len(pool.sandboxes) == 3
     await sched.drain(0)
@@ -149,17 +129,8 @@ async def test_provisioned_sandboxes_are_ready_before_the_first_event_and_run_it
     assert pool.alive == []
 
 
-async def test_one_that_cannot_be_made_ready_has_its_init_phase_with_its_first_event_which_is_cold() -> None:
-    sched = scheduler(StubPool(), **LARGE)
-    sched.set_provisioned(spec(), 1)
-    await settled()
-    kinds = [(await sched.run(work(), Notes())).start_kind for _ in range(2)]
-    assert kinds == [StartKind.FORK, StartKind.WARM]
-    await sched.drain(0)
-
-
 async def test_events_beyond_the_provisioned_ones_spill_over_to_demand() -> None:
-    pool = ReadyPool()
+    pool = StubPool()
     sched = scheduler(pool, **LARGE)
     sched.set_provisioned(spec(), 1)
     await settled()
@@ -178,13 +149,14 @@ async def test_events_beyond_the_provisioned_ones_spill_over_to_demand() -> None
 
 async def test_a_provisioned_sandbox_whose_init_phase_fails_is_closed_counted_and_tried_again_later() -> None:
     now = 0
-    pool = ReadyPool()
-    pool.trouble = [SandboxFault("init", 0, "exit status 1")]
+    pool = StubPool()
+    pool.inits = [fails_init(Outcome.EXITED, exit_status="exit status 1")]
     sched = scheduler(pool, clock=lambda: now, **LARGE)
     sched.set_provisioned(spec(), 1)
     await settled()
     assert [sandbox.closes for sandbox in pool.sandboxes] == [1]
-    assert sched.allocation(spec().key) == Allocated(requested=1, failures=1)
+    trouble = "FUNCTION_ERROR_INIT_FAILURE: Runtime.ExitError (exit status 1)"
+    assert sched.allocation(spec().key) == Allocated(requested=1, failures=1, trouble=trouble)
     now = 1_100_000_000
     sched._timer.fire()
     await settled()
@@ -192,8 +164,60 @@ async def test_a_provisioned_sandbox_whose_init_phase_fails_is_closed_counted_an
     await sched.drain(0)
 
 
+async def test_a_provisioned_sandbox_that_ends_while_it_idles_is_replaced_without_an_event() -> None:
+    now = 0
+    pool = StubPool()
+    sched = scheduler(pool, clock=lambda: now, **LARGE)
+    sched.set_provisioned(spec(), 1)
+    await settled()
+    pool.sandboxes[0].die()
+    await settled()
+    assert pool.sandboxes[0].closes == 1
+    assert sched.allocation(spec().key) == Allocated(requested=1), "one that always ends so is not started at once"
+    now = 1_100_000_000
+    sched._timer.fire()
+    await settled()
+    assert sched.allocation(spec().key) == Allocated(requested=1, allocated=1, available=1)
+    await sched.drain(0)
+
+
+async def test_only_those_whose_init_phase_is_over_are_allocated() -> None:
+    pool, gate = StubPool(), Gate()
+    pool.inits = [None, waits_at(gate)]
+    sched = scheduler(pool, **LARGE)
+    sched.set_provisioned(spec(), 2)
+    await gate.reached()
+    assert sched.allocation(spec().key) == Allocated(requested=2, allocated=1, available=1, starting=1)
+    gate.open()
+    await settled()
+    assert sched.allocation(spec().key) == Allocated(requested=2, allocated=2, available=2)
+    await sched.drain(0)
+
+
+@pytest.mark.parametrize("what", ["nothing is provisioned", "the version is retired", "the engine drains"])
+async def test_an_init_phase_that_nobody_waits_for_any_longer_is_ended(what: str) -> None:
+    pool, gate = StubPool(), Gate()
+    pool.inits = [waits_at(gate)]
+    sched = scheduler(pool, **LARGE)
+    sched.set_provisioned(spec(), 1)
+    await gate.reached()
+    if what == "nothing is provisioned":
+        sched.set_provisioned(spec(), 0)
+    elif what == "the version is retired":
+        sched.retire("f", None)
+    else:
+        draining = asyncio.create_task(sched.drain(0))
+        await settled()
+        del draining
+    assert [sandbox.dead for sandbox in pool.sandboxes] == [True]
+    gate.open()
+    await sched.drain(0)
+    assert pool.alive == []
+    assert sched.counts() == Counts(0, 0, 0)
+
+
 async def test_a_provisioned_sandbox_that_crashes_is_replaced() -> None:
-    pool = ReadyPool()
+    pool = StubPool()
     sched = scheduler(pool, **LARGE)
     sched.set_provisioned(spec(), 1)
     await settled()
@@ -206,7 +230,7 @@ async def test_a_provisioned_sandbox_that_crashes_is_replaced() -> None:
 
 
 async def test_a_drain_waits_for_provisioned_sandboxes_that_are_starting_and_keeps_none() -> None:
-    pool = ReadyPool()
+    pool = StubPool()
     pool.start_gate = Gate()
     sched = scheduler(pool, **LARGE)
     sched.set_provisioned(spec(), 2)
@@ -216,6 +240,7 @@ async def test_a_drain_waits_for_provisioned_sandboxes_that_are_starting_and_kee
     assert not drain.done()
     pool.start_gate.open()
     await drain
+    assert [sandbox.prepared for sandbox in pool.sandboxes] == [False, False]
     assert pool.alive == []
     assert sched.counts() == Counts(0, 0, 0)
 

@@ -8,7 +8,6 @@ import pytest
 
 from engine.sandbox.stub import StubPool
 from engine.scheduler.api import Counts
-from engine.scheduler.timer import SWEEP_S
 from tests.unit.scheduler.things import Notes, scheduler, settled, work
 
 
@@ -84,13 +83,13 @@ async def test_those_idle_longest_go_first(clock: Clock) -> None:
     assert [sandbox.spec.key[0] for sandbox in pool.alive] == ["c"]
 
 
-async def test_one_that_died_while_idle_is_noticed_without_an_event(clock: Clock) -> None:
+async def test_one_that_died_while_idle_is_noticed_at_once_without_an_event(clock: Clock) -> None:
     pool = StubPool()
     sched = scheduler(pool, keep_alive_s=600, clock=clock.ns)
     await sched.run(work("f"), Notes())
     await sched.run(work("g"), Notes())
     pool.sandboxes[0].die()
-    await clock.advance(SWEEP_S)
+    await settled()
     assert sched.counts() == Counts(1, 1, 0)
     assert pool.sandboxes[0].closes == 1
 
