@@ -16,6 +16,7 @@ from engine.model.function import LATEST, CodeBlob, Function
 from engine.model.names import FUNCTION_NAME, FunctionRef
 from engine.registry.tags import Tags, checked
 from engine.rest.aws_words import in_aws_words, of_code
+from engine.rest.code_downloads import location
 from engine.rest.code_signing import signing_of
 from engine.rest.configuration import change_of, check_levels
 from engine.rest.errors import BodyTooLarge
@@ -90,10 +91,9 @@ class Functions:
     async def get(self, params: Params, request: Request) -> dict[str, Any]:
         """GetFunction."""
         function, qualifier = self._named.with_qualifier(params)
-        location = f"http://{request.header('host')}{code_path(function.code_sha256)}"
         described = {
             "Configuration": self._documents.configuration(function, qualifier),
-            "Code": {"RepositoryType": "S3", "Location": location},
+            "Code": {"RepositoryType": "S3", "Location": location(request, self._code, function.code_sha256)},
         }
         tags = self._tags.of(function.name)
         reserved = self._registry.concurrency.reserved(function.name)
@@ -203,11 +203,6 @@ class Functions:
             return await self._code.add(_pieces(zip_file), size_bytes=len(zip_file))
         except InvalidCode as error:
             raise of_code(error) from None
-
-
-def code_path(sha256: str) -> str:
-    """Where this front has a function's zip."""
-    return f"/code/{sha256}.zip"
 
 
 async def _pieces(data: bytes) -> AsyncIterator[bytes]:

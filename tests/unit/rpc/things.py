@@ -34,6 +34,7 @@ from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
 from engine.observe.log_query import LogQuery
 from engine.registry.api import ChangeListener, ChangeObserver, ConfigChange
+from engine.registry.code_links import CodeLinks
 from engine.rpc.server import RpcServer
 from engine.v1 import functions_pb2_grpc, host_pb2_grpc, invocations_pb2_grpc, logs_pb2_grpc
 
@@ -153,7 +154,11 @@ class StubCode:
     def get(self, sha256: str) -> CodeBlob:
         raise NotImplementedError
 
-    async def read_zip(self, sha256: str) -> bytes:
+    @property
+    def links(self) -> CodeLinks:
+        raise NotImplementedError
+
+    def read_zip(self, sha256: str) -> AsyncGenerator[bytes]:
         raise NotImplementedError
 
 
