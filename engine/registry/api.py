@@ -13,6 +13,7 @@ from engine.model.concurrency import AccountSettings, Allocation, Provisioned
 from engine.model.function import CodeBlob, Egress, Function, LogFormat, LogLevel
 from engine.model.names import FunctionRef
 from engine.registry.code_links import CodeLinks
+from engine.registry.code_s3 import S3Object
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +218,10 @@ class CodeStore(Protocol):
     ) -> CodeBlob:
         """Store a zip that arrives in pieces. Raises InvalidCode (damaged, harmful paths, too large unpacked, not the
         announced bytes), CodeStorageExceeded (over the zip limit, or the disk is full)."""
+
+    async def fetch(self, wanted: S3Object) -> CodeBlob:
+        """Store a zip that lies in the engine's S3-compatible store. Raises what `add` does and
+        engine.registry.code_s3.S3Reader.read."""
 
     def get(self, sha256: str) -> CodeBlob:
         """Raises NotFound."""

@@ -35,6 +35,7 @@ from engine.model.function import CodeBlob
 from engine.registry import bytecode
 from engine.registry.arrival import Arrival
 from engine.registry.code_links import CodeLinks
+from engine.registry.code_s3 import S3Object, S3Reader, S3Store
 from engine.registry.unzip import Limits, unpack
 
 P = ParamSpec("P")
@@ -59,7 +60,9 @@ class _About(msgspec.Struct, frozen=True):
 class LocalCodeStore:
     """engine.registry.api.CodeStore in a folder. Make one with `open`."""
 
-    def __init__(self, root: Path, zip_limit_bytes: int, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, root: Path, zip_limit_bytes: int, limits: Limits, clock: Callable[[], float], s3: S3Store
+    ) -> None:
         self._blobs = root / "blobs"
         self._tmp = root / "tmp"
         self._zip_limit_bytes = zip_limit_bytes
@@ -71,6 +74,7 @@ class LocalCodeStore:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="code-store")
         self._finishing: set[asyncio.Future[CodeBlob]] = set()
         self._listeners: list[Callable[[str], None]] = []
+        self._s3 = S3Reader(s3)
         self.links: CodeLinks
         """See engine.registry.api.CodeStore."""
 
@@ -82,9 +86,11 @@ class LocalCodeStore:
         zip_limit_bytes: int = ZIP_LIMIT_BYTES,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        s3: S3Store | None = None,
     ) -> Self:
-        """Open or create the store and remove what a dead engine left half-made. Raises StoreUnusable."""
-        store = cls(root, zip_limit_bytes, limits or Limits(), clock)
+        """Open or create the store and remove what a dead engine left half-made; `s3` is where zips are fetched from.
+        Raises StoreUnusable."""
+        store = cls(root, zip_limit_bytes, limits or Limits(), clock, s3 or S3Store())
         try:
             store._index = await store._in_thread(store._load)
             store.links = await store._in_thread(CodeLinks.open, root / "links.key")
@@ -101,6 +107,7 @@ class LocalCodeStore:
         """Wait for what is being stored. Closing twice is fine."""
         if self._finishing:
             await asyncio.wait(set(self._finishing))
+        self._s3.close()
         self._threads.shutdown()
 
     async def add(
@@ -126,6 +133,10 @@ class LocalCodeStore:
         self._finishing.add(finishing)
         finishing.add_done_callback(self._finished)
         return await asyncio.shield(finishing)
+
+    async def fetch(self, wanted: S3Object) -> CodeBlob:
+        """See engine.registry.api.CodeStore."""
+        return await self._s3.read(wanted, self._zip_limit_bytes, self.add)
 
     def get(self, sha256: str) -> CodeBlob:
         """See engine.registry.api.CodeStore. What was got is not swept for the `min_age_s` of `sweep`."""

@@ -32,6 +32,7 @@ from engine.model.outcome import Outcome, StartKind
 from engine.registry.api import ChangeListener, ConfigChange
 from engine.registry.attached import MIGRATIONS, Attached
 from engine.registry.code_links import CodeLinks
+from engine.registry.code_s3 import S3Object
 from engine.registry.functions import FunctionRegistry, account_default, new_etag
 from engine.registry.schema import MIGRATIONS as REGISTRY_MIGRATIONS
 from engine.registry.shelf import Shelf
@@ -61,6 +62,7 @@ class StubCodeStore:
 
     def __init__(self) -> None:
         self.zips: dict[str, bytes] = {}
+        self.objects: dict[S3Object, bytes] = {}
         self.links = CodeLinks(bytes(32), lambda: self.now_s)
         self.now_s = 1_767_225_600.0
 
@@ -73,6 +75,12 @@ class StubCodeStore:
         digest = hashlib.sha256(data).hexdigest()
         self.zips[digest] = data
         return self.get(digest)
+
+    async def fetch(self, wanted: S3Object) -> CodeBlob:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield self.objects[wanted]
+
+        return await self.add(pieces())
 
     def get(self, sha256: str) -> CodeBlob:
         data = self.zips.get(sha256)

@@ -15,6 +15,7 @@ from engine.model.names import FunctionRef
 from engine.model.outcome import StartKind
 from engine.registry.api import ChangeListener, ChangeObserver, ConfigChange
 from engine.registry.code_links import CodeLinks
+from engine.registry.code_s3 import S3Object
 from engine.sandbox.stub import Script, StubPool, echo
 from engine.scheduler.dispatch import LocalScheduler
 
@@ -91,6 +92,9 @@ class Code:
     async def add(
         self, chunks: AsyncIterable[bytes], *, sha256: str | None = None, size_bytes: int | None = None
     ) -> CodeBlob:
+        raise NotImplementedError
+
+    async def fetch(self, wanted: S3Object) -> CodeBlob:
         raise NotImplementedError
 
     @property
