@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TypeVar
@@ -136,18 +136,25 @@ class S3Reader:
 
     def _begin(self, wanted: S3Object) -> subprocess.Popen[bytes]:
         store = self._store
-        child = subprocess.Popen(
-            [sys.executable, "-I", str(_CHILD)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_environment(store.environ),
-        )
         request = Wanted(store.endpoint, store.region, wanted.bucket, wanted.key, wanted.version)
+        try:
+            child = subprocess.Popen(
+                [sys.executable, "-I", str(_CHILD)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=_environment(store.environ),
+            )
+        except OSError as error:
+            raise Unavailable(
+                f"The process that reads from S3 could not be started: {error.strerror}",
+                fix="see what this host has of memory, processes and open files",
+            ) from error
         assert child.stdin is not None
-        # Not closed: its end tells the process that nobody waits for it any more.
-        child.stdin.write(msgspec.json.encode(request) + b"\n")
-        child.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended already, and its answer will be missed
+            # Not closed: its end tells the process that nobody waits for it any more.
+            child.stdin.write(msgspec.json.encode(request) + b"\n")
+            child.stdin.flush()
         return child
 
     def _size(self, line: bytes, wanted: S3Object) -> int:
@@ -201,7 +208,8 @@ def _read(file: IO[bytes], limit: int) -> bytes:
 def _leave(child: subprocess.Popen[bytes]) -> None:
     child.kill()
     for pipe in (child.stdin, child.stdout):
-        if pipe is not None:
+        assert pipe is not None
+        with suppress(BrokenPipeError):
             pipe.close()
     child.wait()
 

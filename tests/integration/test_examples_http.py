@@ -169,7 +169,7 @@ async def test_a_template_in_sams_shape_is_deployed_and_deployed_again_by_thirty
 
 
 @pytest.mark.time_limit(300)
-async def terraform_is_applied_plans_nothing_more_and_is_destroyed(running: Engine, tmp_path: Path) -> None:
+async def _applied_planned_destroyed(running: Engine, tmp_path: Path) -> None:
     assert TERRAFORM is not None
     folder = tmp_path / "project"
     shutil.copytree(EXAMPLES / "terraform", folder)
@@ -206,4 +206,4 @@ async def terraform_is_applied_plans_nothing_more_and_is_destroyed(running: Engi
 
 
 if TERRAFORM is not None:
-    test_a_terraform_project = terraform_is_applied_plans_nothing_more_and_is_destroyed
+    test_a_terraform_project_is_applied_plans_nothing_more_and_is_destroyed = _applied_planned_destroyed

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import psutil
@@ -15,25 +15,30 @@ import pytest
 from engine.errors import InvalidCode, NotServed, PermissionDenied, Unavailable
 from engine.registry import code_s3_child
 from engine.registry.code import LocalCodeStore
-from engine.registry.code_s3 import S3Object, S3Store
+from engine.registry.code_s3 import S3Object, S3Store, _environment
 from engine.registry.code_s3_child import is_forbidden
 from tests.unit.registry.zips import ordinary
 
 ZIP = ordinary({"app.py": "x = 1\n"})
 WANTED = S3Object("code", "app.zip")
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/zip\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+REFUSED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
-async def a_store(tmp_path: Path, answer: Answer, **settings: float) -> AsyncIterator[LocalCodeStore]:
+async def a_store(
+    tmp_path: Path, answer: Answer, *, timeout_s: float = 50.0, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[LocalCodeStore]:
     """A code store whose objects come from a server that answers so."""
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     code = await LocalCodeStore.open(
         tmp_path / "code",
         zip_limit_bytes=100_000,
-        s3=S3Store(f"http://127.0.0.1:{port}", environ={"HTTP_PROXY": "http://127.0.0.1:1"}, **settings),  # type: ignore[arg-type]
+        s3=S3Store(
+            f"http://127.0.0.1:{port}", "eu-west-3", timeout_s, {"HTTP_PROXY": "http://127.0.0.1:1", **(environ or {})}
+        ),
     )
     try:
         yield code
@@ -74,6 +79,44 @@ async def test_an_object_is_stored_as_an_upload_is(tmp_path: Path) -> None:
         assert asked[0].startswith(b"GET /code/app.zip?versionId=v%2F1 HTTP/1.1\r\n")
         # Whoever starts an engine without credentials has none given.
         assert b"authorization" not in asked[0].lower()
+
+
+async def test_who_asks_is_whom_the_engines_variables_name_and_nothing_else_of_them_is_known(tmp_path: Path) -> None:
+    asked = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(
+            b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(REFUSED), REFUSED)
+        )
+        writer.close()
+
+    environ = {
+        "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_SESSION_TOKEN": "token",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.2/",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "OTHER_SECRET": "other",
+    }
+    async with a_store(tmp_path, answer, environ=environ) as code:
+        with pytest.raises(PermissionDenied) as refused:
+            await code.fetch(WANTED)
+    assert refused.value.message == (
+        "Your access has been denied by S3, please make sure your request credentials have permission to GetObject for "
+        "code/app.zip. S3 Error Code: AccessDenied. S3 Error Message: Access Denied"
+    )
+    head = asked[0].decode().lower()
+    assert "credential=akidexample/" in head
+    assert "/eu-west-3/s3/aws4_request" in head
+    assert "x-amz-security-token: token" in head
+    assert set(_environment(environ)) == {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_EC2_METADATA_DISABLED",
+        "HOME",
+    }
 
 
 async def test_an_object_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
