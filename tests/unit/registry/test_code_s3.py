@@ -179,9 +179,8 @@ async def test_without_a_store_it_is_said_how_to_have_one(tmp_path: Path) -> Non
     await code.close()
 
 
-@pytest.mark.parametrize("endpoint", ["http://169.254.169.254", "http://[::ffff:169.254.1.1]:80"])
-async def test_no_connection_is_made_to_where_clouds_answer(tmp_path: Path, endpoint: str) -> None:
-    code = await LocalCodeStore.open(tmp_path / "code", s3=S3Store(endpoint))
+async def test_no_connection_is_made_to_where_clouds_answer(tmp_path: Path) -> None:
+    code = await LocalCodeStore.open(tmp_path / "code", s3=S3Store("http://[::ffff:169.254.169.254]:80"))
     with pytest.raises(PermissionDenied, match="where no store may be"):
         await code.fetch(WANTED)
     await code.close()
