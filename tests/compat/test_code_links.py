@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import http.client
+import threading
 import urllib.error
 import urllib.request
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
+from engine.model.function import CodeBlob
 from engine.registry.code_links import LINK_S
 from tests.compat.conftest import Create
 from tests.compat.stub_rooms import Rooms, make_zip
@@ -133,3 +137,32 @@ def test_a_link_is_only_read(client: LambdaClient, create: Create) -> None:
     link = location(client)
     assert status_of(link, "HEAD") == 200
     assert [status_of(link, method) for method in ("POST", "PUT", "DELETE")] == [405, 405, 405]
+
+
+def test_a_client_that_leaves_ends_its_download(
+    client: LambdaClient, create: Create, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    async def endless(sha256: str) -> AsyncGenerator[bytes]:
+        try:
+            while True:
+                yield bytes(65_536)
+                await asyncio.sleep(0)
+        finally:
+            ended.set()
+
+    create()
+    link = urlsplit(location(client))
+    assert link.hostname
+    monkeypatch.setattr(rooms.code, "read_zip", endless)
+    monkeypatch.setattr(rooms.code, "get", lambda sha256: CodeBlob(sha256, 2**40, 2**40, "/nowhere"))
+    connection = http.client.HTTPConnection(link.hostname, link.port or 80, timeout=20)
+    connection.request("GET", f"{link.path}?{link.query}")
+    answer = connection.getresponse()
+    assert answer.headers["content-length"] == str(2**40)
+    assert answer.read(100_000) == bytes(100_000)
+    assert not ended.is_set()
+    answer.close()
+    connection.close()
+    assert ended.wait(20)
