@@ -152,8 +152,8 @@ async def _serve(functions: int) -> None:
             await registry.create(_function(number), change, blob.sha256)
             if number % WITH_VERSION_EVERY == 0:
                 await registry.versions.publish(_function(number))
-        invoker: Any = None  # nothing is invoked
-        server = RestServer(registry, code, invoker, attached, region="us-east-1", account="000000000000")
+        nobody: Any = None  # nothing is invoked
+        server = RestServer(registry, code, nobody, attached, nobody, region="us-east-1", account="000000000000")
         port = await server.start("127.0.0.1", 0)
         # As an engine does at the end of its start: engine/service.py.
         gc.collect()

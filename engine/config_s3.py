@@ -1,5 +1,5 @@
-"""The settings of the store that code is fetched from: a part of engine.config.Settings, on top of that of events, since
-a struct has one base.
+"""The settings of the store that code is fetched from: a part of engine.config.Settings, on top of that of events,
+since a struct has one base.
 
 Who asks there is no setting: the engine's own AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and their siblings say it, so
 that no secret stands in a settings file or on a command line.
