@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from bench import density, inside, limits, log_flood, rivals, weights
+from bench import density, inside, limits, listing, log_flood, rivals, weights
 from bench import isolation as isolation_bench
 from bench.figures import markdown
 from engine.cli.benching import loads, show
@@ -34,6 +34,7 @@ TABLES: list[Table] = [
     (loads.HEAD, loads.table),
     (rivals.HEAD, rivals.table),
     (log_flood.HEAD, lambda result: log_flood.table(result["rows"])),
+    (listing.HEAD, lambda result: listing.table(result["rows"])),
     (show.ENDS_HEAD, show.ends),
     (isolation_bench.HEAD, lambda result: isolation_bench.table(result["isolation"])),
     (density.HEAD, lambda result: density.table(result["rows"])),

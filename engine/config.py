@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 
 from engine.config_address import is_loopback, parse_resolver, parse_subnet, split_address
-from engine.config_events import EventSettings
 from engine.config_fields import ENV_PREFIX, Field, describe, setting
+from engine.config_s3 import USUAL_VARIABLES, S3Settings
 from engine.errors import InvalidArgument
 from engine.model.invocation import EVENT_LIMIT_BYTES, RESULT_LIMIT_BYTES
 from engine.model.weaker import Weaker
@@ -31,7 +31,7 @@ UID_LEAST = 100_000  # below are the host's own users
 _ADDRESS = "a loopback address and a port, such as 127.0.0.1:50051"
 
 
-class Settings(EventSettings, frozen=True, kw_only=True):
+class Settings(S3Settings, frozen=True, kw_only=True):
     """How an engine runs. Units are in the names; docs/settings.md lists them all."""
 
     data_dir: Annotated[
@@ -303,6 +303,9 @@ def load(
             problems[f"{file}: {key}"] = "no such setting"
             fixes.append(_nearest(key, list(FIELDS)) or "see docs/settings.md for all settings")
         given |= {key: _Given(table[key], str(file), text=False) for key in table.keys() & FIELDS.keys()}
+    for variable, name in USUAL_VARIABLES.items():
+        if environ.get(variable):
+            given[name] = _Given(environ[variable], variable, text=True)
     given |= {
         name: _Given(environ[field.variable], field.variable, text=True)
         for name, field in FIELDS.items()

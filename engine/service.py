@@ -39,6 +39,7 @@ from engine.observe.starts import Starts
 from engine.registry.attached import STORE_FILE as ATTACHED_FILE
 from engine.registry.attached import Attached
 from engine.registry.code import LocalCodeStore
+from engine.registry.code_s3 import store_of
 from engine.registry.functions import FunctionRegistry
 from engine.registry.schema import MIGRATIONS, STORE_FILE
 from engine.runtimes.live import Added, Runtimes
@@ -125,7 +126,7 @@ class Service:
         undo.callback(data.close)
         store = await Sqlite.open(data.path / STORE_FILE, MIGRATIONS)
         undo.push_async_callback(store.close)
-        code = await LocalCodeStore.open(data.path / "code")
+        code = await LocalCodeStore.open(data.path / "code", s3=store_of(settings, os.environ))
         undo.push_async_callback(code.close)
         runtimes = self._runtimes
         await loop.run_in_executor(None, runtimes.refresh)
@@ -271,8 +272,7 @@ class Service:
             observe=observe,
         )
         undo.push_async_callback(rest.stop, 0)
-        host, port = split_address(settings.http_address)
-        self._ports = (await rpc.start(settings.grpc_address), await rest.start(host, port))
+        self._ports = (await rpc.start(settings.grpc_address), await rest.start(*split_address(settings.http_address)))
         self._fronts = (rpc, rest)
         events.begin()
         # What lives from here on is the engine itself: the collector need not walk it again at every call's turn.

@@ -20,6 +20,7 @@ from engine.errors import InvalidArgument
 from engine.model.names import FunctionRef, parse_aws_name, parse_resource_name
 from engine.v1 import (
     aliases_pb2_grpc,
+    code_pb2_grpc,
     code_signing_pb2_grpc,
     concurrency_pb2_grpc,
     event_sources_pb2_grpc,
@@ -54,6 +55,7 @@ class Engine:
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.functions = functions_pb2_grpc.FunctionServiceStub(channel)
+        self.code = code_pb2_grpc.CodeServiceStub(channel)
         self.versions = versions_pb2_grpc.VersionServiceStub(channel)
         self.aliases = aliases_pb2_grpc.AliasServiceStub(channel)
         self.concurrency = concurrency_pb2_grpc.ConcurrencyServiceStub(channel)

@@ -13,7 +13,8 @@ from engine.cli.options import AddressOption, OutputOption, choose
 from engine.cli.problems import usage
 
 if TYPE_CHECKING:
-    from engine.v1 import functions_pb2, resources_pb2
+    from engine.cli.upload import Stored
+    from engine.v1 import resources_pb2
 
 _DEFAULT_HANDLER = "app.handler"
 
@@ -25,7 +26,10 @@ def register(app: typer.Typer) -> None:
 
 def deploy(
     ctx: typer.Context,
-    path: Annotated[Path, typer.Argument(help="The function's folder, or a zip of it.")] = Path(),
+    path: Annotated[
+        str,
+        typer.Argument(help="The function's folder, a zip of it, or s3://BUCKET/KEY of one for the engine to fetch."),
+    ] = ".",
     name: Annotated[str | None, typer.Option(help="The function's name. Default: the folder's.")] = None,
     handler: Annotated[str | None, typer.Option(help=f"module.function. Default: {_DEFAULT_HANDLER}.")] = None,
     runtime: Annotated[str | None, typer.Option(help="Such as python3.11. Default: the engine's own Python.")] = None,
@@ -57,30 +61,32 @@ def deploy(
     address: AddressOption = None,
     output: OutputOption = None,
 ) -> int:
-    """Create a function from a folder or a zip, or update it.
+    """Create a function from a folder, a zip or an object in S3, or update it.
 
     An update changes the code and what is given; the rest stays as it is.
 
     Folders are packed without .git, __pycache__, .venv, node_modules and what a .cleaveignore in them lists.
     """
+    from engine.cli.buckets import source_of
     from engine.cli.client import CONTROL_TIMEOUT_S, connected, failures_of, function_ref
     from engine.cli.render import note, plain, print_json
-    from engine.cli.upload import existing_function, open_zip, upload
+    from engine.cli.upload import existing_function, opened
     from engine.v1 import functions_pb2, resources_pb2
 
     choices = choose(ctx, address, output)
-    ref = function_ref(name if name is not None else _default_name(path))
+    source = source_of(path)
+    ref = function_ref(name if name is not None else _default_name(path, source.stem if source else None))
     logging = (log_format, log_level, system_log_level, log_group)
     config, paths = _config(
         handler, runtime, memory, timeout, tmp, env, description, role, egress, logging, preload, own_layout
     )
     what = f"cannot deploy {ref.name}"
-    with open_zip(path) as (archive, names), connected(choices) as engine, failures_of(what, choices):
+    with opened(source or Path(path)) as code, connected(choices) as engine, failures_of(what, choices):
         existing = existing_function(engine, ref.resource_name())
-        warnings = _warnings(names, config.handler or (existing.config.handler if existing else _DEFAULT_HANDLER))
+        warnings = _warnings(code.names, config.handler or (existing.config.handler if existing else _DEFAULT_HANDLER))
         for warning in [] if choices.json else warnings:
             note(f"Warning: {warning}")
-        blob = upload(engine, archive, quiet=choices.json)
+        blob = code.store(engine, quiet=choices.json)
         function = resources_pb2.Function(config=config, code_blob=blob.code_blob)
         if existing is None:
             create = functions_pb2.CreateFunctionRequest(function_id=ref.name, function=function)
@@ -100,7 +106,7 @@ def deploy(
     return 0
 
 
-def _tell(action: str, function: resources_pb2.Function, blob: functions_pb2.UploadCodeResponse, invoke: str) -> None:
+def _tell(action: str, function: resources_pb2.Function, blob: Stored, invoke: str) -> None:
     from engine.cli.render import size
 
     config = function.config
@@ -113,11 +119,12 @@ def _tell(action: str, function: resources_pb2.Function, blob: functions_pb2.Upl
         typer.echo(f"\nImported ahead: {', '.join(config.preload)}, {taken} once for all functions with the same.")
 
 
-def _default_name(path: Path) -> str:
+def _default_name(path: str, stem: str | None) -> str:
+    """`stem` is of the object, where the path names one."""
     from engine.model.names import FUNCTION_NAME
 
-    resolved = path.resolve()
-    name = resolved.stem if resolved.is_file() else resolved.name
+    resolved = Path(path).resolve()
+    name = stem or (resolved.stem if resolved.is_file() else resolved.name)
     if not FUNCTION_NAME.fullmatch(name):
         suggestion = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:64] or "hello"
         why = f"{name!r} cannot be a function's name: letters, digits, - and _, at most 64"
@@ -187,8 +194,12 @@ def _named(flag: str, text: str, kind: str) -> int:
     return known[text.lower()]
 
 
-def _warnings(names: Sequence[str], handler: str) -> list[str]:
+def _warnings(names: Sequence[str] | None, handler: str) -> list[str]:
     module = handler.rpartition(".")[0]
-    if not module or any(name.startswith((f"{module}.", f"{module}/", module.replace(".", "/"))) for name in names):
+    if (
+        names is None
+        or not module
+        or any(name.startswith((f"{module}.", f"{module}/", module.replace(".", "/"))) for name in names)
+    ):
         return []
     return [f"the handler {handler} names the module {module}, which is not in what is deployed; see --handler"]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from engine.cli.options import AddressOption, OutputOption, choose
 from engine.cli.problems import Problem
+
+if TYPE_CHECKING:
+    from engine.cli.client import Engine
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +59,10 @@ def list_functions(ctx: typer.Context, address: AddressOption = None, output: Ou
 
 def get(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="The function: its name or ARN.")],
+    name: Annotated[str, typer.Argument(help="The function: its name or ARN, also of a version or an alias.")],
+    code: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write its zip, as it was deployed, to this file too.")
+    ] = None,
     address: AddressOption = None,
     output: OutputOption = None,
 ) -> int:
@@ -72,6 +79,8 @@ def get(
             with failures_of(what, choices):
                 request = functions_pb2.GetFunctionRequest(name=ref.resource_name())
                 function = engine.functions.GetFunction(request, timeout=CONTROL_TIMEOUT_S).function
+                if code is not None:
+                    _download(engine, ref.resource_name(), code)
         except Problem as problem:
             raise not_found(engine, what, ref.name, choices, problem) from None
     document = plain(function)
@@ -83,3 +92,29 @@ def get(
     rows.pop("config", None)
     print_table(("FIELD", "VALUE"), [(key, str(value)) for key, value in rows.items() if value not in ("", None, [])])
     return 0
+
+
+def _download(engine: Engine, name: str, file: Path) -> None:
+    """Write a function's zip: all of it or nothing. Raises grpc.RpcError, Problem, OSError."""
+    import hashlib
+    import os
+    import tempfile
+
+    from engine.cli.client import UPLOAD_TIMEOUT_S
+    from engine.v1 import code_pb2
+
+    frames = engine.code.DownloadCode(code_pb2.DownloadCodeRequest(name=name), timeout=UPLOAD_TIMEOUT_S)
+    header = next(frames).header
+    digest = hashlib.sha256()
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        with open(descriptor, "wb") as target:
+            for frame in frames:
+                digest.update(frame.chunk)
+                target.write(frame.chunk)
+        if digest.hexdigest() != header.sha256:
+            raise Problem(f"cannot write {file}", "what came is not what the engine stores", "try again")
+        os.replace(temporary, file)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,4 +1,5 @@
-"""What `cleave deploy` sends: a zip, read or made, and its bytes in chunks with a progress bar on standard error."""
+"""What `cleave deploy` sends: a zip, read or made, and its bytes in chunks with a progress bar on standard error; or
+the place in S3 from where the engine fetches it."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ import contextlib
 import hashlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -14,13 +16,38 @@ import grpc
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from engine.cli.buckets import Source, fetched
 from engine.cli.client import CONTROL_TIMEOUT_S, UPLOAD_TIMEOUT_S, Engine
 from engine.cli.problems import Problem, usage
 from engine.client.packing import Unpackable, names_in, pack
-from engine.v1 import functions_pb2, resources_pb2
+from engine.v1 import code_pb2, functions_pb2, resources_pb2
 
 CHUNK_BYTES = 256 * 1024
 _IN_MEMORY_BYTES = 16 << 20
+
+Stored = functions_pb2.UploadCodeResponse | code_pb2.ImportCodeResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What is deployed."""
+
+    names: list[str] | None  # of its files; None where they are not known here
+    send: Callable[[Engine, bool], Stored]
+
+    def store(self, engine: Engine, *, quiet: bool) -> Stored:
+        """Have the engine store it, with a progress bar where there is a terminal. Raises grpc.RpcError."""
+        return self.send(engine, quiet)
+
+
+@contextlib.contextmanager
+def opened(path: Path | Source) -> Iterator[Code]:
+    """The code of a folder, a zip or an object in S3. Raises Problem."""
+    if isinstance(path, Source):
+        yield Code(None, lambda engine, quiet: fetched(engine, path))
+        return
+    with open_zip(path) as (archive, names):
+        yield Code(names, lambda engine, quiet: upload(engine, archive, quiet=quiet))
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ return (SQLite, synchronous=FULL) and visible to the next read."""
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +12,8 @@ from engine.model.alias import Alias
 from engine.model.concurrency import AccountSettings, Allocation, Provisioned
 from engine.model.function import CodeBlob, Egress, Function, LogFormat, LogLevel
 from engine.model.names import FunctionRef
+from engine.registry.code_links import CodeLinks
+from engine.registry.code_s3 import S3Object
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +223,19 @@ class CodeStore(Protocol):
         """Store a zip that arrives in pieces. Raises InvalidCode (damaged, harmful paths, too large unpacked, not the
         announced bytes), CodeStorageExceeded (over the zip limit, or the disk is full)."""
 
+    async def fetch(self, wanted: S3Object) -> CodeBlob:
+        """Store a zip that lies in the engine's S3-compatible store. Raises what `add` does and
+        engine.registry.code_s3.S3Reader.read."""
+
     def get(self, sha256: str) -> CodeBlob:
         """Raises NotFound."""
 
-    async def read_zip(self, sha256: str) -> bytes:
-        """The zip as it was uploaded. Raises NotFound."""
+    @property
+    def links(self) -> CodeLinks:
+        """Signs links to zips, and checks them."""
+
+    def read_zip(self, sha256: str) -> AsyncGenerator[bytes]:
+        """The zip as it came, in pieces, also where it is swept meanwhile; close it. Raises NotFound."""
 
 
 class BytecodeStore(Protocol):

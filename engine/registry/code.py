@@ -1,5 +1,6 @@
 """The code store on one machine's file system: each zip as it came and, beside it, unpacked.
 
+    <root>/links.key           signs links to the zips: engine.registry.code_links
     <root>/tmp/<random>/       what is arriving or leaving; emptied when the store opens
     <root>/blobs/<sha256>/     one blob, complete:
         code.zip                   the zip as it was uploaded
@@ -20,7 +21,7 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterable, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,8 @@ from engine.fabric.files import is_full, make_private_folder, remove_tree, sync_
 from engine.model.function import CodeBlob
 from engine.registry import bytecode
 from engine.registry.arrival import Arrival
+from engine.registry.code_links import CodeLinks
+from engine.registry.code_s3 import S3Object, S3Reader, S3Store
 from engine.registry.unzip import Limits, unpack
 
 P = ParamSpec("P")
@@ -43,6 +46,7 @@ ZIP_LIMIT_BYTES = 262_144_000
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WRITE_BYTES = 1_048_576
+READ_BYTES = 262_144
 _THREADS = 4
 
 
@@ -56,7 +60,9 @@ class _About(msgspec.Struct, frozen=True):
 class LocalCodeStore:
     """engine.registry.api.CodeStore in a folder. Make one with `open`."""
 
-    def __init__(self, root: Path, zip_limit_bytes: int, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, root: Path, zip_limit_bytes: int, limits: Limits, clock: Callable[[], float], s3: S3Store
+    ) -> None:
         self._blobs = root / "blobs"
         self._tmp = root / "tmp"
         self._zip_limit_bytes = zip_limit_bytes
@@ -68,6 +74,9 @@ class LocalCodeStore:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="code-store")
         self._finishing: set[asyncio.Future[CodeBlob]] = set()
         self._listeners: list[Callable[[str], None]] = []
+        self._s3 = S3Reader(s3)
+        self.links: CodeLinks
+        """See engine.registry.api.CodeStore."""
 
     @classmethod
     async def open(
@@ -77,11 +86,14 @@ class LocalCodeStore:
         zip_limit_bytes: int = ZIP_LIMIT_BYTES,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        s3: S3Store | None = None,
     ) -> Self:
-        """Open or create the store and remove what a dead engine left half-made. Raises StoreUnusable."""
-        store = cls(root, zip_limit_bytes, limits or Limits(), clock)
+        """Open or create the store and remove what a dead engine left half-made; `s3` is where zips are fetched from.
+        Raises StoreUnusable."""
+        store = cls(root, zip_limit_bytes, limits or Limits(), clock, s3 or S3Store())
         try:
             store._index = await store._in_thread(store._load)
+            store.links = await store._in_thread(CodeLinks.open, root / "links.key")
         except OSError as error:
             store._threads.shutdown()
             raise StoreUnusable(
@@ -95,6 +107,7 @@ class LocalCodeStore:
         """Wait for what is being stored. Closing twice is fine."""
         if self._finishing:
             await asyncio.wait(set(self._finishing))
+        self._s3.close()
         self._threads.shutdown()
 
     async def add(
@@ -121,6 +134,10 @@ class LocalCodeStore:
         finishing.add_done_callback(self._finished)
         return await asyncio.shield(finishing)
 
+    async def fetch(self, wanted: S3Object) -> CodeBlob:
+        """See engine.registry.api.CodeStore."""
+        return await self._s3.read(wanted, self._zip_limit_bytes, self.add)
+
     def get(self, sha256: str) -> CodeBlob:
         """See engine.registry.api.CodeStore. What was got is not swept for the `min_age_s` of `sweep`."""
         blob = self._index.get(sha256)
@@ -129,11 +146,13 @@ class LocalCodeStore:
         self._last_use[sha256] = self._clock()
         return blob
 
-    async def read_zip(self, sha256: str) -> bytes:
+    async def read_zip(self, sha256: str) -> AsyncGenerator[bytes]:
         """See engine.registry.api.CodeStore."""
         self.get(sha256)
         try:
-            return await self._in_thread((self._blobs / sha256 / "code.zip").read_bytes)
+            with await self._in_thread(open, self._blobs / sha256 / "code.zip", "rb", 0) as file:
+                while piece := await self._in_thread(file.read, READ_BYTES):
+                    yield piece
         except OSError as error:
             raise StoreUnusable(
                 f"the code with SHA-256 {sha256} cannot be read: {error.strerror}", fix="upload the zip again"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
@@ -20,11 +19,11 @@ from engine.events.room import Events
 from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.registry.api import CodeStore, Registry
 from engine.registry.attached import Attached
+from engine.rest.code_downloads import asked_for, download
 from engine.rest.configuration import Documents
 from engine.rest.connection import CUT_OFF
 from engine.rest.errors import BodyTooLarge, ErrorDocuments, OnlyRead, UnsupportedMedia
 from engine.rest.eventstream import failure
-from engine.rest.functions import code_path
 from engine.rest.guard import check_request
 from engine.rest.handlers import served
 from engine.rest.messages import (
@@ -54,7 +53,6 @@ LAST_WORD_S = 0.5
 
 StreamedOperation = Callable[[Params, Request], Awaitable[Response | StreamedResponse]]
 
-_CODE_PATH = re.compile(code_path("([0-9a-f]{64})"))
 _WITH_CODE = frozenset({"CreateFunction", "UpdateFunctionCode"})
 _LIMIT_NAMES = {"Invoke": "InvokeFunction", "InvokeWithResponseStream": "InvokeFunction"}
 """The operations with an event for a body, and what AWS's message about one that is too large calls them."""
@@ -148,8 +146,9 @@ class LambdaApi:
         if request.path == "/metrics" and self._observe is not None:
             _check_read(request)
             return await metrics_response(self._observe, request)
-        if found := _CODE_PATH.fullmatch(request.path):
-            return await self._zip(request, found[1])
+        if sha256 := asked_for(request):
+            _check_read(request)
+            return download(request, self._code, sha256)
         match = self.routes.match(request.method, request.path, request.query())
         name = match.route.name
         operation = self.operations.get(name)
@@ -179,11 +178,6 @@ class LambdaApi:
         _check_read(request)
         about = {"service": "cleave", "status": "ok", "api": "AWS Lambda 2015-03-31", "serves": self.served}
         return Response(200, [("content-type", "application/json")], orjson.dumps(about))
-
-    async def _zip(self, request: Request, sha256: str) -> Response:
-        """The code of a function, where GetFunction says that it is."""
-        _check_read(request)
-        return Response(200, [("content-type", "application/zip")], await self._code.read_zip(sha256))
 
 
 def _check_read(request: Request) -> None:

@@ -64,7 +64,7 @@ def of_code(error: InvalidCode) -> InvalidCode:
         why = error.message.removeprefix(UNREADABLE).lstrip(",: ")
         sentence = f"{UNREADABLE}. Please check your file, then try to upload again."
         return InvalidCode(f"{sentence} {why[0].upper()}{why[1:]}" if why else sentence)
-    if error.message.startswith("Unzipped size must be smaller"):
+    if error.message.startswith(("Unzipped size must be smaller", "Error occurred while GetObject")):
         return InvalidCode(error.message)
     return error
 

@@ -27,24 +27,15 @@ NOT_HONOURED: Mapping[str, str] = {
     "Layers": "layers are not served",
     "FileSystemConfigs": "file systems are not served",
     "ImageConfig": "container images are not served",
-    "PackageType": "container images are not served",
     "TenancyConfig": "a tenant is kept apart wherever an invocation names one (TenantId), and cannot be demanded",
     "CapacityProviderConfig": "capacity providers are not served",
     "DurableConfig": "durable executions are not served",
     "RuntimeConfig": "a runtime's version cannot be chosen",
     "AcceleratorConfig": "accelerators are not served",
     "Architectures": "code runs on the processor of the engine's machine",
-    "Code.S3Bucket": "code comes as a zip in the request (ZipFile)",
-    "Code.S3Key": "code comes as a zip in the request (ZipFile)",
-    "Code.S3ObjectVersion": "code comes as a zip in the request (ZipFile)",
-    "Code.S3ObjectStorageMode": "code comes as a zip in the request (ZipFile)",
-    "Code.ImageUri": "container images are not served; code comes as a zip in the request (ZipFile)",
+    "Code.S3ObjectStorageMode": "code is copied from S3 (COPY)",
     "Code.SourceKMSKeyArn": "customer keys are not served",
-    "S3Bucket": "code comes as a zip in the request (ZipFile)",
-    "S3Key": "code comes as a zip in the request (ZipFile)",
-    "S3ObjectVersion": "code comes as a zip in the request (ZipFile)",
-    "S3ObjectStorageMode": "code comes as a zip in the request (ZipFile)",
-    "ImageUri": "container images are not served; code comes as a zip in the request (ZipFile)",
+    "S3ObjectStorageMode": "code is copied from S3 (COPY)",
     "SourceKMSKeyArn": "customer keys are not served",
     "DurableExecutionName": "durable executions are not served",
 }
@@ -116,8 +107,9 @@ class Documents:
     def check_honoured(self, params: Params) -> None:
         """Raise InvalidArgument naming every parameter that asks for what is not served."""
         neutral: dict[str, Any] = {
-            "PackageType": "Zip",
             "Architectures": [self.architecture],
+            "Code.S3ObjectStorageMode": "COPY",
+            "S3ObjectStorageMode": "COPY",
         }
         found = [
             (path, problem(None, aws_path(path), value, f"Member must not be set: {_reason(path)} by this release"))

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from engine.errors import AlreadyExists, InvalidArgument, InvalidCode, NotFound, StaleEtag
-from engine.model.function import LATEST, CodeBlob, Function
+from engine.errors import AlreadyExists, InvalidArgument, NotFound, StaleEtag
+from engine.model.function import LATEST, Function
 from engine.model.names import FUNCTION_NAME, FunctionRef
 from engine.registry.tags import Tags, checked
-from engine.rest.aws_words import in_aws_words, of_code
+from engine.rest.aws_words import in_aws_words
+from engine.rest.code_downloads import location
 from engine.rest.code_signing import signing_of
+from engine.rest.code_sources import check_package, check_source, stored
 from engine.rest.configuration import change_of, check_levels
-from engine.rest.errors import BodyTooLarge
 from engine.rest.messages import Request
 from engine.rest.shapes import Params
 from engine.rest.table import Operation, Rooms
@@ -26,9 +27,6 @@ from engine.rest.versions import delete_version, every_version, publish_if_asked
 
 LIST_PAGE_MAX = 50
 """A page of ListFunctions: docs.aws.amazon.com/lambda/latest/api/API_ListFunctions.html."""
-CODE_PIECE_BYTES = 2**20
-ZIP_LIMIT_BYTES = 52_428_800
-"""Of a zip in a request: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html."""
 _MARKER = re.compile(rf"{FUNCTION_NAME.pattern}(:(\$LATEST|[0-9]+))?")
 
 
@@ -58,15 +56,14 @@ class Functions:
     async def create(self, params: Params, request: Request) -> dict[str, Any]:
         """CreateFunction."""
         name = self._named.unqualified(params)
+        check_package(params)
         self._documents.check_honoured(params)
         if not params.get("Runtime") or not params.get("Handler"):
             raise InvalidArgument(
                 "Runtime and Handler are mandatory parameters for functions created with deployment packages.",
                 fields={"Runtime": "is required with Handler", "Handler": "is required with Runtime"},
             )
-        zip_file = params["Code"].get("ZipFile")
-        if zip_file is None:
-            raise InvalidArgument("Please provide a source for function code.", fields={"Code.ZipFile": "is missing"})
+        check_source(params["Code"], "Code.")
         check_levels(params, None)
         tags = checked(params.get("Tags") or {})
         signing = params.get("CodeSigningConfigArn")
@@ -74,7 +71,7 @@ class Functions:
             self._signing.check_usable(signing)
         if self._named.find(name) is not None:
             raise AlreadyExists(f"Function already exist: {name}")
-        blob = await self._store(zip_file)
+        blob = await stored(self._code, params["Code"], "Code.")
         try:
             function = await self._registry.create(name, change_of(params), blob.sha256)
         except AlreadyExists:
@@ -90,10 +87,9 @@ class Functions:
     async def get(self, params: Params, request: Request) -> dict[str, Any]:
         """GetFunction."""
         function, qualifier = self._named.with_qualifier(params)
-        location = f"http://{request.header('host')}{code_path(function.code_sha256)}"
         described = {
             "Configuration": self._documents.configuration(function, qualifier),
-            "Code": {"RepositoryType": "S3", "Location": location},
+            "Code": {"RepositoryType": "S3", "Location": location(request, self._code, function.code_sha256)},
         }
         tags = self._tags.of(function.name)
         reserved = self._registry.concurrency.reserved(function.name)
@@ -126,20 +122,14 @@ class Functions:
     async def update_code(self, params: Params, request: Request) -> dict[str, Any]:
         """UpdateFunctionCode. A DryRun checks the zip and answers with its hash."""
         name = self._named.unqualified(params)
-        self._documents.check_honoured({key: value for key, value in params.items() if key != "ImageUri"})
+        self._documents.check_honoured(params)
         function = self._named.function(FunctionRef(name))
-        zip_file = params.get("ZipFile")
-        if params.get("ImageUri"):
-            raise InvalidArgument(
-                "Please don't provide ImageUri when updating a function with packageType Zip.",
-                fields={"ImageUri": "is for container images"},
-            )
-        if zip_file is None:
-            raise InvalidArgument("Please provide a source for function code.", fields={"ZipFile": "is missing"})
+        check_package(params, "updating")
+        check_source(params)
         revision = params.get("RevisionId")
         if revision and revision != function.etag:
             raise stale()
-        blob = await self._store(zip_file)
+        blob = await stored(self._code, params)
         if params.get("DryRun"):
             tried = dataclasses.replace(function, code_sha256=blob.sha256, code_size_bytes=blob.size_bytes)
             return self._documents.configuration(tried)
@@ -194,22 +184,3 @@ class Functions:
         except StaleEtag:
             raise stale() from None
         return self._documents.configuration(version, "" if version.version == LATEST else version.version)
-
-    async def _store(self, zip_file: bytes) -> CodeBlob:
-        """Raises BodyTooLarge, InvalidCode, CodeStorageExceeded."""
-        if len(zip_file) > ZIP_LIMIT_BYTES:
-            raise BodyTooLarge(f"Zipped size must be smaller than {ZIP_LIMIT_BYTES} bytes")
-        try:
-            return await self._code.add(_pieces(zip_file), size_bytes=len(zip_file))
-        except InvalidCode as error:
-            raise of_code(error) from None
-
-
-def code_path(sha256: str) -> str:
-    """Where this front has a function's zip."""
-    return f"/code/{sha256}.zip"
-
-
-async def _pieces(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), CODE_PIECE_BYTES):
-        yield data[start : start + CODE_PIECE_BYTES]

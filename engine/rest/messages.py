@@ -160,6 +160,7 @@ class StreamedResponse:
     status: int
     headers: Iterable[tuple[str, str]]
     body: AsyncGenerator[bytes]
+    ends_with_client: bool = False  # nobody is left to read it: it is not made to its end
 
 
 async def respond_streamed(
@@ -177,7 +178,8 @@ async def respond_streamed(
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     try:
-        await (request.body.unless_gone(body()) if stop_on_disconnect else body())
+        ends = stop_on_disconnect or response.ends_with_client
+        await (request.body.unless_gone(body()) if ends else body())
     except ClientGone:
         pass
     finally:

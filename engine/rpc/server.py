@@ -29,6 +29,7 @@ from engine.registry.stored import Stored
 from engine.registry.urls import Urls
 from engine.rpc import (
     aliases,
+    code,
     code_signing,
     concurrency,
     event_sources,
@@ -60,6 +61,7 @@ LAST_GRACE_S = 2.0
 _ROOMS = (
     invocations,
     functions,
+    code,
     versions,
     aliases,
     concurrency,
@@ -160,6 +162,7 @@ class RpcServer:
                 # First, since the handlers are asked in this order and this one has the hot path.
                 calls.handler(invocations.SERVICE, running),
                 calls.handler(functions.SERVICE, functions_.methods()),
+                calls.handler(code.SERVICE, code.CodeService(registry, self._code).methods()),
                 calls.handler(versions.SERVICE, versions.VersionService(registry, functions_.to_proto).methods()),
                 calls.handler(aliases.SERVICE, aliases.AliasService(registry, **place).methods()),
                 calls.handler(concurrency.SERVICE, concurrency.ConcurrencyService(registry, **place).methods()),

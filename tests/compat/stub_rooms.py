@@ -10,7 +10,7 @@ import hashlib
 import io
 import threading
 import zipfile
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,6 +31,8 @@ from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
 from engine.registry.api import ChangeListener, ConfigChange
 from engine.registry.attached import MIGRATIONS, Attached
+from engine.registry.code_links import CodeLinks
+from engine.registry.code_s3 import S3Object
 from engine.registry.functions import FunctionRegistry, account_default, new_etag
 from engine.registry.schema import MIGRATIONS as REGISTRY_MIGRATIONS
 from engine.registry.shelf import Shelf
@@ -60,6 +62,9 @@ class StubCodeStore:
 
     def __init__(self) -> None:
         self.zips: dict[str, bytes] = {}
+        self.objects: dict[S3Object, bytes] = {}
+        self.links = CodeLinks(bytes(32), lambda: self.now_s)
+        self.now_s = 1_767_225_600.0
 
     async def add(
         self, chunks: AsyncIterable[bytes], *, sha256: str | None = None, size_bytes: int | None = None
@@ -71,15 +76,21 @@ class StubCodeStore:
         self.zips[digest] = data
         return self.get(digest)
 
+    async def fetch(self, wanted: S3Object) -> CodeBlob:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield self.objects[wanted]
+
+        return await self.add(pieces())
+
     def get(self, sha256: str) -> CodeBlob:
         data = self.zips.get(sha256)
         if data is None:
             raise NotFound("no such blob", fix="upload it")
         return CodeBlob(sha256, len(data), len(data), "/nowhere")
 
-    async def read_zip(self, sha256: str) -> bytes:
+    async def read_zip(self, sha256: str) -> AsyncGenerator[bytes]:
         self.get(sha256)
-        return self.zips[sha256]
+        yield self.zips[sha256]
 
 
 class MemoryStore:

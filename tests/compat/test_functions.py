@@ -267,6 +267,50 @@ def test_functions_are_listed_page_by_page(client: LambdaClient, create: Create)
     assert every_version["FunctionArn"].endswith(":f00:$LATEST")
 
 
+@pytest.mark.parametrize("every", [False, True], ids=["latest", "all"])
+def test_pages_lose_and_repeat_nothing_while_functions_come_and_go(
+    client: LambdaClient, create: Create, every: bool
+) -> None:
+    for number in range(0, 60, 2):
+        create(f"f{number:02}", Publish=every)
+    listing: Any = {"MaxItems": 3, "FunctionVersion": "ALL"} if every else {"MaxItems": 3}
+    found: list[tuple[str, str]] = []
+    marker: Any = {}
+    gone = set()
+    for turn in range(100):
+        page: Any = client.list_functions(**listing, **marker)
+        found += [(one["FunctionName"], one["Version"]) for one in page["Functions"]]
+        if "NextMarker" not in page:
+            break
+        marker = {"Marker": page["NextMarker"]}
+        last = found[-1][0]  # the function that the marker is of goes, those around it come
+        if turn % 2:
+            client.delete_function(FunctionName=last)
+            gone.add(last)
+        for name in (f"f{max(int(last[1:3]) - 1, 0):02}b", f"{last}b"):
+            if name not in gone and not [one for one in found if one[0] == name]:
+                create(name)
+                gone.add(name)
+    assert found == sorted(set(found), key=lambda one: (one[0], one[1] != "$LATEST", one[1]))
+    stayed = {f"f{number:02}" for number in range(0, 60, 2)} - gone
+    versions = ["$LATEST", "1"] if every else ["$LATEST"]
+    assert {(name, version) for name in stayed for version in versions} <= set(found)
+    assert turn > 5
+
+
+def test_functions_of_another_main_region_are_none(client: LambdaClient, create: Create) -> None:
+    create()
+    for region, found in (("ALL", 1), (REGION, 1), ("eu-west-1", 0)):
+        assert len(client.list_functions(FunctionVersion="ALL", MasterRegion=region)["Functions"]) == found
+
+
+def test_a_page_has_at_least_one_function(client: LambdaClient, unchecked: LambdaClient) -> None:
+    for wrong in (0, 10_001):
+        error = error_of(unchecked.list_functions, MaxItems=wrong)
+        assert (error["Code"], error["status"]) == ("ValidationException", 400)
+        assert error["Message"].startswith(f"1 validation error detected: Value '{wrong}' at 'maxItems' failed to")
+
+
 def test_a_page_has_fifty_functions_at_most(client: LambdaClient, create: Create) -> None:
     for number in range(51):
         create(f"f{number:02}")

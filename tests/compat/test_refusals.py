@@ -115,7 +115,21 @@ ENVIRONMENT = (
         ),
         ({"Environment": {"Variables": {"A1": "secret" * 700}}}, f"{ENVIRONMENT}exceeded the 4KB limit. "),
         ({"FunctionName": "x" * 65}, f"1 validation error detected: Value '{'x' * 65}' at 'functionName' failed to"),
-        ({"PackageType": "Image", "Code": {"ImageUri": "x"}}, "2 validation errors detected: Value "),
+        (
+            {"PackageType": "Image", "Code": {"ImageUri": "x"}},
+            "1 validation error detected: Value 'Image' at 'packageType' failed to satisfy constraint: Member must "
+            "satisfy enum value set: [Zip]; container images are not served by this release; ",
+        ),
+        (
+            {"Code": {"ImageUri": "x"}},
+            "Please don't provide ImageUri when creating a function with packageType Zip.",
+        ),
+        (
+            {"Code": {"ZipFile": b"x", "S3Bucket": "bucket", "S3Key": "key"}},
+            "Please do not provide other FunctionCode parameters when providing a ZipFile.",
+        ),
+        ({"Code": {"S3Bucket": "bucket"}}, "Please provide a source for function code."),
+        ({"Code": {"S3Key": "key"}}, "Please provide a source for function code."),
     ],
 )
 def test_limits_that_aws_holds_in_its_code_have_its_own_words(
@@ -190,7 +204,6 @@ NOT_HONOURED: list[tuple[dict[str, Any], str]] = [
     ({"VpcConfig": {"SubnetIds": ["subnet-1"]}}, "vpcConfig.subnetIds"),
     ({"VpcConfig": {"SecurityGroupIds": ["sg-1"]}}, "vpcConfig.securityGroupIds"),
     ({"VpcConfig": {"Ipv6AllowedForDualStack": True}}, "vpcConfig.ipv6AllowedForDualStack"),
-    ({"PackageType": "Image"}, "packageType"),
     ({"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:deps:1"]}, "layers"),
     (
         {
@@ -206,8 +219,10 @@ NOT_HONOURED: list[tuple[dict[str, Any], str]] = [
     ({"ImageConfig": {"Command": ["app"]}}, "imageConfig.command"),
     ({"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}}, "tenancyConfig.tenantIsolationMode"),
     ({"DurableConfig": {"ExecutionTimeout": 1}}, "durableConfig.executionTimeout"),
-    ({"Code": {"S3Bucket": "bucket"}}, "code.s3Bucket"),
-    ({"Code": {"ImageUri": "image"}}, "code.imageUri"),
+    (
+        {"Code": {"S3Bucket": "bucket", "S3Key": "key", "S3ObjectStorageMode": "REFERENCE"}},
+        "code.s3ObjectStorageMode",
+    ),
 ]
 
 
@@ -228,9 +243,9 @@ def test_the_same_parameters_are_refused_in_updates(client: LambdaClient, create
         if name in client.meta.service_model.operation_model("UpdateFunctionConfiguration").input_shape.members:  # type: ignore[union-attr]
             error = error_of(client.update_function_configuration, FunctionName="thumbs", **parameters)
             assert f" at '{path}' " in error["Message"]
-    for parameters in ({"S3Bucket": "bucket", "S3Key": "key"},):
-        error = error_of(client.update_function_code, FunctionName="thumbs", **parameters)
-        assert "Member must not be set" in error["Message"]
+    mode: Any = {"S3Bucket": "bucket", "S3Key": "key", "S3ObjectStorageMode": "REFERENCE"}
+    error = error_of(client.update_function_code, FunctionName="thumbs", **mode)
+    assert "Member must not be set" in error["Message"]
     error = error_of(client.update_function_code, FunctionName="thumbs", ImageUri="image")
     assert error["Message"] == "Please don't provide ImageUri when updating a function with packageType Zip."
 

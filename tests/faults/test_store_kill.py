@@ -98,7 +98,7 @@ def found(registry: FunctionRegistry, function: Function) -> Iterator[tuple[str,
 
 async def check_code(code: LocalCodeStore, sha256: str) -> None:
     """The zip is the one that was uploaded, and what is mounted is all that is in it and nothing else."""
-    data = await code.read_zip(sha256)
+    data = b"".join([piece async for piece in code.read_zip(sha256)])
     assert hashlib.sha256(data).hexdigest() == sha256
     task = Path(code.get(sha256).path)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -14,9 +14,17 @@ from tests.style.test_docs import check_cleave, commands
 from tests.style.tree import ROOT, files, text
 
 FOLDERS = sorted({path.parts[1] for path in files() if path.parts[0] == "examples" and len(path.parts) > 2})
+OTHERS = {"sam": "deploy.py", "terraform": "main.tf"}
+"""Examples that the command does not deploy, and what does."""
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize(("folder", "deployer"), OTHERS.items())
+def test_an_example_that_is_deployed_otherwise_is_listed_with_what_deploys_it(folder: str, deployer: str) -> None:
+    assert f"[{folder}]({folder}/{deployer})" in text(Path("examples/README.md"))
+    assert Path(ROOT, "examples", folder, deployer).exists()
+
+
+@pytest.mark.parametrize("folder", sorted(set(FOLDERS) - set(OTHERS)))
 def test_an_example_begins_with_the_commands_that_deploy_and_invoke_it(folder: str) -> None:
     docstring = ast.get_docstring(ast.parse(text(Path("examples", folder, "app.py")))) or ""
     shown = [words for line in re.findall(r"^    (\S.*)$", docstring, re.MULTILINE) for words in commands(line)]

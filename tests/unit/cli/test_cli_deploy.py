@@ -57,6 +57,14 @@ def test_a_zip_is_uploaded_as_it_is(cleave: Cleave, engine: StubEngine, folder: 
     assert list(engine.blobs.values()) == [archive.read_bytes()]
 
 
+@pytest.mark.parametrize("place", ["s3://", "s3://bucket", "s3://bucket/", "s3:///key", "s3://b/k?versionId="])
+def test_a_place_in_s3_that_names_no_object_is_refused(cleave: Cleave, engine: StubEngine, place: str) -> None:
+    ran = cleave("deploy", place)
+    assert ran.code == 2
+    assert "s3://BUCKET/KEY.zip" in ran.err
+    assert engine.functions == {}
+
+
 def test_a_large_zip_arrives_whole(cleave: Cleave, engine: StubEngine, folder: Path) -> None:
     (folder / "model.bin").write_bytes(os.urandom(3_000_000))
     assert cleave("deploy", str(folder)).code == 0

@@ -134,6 +134,9 @@ def test_every_setting_is_taken_from_file_environment_and_flag(tmp_path: Path) -
         "function_log_mb_per_s": ("7.5", 7.5),
         "metrics_functions": ("9", 9),
         "recent_mb": ("3", 3),
+        "s3_endpoint": ('"http://127.0.0.1:9090"', "http://127.0.0.1:9090"),
+        "s3_region": ('"eu-west-3"', "eu-west-3"),
+        "s3_timeout_s": ("7", 7),
         "interpreters": ('["/a", "/b"]', ("/a", "/b")),
         "async_event_limit_bytes": ("2048", 2_048),
         "async_concurrency": ("9", 9),
@@ -154,7 +157,20 @@ def test_every_setting_is_taken_from_file_environment_and_flag(tmp_path: Path) -
     assert load(None, {}, flags) == expected
 
 
+def test_where_objects_are_may_be_said_as_to_awss_own_tools() -> None:
+    usual = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1", "AWS_DEFAULT_REGION": "a-1", "AWS_REGION": "b-1"}
+    settings = load(None, usual, {})
+    assert (settings.s3_endpoint, settings.s3_region) == ("http://127.0.0.1:1", "b-1")
+    assert settings.region == "us-east-1"
+    own = load(None, {**usual, "CLEAVE_S3_ENDPOINT": "http://127.0.0.1:2"}, {"s3_region": "c-1"})
+    assert (own.s3_endpoint, own.s3_region) == ("http://127.0.0.1:2", "c-1")
+
+
 BAD = [
+    ("s3_endpoint", '"127.0.0.1:9090"', "127.0.0.1:9090"),
+    ("s3_endpoint", '"http://a:b@127.0.0.1"', "http://a:b@127.0.0.1"),
+    ("s3_endpoint", '"http://127.0.0.1/?a=b"', "http://127.0.0.1/?a=b"),
+    ("s3_timeout_s", "0", "0"),
     ("data_dir", '""', ""),
     ("grpc_address", '"127.0.0.1"', "127.0.0.1"),
     ("grpc_address", '"0.0.0.0:50051"', "0.0.0.0:50051"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,8 @@ from engine.model.invocation import InvokeRequest, LogBatch, LogLine, Moments, R
 from engine.model.names import FunctionRef
 from engine.model.outcome import StartKind
 from engine.registry.api import ChangeListener, ChangeObserver, ConfigChange, Route
+from engine.registry.code_links import CodeLinks
+from engine.registry.code_s3 import S3Object
 from engine.sandbox.stub import Script, StubPool, echo
 from engine.scheduler.dispatch import LocalScheduler
 
@@ -92,7 +94,14 @@ class Code:
     ) -> CodeBlob:
         raise NotImplementedError
 
-    async def read_zip(self, sha256: str) -> bytes:
+    async def fetch(self, wanted: S3Object) -> CodeBlob:
+        raise NotImplementedError
+
+    @property
+    def links(self) -> CodeLinks:
+        raise NotImplementedError
+
+    def read_zip(self, sha256: str) -> AsyncGenerator[bytes]:
         raise NotImplementedError
 
 

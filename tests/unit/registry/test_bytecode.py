@@ -56,7 +56,7 @@ async def test_it_is_where_python_looks_for_it_and_nobody_may_write_to_it(code: 
 async def test_the_code_is_the_same_code_afterwards(code: LocalCodeStore, tmp_path: Path) -> None:
     blob = await code.add(pieces(ZIP))
     await code.add_bytecode(blob.sha256, PYTHON, stream(record("app.py")))
-    assert await code.read_zip(blob.sha256) == ZIP
+    assert b"".join([piece async for piece in code.read_zip(blob.sha256)]) == ZIP
     again = await LocalCodeStore.open(tmp_path / "code")
     assert again.get(blob.sha256) == blob
     assert not again.lacks_bytecode(blob.sha256, PYTHON)

@@ -30,7 +30,7 @@ async def test_a_zip_comes_back_as_it_was_and_unpacked(code: LocalCodeStore) -> 
     blob = await code.add(pieces(ZIP, 100), sha256=SHA256.upper(), size_bytes=len(ZIP))
     assert (blob.sha256, blob.size_bytes, blob.unpacked_bytes) == (SHA256, len(ZIP), 3_006)
     assert code.get(SHA256) == blob
-    assert await code.read_zip(SHA256) == ZIP
+    assert b"".join([piece async for piece in code.read_zip(SHA256)]) == ZIP
     assert Path(blob.path, "app.py").read_text() == "x = 1\n"
 
 
@@ -75,7 +75,7 @@ async def test_code_that_is_not_there_is_not_found(code: LocalCodeStore) -> None
             code.get(sha256)
         assert "upload" in caught.value.fix
         with pytest.raises(NotFound):
-            await code.read_zip(sha256)
+            await anext(code.read_zip(sha256))
 
 
 @pytest.mark.parametrize(

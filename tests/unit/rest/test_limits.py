@@ -252,12 +252,15 @@ def test_who_looks_is_told_what_is_here(wire: Wire, path: str) -> None:
     assert wire.ask("POST", path, b"{}").status == 405
 
 
-def test_code_is_given_out_by_its_hash_only(wire: Wire, rooms: Rooms) -> None:
+def test_code_is_given_out_by_a_signed_link_only(wire: Wire, rooms: Rooms) -> None:
     (digest, data), *_ = rooms.code.zips.items()
-    assert wire.ask("GET", f"/code/{digest}.zip").body == data
-    for path in (f"/code/{'0' * 64}.zip", "/code/../../etc/passwd", "/code/x.zip", "/code/"):
+    signed = rooms.code.links.sign(digest)
+    link = f"/code/{digest}.zip?Expires={signed.expires}&Signature={signed.signature}"
+    assert [wire.ask("GET", link).body for _ in range(3)] == [data] * 3
+    assert wire.ask("HEAD", link).headers["content-length"] == str(len(data))
+    for path in (f"/code/{digest}.zip", f"/code/{'0' * 64}.zip", "/code/../../etc/passwd", "/code/x.zip", "/code/"):
         assert wire.ask("GET", path).status in (403, 404)
-    assert wire.ask("DELETE", f"/code/{digest}.zip").status == 405
+    assert wire.ask("DELETE", link).status == 405
 
 
 def test_an_answer_is_not_held_back_for_an_acknowledgement(wire: Wire) -> None:

@@ -37,6 +37,7 @@ from tests.unit.rpc.things import (
 REQUEST = pb.InvokeRequest(name="functions/thumbs", payload=b"1")
 ROOMS = (
     "Function",
+    "Code",
     "Version",
     "Alias",
     "Concurrency",

@@ -34,6 +34,8 @@ from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
 from engine.observe.log_query import LogQuery
 from engine.registry.api import ChangeListener, ChangeObserver, ConfigChange, Route
+from engine.registry.code_links import CodeLinks
+from engine.registry.code_s3 import S3Object
 from engine.rpc.server import RpcServer
 from engine.v1 import functions_pb2_grpc, host_pb2_grpc, invocations_pb2_grpc, logs_pb2_grpc
 
@@ -132,6 +134,8 @@ class StubCode:
 
     def __init__(self) -> None:
         self.received = b""
+        self.pieces: list[bytes] = []
+        self.fetched: list[S3Object] = []
         self.announced: tuple[str | None, int | None] = (None, None)
         self.began = asyncio.Event()
         self.ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
@@ -153,8 +157,17 @@ class StubCode:
     def get(self, sha256: str) -> CodeBlob:
         raise NotImplementedError
 
-    async def read_zip(self, sha256: str) -> bytes:
+    async def fetch(self, wanted: S3Object) -> CodeBlob:
+        self.fetched.append(wanted)
+        return CodeBlob(SHA256, 1, 1, "/nowhere")
+
+    @property
+    def links(self) -> CodeLinks:
         raise NotImplementedError
+
+    async def read_zip(self, sha256: str) -> AsyncGenerator[bytes]:
+        for piece in self.pieces:
+            yield piece
 
 
 Answer = Callable[[InvokeRequest, Sink | None], Awaitable[Completion]]
