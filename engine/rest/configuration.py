@@ -15,6 +15,7 @@ from typing import Any
 
 from engine.errors import InvalidArgument
 from engine.model.function import Function, FunctionState, LogFormat, LogLevel
+from engine.model.layer import layer_arn
 from engine.model.names import FunctionRef, function_arn
 from engine.registry.api import ConfigChange
 from engine.registry.function_settings import runtime_version_arn
@@ -24,7 +25,6 @@ from engine.rest.shapes import Params, is_empty
 NOT_HONOURED: Mapping[str, str] = {
     "PublishTo": "functions of capacity providers are not served",
     "VpcConfig": "subnets and security groups are not served",
-    "Layers": "layers are not served",
     "FileSystemConfigs": "file systems are not served",
     "ImageConfig": "container images are not served",
     "PackageType": "container images are not served",
@@ -40,6 +40,10 @@ NOT_HONOURED: Mapping[str, str] = {
     "Code.S3ObjectStorageMode": "code comes as a zip in the request (ZipFile)",
     "Code.ImageUri": "container images are not served; code comes as a zip in the request (ZipFile)",
     "Code.SourceKMSKeyArn": "customer keys are not served",
+    "Content.S3Bucket": "a layer comes as a zip in the request (ZipFile)",
+    "Content.S3Key": "a layer comes as a zip in the request (ZipFile)",
+    "Content.S3ObjectVersion": "a layer comes as a zip in the request (ZipFile)",
+    "Content.S3ObjectStorageMode": "a layer comes as a zip in the request (ZipFile)",
     "S3Bucket": "code comes as a zip in the request (ZipFile)",
     "S3Key": "code comes as a zip in the request (ZipFile)",
     "S3ObjectVersion": "code comes as a zip in the request (ZipFile)",
@@ -109,6 +113,11 @@ class Documents:
         }
         if config.environment:
             document["Environment"] = {"Variables": dict(config.environment)}
+        if config.layers:
+            document["Layers"] = [
+                {"Arn": layer_arn(self.region, self.account, *layer.ref), "CodeSize": layer.code_size_bytes}
+                for layer in config.layers
+            ]
         if "VpcConfig" in kept:
             document["VpcConfig"] = {**_NO_VPC, **kept["VpcConfig"]}
         return document | {name: kept[name] for name in ("DeadLetterConfig", "KMSKeyArn") if name in kept}

@@ -14,11 +14,13 @@ from typing import Any
 from engine.errors import AlreadyExists, InvalidArgument, InvalidCode, NotFound, StaleEtag
 from engine.model.function import LATEST, CodeBlob, Function
 from engine.model.names import FUNCTION_NAME, FunctionRef
+from engine.registry.api import ConfigChange
 from engine.registry.tags import Tags, checked
 from engine.rest.aws_words import in_aws_words, of_code
 from engine.rest.code_signing import signing_of
 from engine.rest.configuration import change_of, check_levels
 from engine.rest.errors import BodyTooLarge
+from engine.rest.layer_names import in_arns, layers_of
 from engine.rest.messages import Request
 from engine.rest.shapes import Params
 from engine.rest.table import Operation, Rooms
@@ -74,9 +76,11 @@ class Functions:
             self._signing.check_usable(signing)
         if self._named.find(name) is not None:
             raise AlreadyExists(f"Function already exist: {name}")
+        change = self._change(params)
         blob = await self._store(zip_file)
         try:
-            function = await self._registry.create(name, change_of(params), blob.sha256)
+            with in_arns(self._documents):
+                function = await self._registry.create(name, change, blob.sha256)
         except AlreadyExists:
             raise AlreadyExists(f"Function already exist: {name}") from None
         except InvalidArgument as error:
@@ -172,11 +176,12 @@ class Functions:
         return {"StatusCode": 204}
 
     async def _update(self, name: str, params: Params, *, code_sha256: str | None = None) -> dict[str, Any]:
-        change = change_of(params)
+        change = self._change(params)
         try:
-            function = await self._registry.update(
-                name, change, code_sha256=code_sha256, etag=params.get("RevisionId") or None
-            )
+            with in_arns(self._documents):
+                function = await self._registry.update(
+                    name, change, code_sha256=code_sha256, etag=params.get("RevisionId") or None
+                )
         except NotFound:
             raise self._named.missing(FunctionRef(name)) from None
         except StaleEtag:
@@ -184,6 +189,10 @@ class Functions:
         except InvalidArgument as error:
             raise in_aws_words(error, params) from None
         return await self._written(params, function)
+
+    def _change(self, params: Params) -> ConfigChange:
+        """The settings that a request names. Raises InvalidArgument, PermissionDenied."""
+        return dataclasses.replace(change_of(params), layers=layers_of(params, self._documents))
 
     async def _written(self, params: Params, function: Function) -> dict[str, Any]:
         """What was written, or the version that was to be published of it."""
@@ -200,7 +209,7 @@ class Functions:
         if len(zip_file) > ZIP_LIMIT_BYTES:
             raise BodyTooLarge(f"Zipped size must be smaller than {ZIP_LIMIT_BYTES} bytes")
         try:
-            return await self._code.add(_pieces(zip_file), size_bytes=len(zip_file))
+            return await self._code.add(pieces(zip_file), size_bytes=len(zip_file))
         except InvalidCode as error:
             raise of_code(error) from None
 
@@ -210,6 +219,7 @@ def code_path(sha256: str) -> str:
     return f"/code/{sha256}.zip"
 
 
-async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+async def pieces(data: bytes) -> AsyncIterator[bytes]:
+    """A zip as the code store takes it."""
     for start in range(0, len(data), CODE_PIECE_BYTES):
         yield data[start : start + CODE_PIECE_BYTES]

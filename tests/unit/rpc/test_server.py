@@ -40,6 +40,7 @@ ROOMS = (
     "Version",
     "Alias",
     "Concurrency",
+    "Layer",
     "Tag",
     "Url",
     "Policy",
