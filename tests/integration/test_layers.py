@@ -22,15 +22,15 @@ from engine.sandbox.pool import LinuxPool
 from tests.integration.test_parked import parked, parking
 from tests.sandboxes import RUNTIME, run, spec, write_code
 
-pytestmark = pytest.mark.privileged
+pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
 
 SITE = f"python/lib/{RUNTIME}/site-packages"
 
 
-@pytest_asyncio.fixture(params=["parked", "fork"])
-async def pool(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LinuxPool]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["parked", "fork"])
+async def pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LinuxPool]:
     floor = 1 if request.param == "parked" else 0
-    async with parking(tmp_path / "pool", floor=floor) as pool:
+    async with parking(tmp_path_factory.mktemp("pool"), floor=floor) as pool:
         yield pool
 
 
