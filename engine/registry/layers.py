@@ -31,7 +31,7 @@ DESCRIPTION_LIMIT_CHARS, LICENSE_LIMIT_CHARS = 256, 512
 RUNTIMES_LIMIT = 15
 RUNTIME = re.compile(
     r"python\d\.\d+|nodejs(\d+\.(x|\d+)(-edge)?)?|java\d+(\.al2(023)?)?|ruby\d\.\d+|go1\.x|provided(\.al2(023)?)?"
-    r"|dotnet(core)?\d+(\.\d+)?"
+    r"|dotnet(core)?\d+(\.\d+)?|custom"
 )
 """The names that AWS gives its runtimes, those that are to come included."""
 UNPACKED_LIMIT_BYTES = Limits().bytes

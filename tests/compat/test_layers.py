@@ -165,6 +165,15 @@ def test_what_is_no_layer_is_refused(client: LambdaClient, unchecked: LambdaClie
     assert client.list_layers()["Layers"] == []
 
 
+def test_every_runtime_and_processor_that_aws_names_may_be_a_layers(client: LambdaClient) -> None:
+    model: Any = client.meta.service_model
+    runtimes, architectures = (model.shape_for(name).enum for name in ("Runtime", "Architecture"))
+    for start in range(0, len(runtimes), 15):
+        some = runtimes[start : start + 15]
+        made = publish(client, CompatibleRuntimes=some, CompatibleArchitectures=architectures)
+        assert (made["CompatibleRuntimes"], made["CompatibleArchitectures"]) == (some, architectures)
+
+
 def test_permissions_are_stored_and_given_back(client: LambdaClient, unchecked: LambdaClient) -> None:
     publish(client)
     layer: dict[str, Any] = {"LayerName": "deps", "VersionNumber": 1}
