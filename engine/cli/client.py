@@ -30,6 +30,7 @@ from engine.v1 import (
     functions_pb2_grpc,
     host_pb2_grpc,
     invocations_pb2_grpc,
+    layers_pb2_grpc,
     logs_pb2_grpc,
     metrics_pb2_grpc,
     policies_pb2_grpc,
@@ -63,6 +64,7 @@ class Engine:
         self.event_sources = event_sources_pb2_grpc.EventSourceServiceStub(channel)
         self.function_settings = function_settings_pb2_grpc.FunctionSettingsServiceStub(channel)
         self.events = events_pb2_grpc.EventServiceStub(channel)
+        self.layers = layers_pb2_grpc.LayerServiceStub(channel)
         self.policies = policies_pb2_grpc.PolicyServiceStub(channel)
         self.tags = tags_pb2_grpc.TagServiceStub(channel)
         self.urls = urls_pb2_grpc.UrlServiceStub(channel)

@@ -58,6 +58,11 @@ def deploy(
         bool | None,
         typer.Option("--own-layout/--no-own-layout", help="An address-space layout of its own for each sandbox."),
     ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME:VERSION", help="A layer, merged at /opt; repeat it. Replaces those there are."),
+    ] = None,
+    no_layers: Annotated[bool, typer.Option("--no-layers", help="Take away the layers there are.")] = False,
     address: AddressOption = None,
     output: OutputOption = None,
 ) -> int:
@@ -80,6 +85,9 @@ def deploy(
     config, paths = _config(
         handler, runtime, memory, timeout, tmp, env, description, role, egress, logging, preload, own_layout
     )
+    if layer or no_layers:
+        config.layers[:] = [_layer(name) for name in layer or ()]
+        paths.append("config.layers")
     what = f"cannot deploy {ref.name}"
     with opened(source or Path(path)) as code, connected(choices) as engine, failures_of(what, choices):
         existing = existing_function(engine, ref.resource_name())
@@ -171,6 +179,20 @@ def _config(
         return resources_pb2.FunctionConfig(**given), [f"config.{field}" for field in given]
     except ValueError as error:  # an integer that does not fit its field
         raise usage("the settings cannot be used", str(error), "cleave deploy --help") from None
+
+
+def _layer(name: str) -> str:
+    """The resource name of a layer version. Raises Problem."""
+    from engine.errors import InvalidArgument
+    from engine.model.layer import parse_layer
+
+    try:
+        return parse_layer(name).resource_name()
+    except InvalidArgument:
+        why = "it is no version of a layer"
+        raise usage(
+            f"--layer {name} cannot be used", why, "write --layer NAME:VERSION, as of: cleave layers list"
+        ) from None
 
 
 def _environment(pairs: Sequence[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from engine.errors import InvalidArgument
 from engine.model.alias import Alias
 from engine.model.concurrency import AccountSettings, Allocation, Provisioned, ProvisionedConfig, ProvisionedStatus
 from engine.model.events import EventInvokeConfig, QueuedEvent
+from engine.model.layer import LayerVersion, parse_layer
 from engine.model.names import parse_resource_name
 from engine.v1 import (
     aliases_pb2,
@@ -22,6 +23,8 @@ from engine.v1 import (
     events_pb2_grpc,
     invocations_pb2,
     invocations_pb2_grpc,
+    layers_pb2,
+    layers_pb2_grpc,
     versions_pb2,
     versions_pb2_grpc,
 )
@@ -51,6 +54,21 @@ def alias_from_proto(message: aliases_pb2.Alias) -> Alias:
         update_time=message.update_time.ToDatetime(UTC),
         description=message.description,
         weights=tuple(sorted(message.weights.items())),
+    )
+
+
+def layer_from_proto(message: layers_pb2.LayerVersion) -> LayerVersion:
+    """The whole resource; how large it is unpacked is not told."""
+    return LayerVersion(
+        ref=parse_layer(message.name),
+        code_sha256=message.code_blob.removeprefix("blobs/"),
+        code_size_bytes=message.code_size_bytes,
+        unpacked_bytes=0,
+        create_time=message.create_time.ToDatetime(UTC),
+        description=message.description,
+        license_info=message.license_info,
+        runtimes=tuple(message.compatible_runtimes),
+        architectures=tuple(message.compatible_architectures),
     )
 
 
@@ -118,6 +136,7 @@ def _nothing(message: Any) -> None:
 
 _VERSIONS = (versions_pb2_grpc.VersionServiceStub, versions_pb2)
 _ALIASES = (aliases_pb2_grpc.AliasServiceStub, aliases_pb2)
+_LAYERS = (layers_pb2_grpc.LayerServiceStub, layers_pb2)
 _CONCURRENCY = (concurrency_pb2_grpc.ConcurrencyServiceStub, concurrency_pb2)
 _EVENTS = (events_pb2_grpc.EventServiceStub, events_pb2)
 
@@ -130,6 +149,11 @@ RPCS: dict[str, Rpc] = {
     "ListAliases": Rpc(*_ALIASES, lambda answer: [alias_from_proto(one) for one in answer.aliases], True),
     "UpdateAlias": Rpc(*_ALIASES, lambda answer: alias_from_proto(answer.alias)),
     "DeleteAlias": Rpc(*_ALIASES, _nothing),
+    "PublishLayerVersion": Rpc(*_LAYERS, lambda answer: layer_from_proto(answer.layer_version)),
+    "GetLayerVersion": Rpc(*_LAYERS, lambda answer: layer_from_proto(answer.layer_version)),
+    "ListLayers": Rpc(*_LAYERS, lambda answer: [layer_from_proto(one) for one in answer.latest_versions], True),
+    "ListLayerVersions": Rpc(*_LAYERS, lambda answer: [layer_from_proto(one) for one in answer.layer_versions], True),
+    "DeleteLayerVersion": Rpc(*_LAYERS, _nothing),
     "PutFunctionConcurrency": Rpc(*_CONCURRENCY, lambda answer: answer.reserved_concurrent_executions),
     "GetFunctionConcurrency": Rpc(*_CONCURRENCY, _reserved),
     "DeleteFunctionConcurrency": Rpc(*_CONCURRENCY, _nothing),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypedDict
@@ -16,6 +16,7 @@ from typing import Any, Literal, TypedDict
 from engine.errors import EngineError, InvalidArgument, InvalidPayload
 from engine.model.function import Egress, LogFormat, LogLevel
 from engine.model.invocation import CognitoIdentity, Completion, InvokeRequest, Report
+from engine.model.layer import LayerRef, parse_layer
 from engine.model.names import FunctionRef, parse_aws_name, parse_resource_name
 
 Level = Literal["trace", "debug", "info", "warn", "error", "fatal"]
@@ -39,6 +40,7 @@ class FunctionOptions(TypedDict, total=False):
     log_group: str  # that the function is told of; default: /aws/lambda/{function}
     preload: list[str] | tuple[str, ...]  # modules of the interpreter to import ahead
     own_layout: bool  # an address-space layout of its own for each sandbox; default: False
+    layers: Sequence[str | LayerRef]  # lowest first, at most 5: name:version, or an ARN
 
 
 class InvokeOptions(TypedDict, total=False):
@@ -158,8 +160,14 @@ def ref_of(name: str, qualifier: str | None = None) -> FunctionRef:
     return parse_resource_name(name) if name.startswith("functions/") else parse_aws_name(name, qualifier)
 
 
+def layer_of(layer: str | LayerRef) -> LayerRef:
+    """A layer version as users name it. Raises InvalidArgument."""
+    return parse_layer(layer, "layers") if isinstance(layer, str) else layer
+
+
 def checked(options: FunctionOptions) -> dict[str, Any]:
-    """The options as keywords. Raises TypeError for one that does not exist, InvalidArgument for no such egress."""
+    """The options as keywords. Raises TypeError for one that does not exist, InvalidArgument for no such
+    egress and for what is no layer's name."""
     values: dict[str, Any] = dict(options)
     if unknown := values.keys() - FunctionOptions.__annotations__.keys():
         known = ", ".join(FunctionOptions.__annotations__)
@@ -168,6 +176,8 @@ def checked(options: FunctionOptions) -> dict[str, Any]:
         values[name] = _member(name, ENUMS[name], values[name])
     if "preload" in values:
         values["preload"] = tuple(dict.fromkeys(values["preload"]))
+    if "layers" in values:
+        values["layers"] = tuple(layer_of(layer) for layer in values["layers"])
     return values
 
 

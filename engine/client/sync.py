@@ -32,6 +32,7 @@ from engine.client.results import (
     result_of,
 )
 from engine.client.stored_calls import StoredCall
+from engine.client.sync_layers import LayerCalls
 from engine.client.sync_resources import ResourceCalls
 from engine.client.sync_stored import StoredCalls
 from engine.errors import NotFound, Throttled
@@ -233,7 +234,7 @@ class Conversation(Stream):
             yield chunk
 
 
-class Client(ResourceCalls, StoredCalls, EventCalls):
+class Client(ResourceCalls, LayerCalls, StoredCalls, EventCalls):
     """`with Client() as client`. See AsyncClient for what it takes and AsyncCalls for what the calls do."""
 
     def __init__(self, address: str | None = None, *, timeout_s: float = 30.0, retries: int = 3) -> None:

@@ -19,6 +19,7 @@ from engine.config_address import split_address
 from engine.errors import EngineError, InvalidArgument, Throttled, Unavailable
 from engine.model.function import Egress, Function, FunctionConfig, FunctionState, LogFormat, LogLevel
 from engine.model.invocation import Completion, FunctionError, InvokeRequest, LogLine, Report
+from engine.model.layer import LayerUse, parse_layer
 from engine.model.outcome import OUTCOMES, StartKind
 from engine.observe.log_query import NO_END, LogQuery
 from engine.v1 import functions_pb2, invocations_pb2, logs_pb2, reports_pb2, resources_pb2
@@ -65,6 +66,8 @@ def config_to_proto(options: FunctionOptions) -> tuple[resources_pb2.FunctionCon
     for name in values.keys() & _PREFIXES.keys():
         number, prefix = _PREFIXES[name]
         values[name] = number(f"{prefix}{values[name].name}")
+    if "layers" in values:
+        values["layers"] = [layer.resource_name() for layer in values["layers"]]
     try:
         return resources_pb2.FunctionConfig(**values), paths
     except ValueError as error:  # an integer that does not fit its field
@@ -108,6 +111,10 @@ def function_from_proto(message: resources_pb2.Function) -> Function:
             preload=tuple(config.preload),
             own_layout=config.own_layout,
             aws_settings={"LogGroup": config.log_group} if config.log_group else {},
+            layers=tuple(
+                LayerUse(parse_layer(layer.name), layer.code_blob.removeprefix("blobs/"), layer.code_size_bytes)
+                for layer in message.layers
+            ),
         ),
         code_sha256=message.code_blob.removeprefix("blobs/"),
         code_size_bytes=message.code_size_bytes,

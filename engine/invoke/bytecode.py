@@ -1,4 +1,5 @@
-"""Has the Python modules of each function's code compiled once, ahead of its cold starts, in a sandbox of its own.
+"""Has the Python modules of each code and layer that functions use compiled once, ahead of cold starts, in a sandbox of
+its own.
 
 Compiling is most of what a start with a large package costs, and a fifth of one with a trivial module; a sandbox
 cannot keep what it compiles. The code may be hostile to the compiler that reads it: so that runs in a sandbox with this
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
@@ -29,6 +31,14 @@ TIME_LIMIT_MS = 120_000
 _ANSWER_LIMIT_BYTES = 536_870_912
 _MEMORY_MB = 1_769  # one vCPU
 _TMP_MB = 512
+
+
+class _Due(NamedTuple):
+    """What is to be compiled, and for which interpreter."""
+
+    sha256: str
+    runtime: str
+    layer: bool  # one of several folders in one, whose files may hide each other
 
 
 class BytecodeCompiler:
@@ -48,8 +58,8 @@ class BytecodeCompiler:
         self._code = code
         self._python_versions = python_versions
         self._log = log
-        self._due: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-        self._asked: set[tuple[str, str]] = set()  # in this engine's life: what failed is not tried again
+        self._due: asyncio.Queue[_Due] = asyncio.Queue()
+        self._asked: set[_Due] = set()  # in this engine's life: what failed is not tried again
         functions, _ = registry.list(limit=2**31)
         for function in functions:
             self._expect(function)
@@ -64,25 +74,31 @@ class BytecodeCompiler:
     def _expect(self, function: Function | None) -> None:
         if function is None:
             return
-        one = (function.code_sha256, function.config.runtime)
-        python = self._python_versions.get(one[1])
-        if python and one not in self._asked and self._code.lacks_bytecode(one[0], python):
-            self._asked.add(one)
-            self._due.put_nowait(one)
+        runtime = function.config.runtime
+        python = self._python_versions.get(runtime)
+        if not python:
+            return
+        layers = (_Due(layer.code_sha256, runtime, True) for layer in function.config.layers)
+        for one in (_Due(function.code_sha256, runtime, False), *layers):
+            if one not in self._asked and self._code.lacks_bytecode(one.sha256, python, layer=one.layer):
+                self._asked.add(one)
+                self._due.put_nowait(one)
 
     async def _work(self) -> None:
         while True:
-            sha256, runtime = await self._due.get()
+            due = await self._due.get()
+            sha256, runtime = due.sha256, due.runtime
             begun = time.monotonic()
             try:
-                modules = await self._compile(sha256, runtime)
+                modules = await self._compile(due)
             except EngineError as error:
                 self._log.warning("bytecode_failed", code_sha256=sha256, runtime=runtime, error=str(error))
             else:
                 took_ms = round((time.monotonic() - begun) * 1000)
                 self._log.info("bytecode_added", code_sha256=sha256, runtime=runtime, modules=modules, took_ms=took_ms)
 
-    async def _compile(self, sha256: str, runtime: str) -> int:
+    async def _compile(self, due: _Due) -> int:
+        sha256, runtime = due.sha256, due.runtime
         spec = SandboxSpec(
             key=("", "", sha256),
             runtime=runtime,
@@ -93,14 +109,16 @@ class BytecodeCompiler:
             environment={},
             forked=True,
         )
-        event = Event("", b"{}", TIME_LIMIT_MS, "", stream_limit_bytes=_ANSWER_LIMIT_BYTES)
+        event = Event(
+            "", b'{"layer": true}' if due.layer else b"{}", TIME_LIMIT_MS, "", stream_limit_bytes=_ANSWER_LIMIT_BYTES
+        )
         sandbox = await self._pool.start(spec)
         try:
             answer = _Answer()
             run = asyncio.ensure_future(sandbox.run(event, answer))
             run.add_done_callback(answer.ended)
             try:
-                return await self._code.add_bytecode(sha256, self._python_versions[runtime], answer)
+                return await self._code.add_bytecode(sha256, self._python_versions[runtime], answer, layer=due.layer)
             finally:
                 run.cancel()
                 await asyncio.wait({run})

@@ -106,6 +106,7 @@ class Specs:
             result_limit_bytes=self._result_limit_bytes,
             preload=tuple(sorted(set(config.preload))),
             own_layout=config.own_layout,
+            layer_paths=tuple(self._code.get(layer.code_sha256).path for layer in config.layers),
         )
         arn = function_arn(self._region, self._account, FunctionRef(function.name))
         version = runtime_version(config.runtime, self._python_versions.get(config.runtime, ""))

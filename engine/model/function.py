@@ -9,6 +9,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
+from engine.model.layer import LayerUse
+
 LATEST = "$LATEST"
 
 MEMORY_MB_PER_VCPU = 1769
@@ -67,6 +69,7 @@ class FunctionConfig:
     system_log_level: LogLevel = LogLevel.INFO  # the least of the engine's lines about it, in JSON
     preload: tuple[str, ...] = ()  # modules of the interpreter that are imported ahead
     own_layout: bool = False  # each sandbox an interpreter of its own, with its own address-space layout
+    layers: tuple[LayerUse, ...] = ()  # merged under /opt, lowest first
     aws_settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """What clients of AWS's API set and read back, by AWS's names and as JSON has it: see KEPT in
     engine.rest.configuration. Of it only LogGroup changes what a function sees."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from engine.model.alias import Alias
 from engine.model.concurrency import AccountSettings, Allocation, Provisioned
 from engine.model.function import CodeBlob, Egress, Function, LogFormat, LogLevel
+from engine.model.layer import LayerRef, LayerVersion
 from engine.model.names import FunctionRef
 from engine.registry.code_links import CodeLinks
 from engine.registry.code_s3 import S3Object
@@ -34,6 +35,7 @@ class ConfigChange:
     system_log_level: LogLevel | None = None
     preload: tuple[str, ...] | None = None
     own_layout: bool | None = None
+    layers: tuple[LayerRef, ...] | None = None  # lowest first
     aws_settings: Mapping[str, Any] | None = None
     """Those that change; one that is None is left out from then on."""
     log_group: str | None = None  # "": /aws/lambda/{function}
@@ -85,6 +87,10 @@ class Registry(Protocol):
     @property
     def concurrency(self) -> Concurrency:
         """Reserved and provisioned concurrency."""
+
+    @property
+    def layers(self) -> Layers:
+        """Layers of functions."""
 
     async def create(
         self, name: str, change: ConfigChange, code_sha256: str, *, validate_only: bool = False
@@ -214,6 +220,53 @@ class Concurrency(Protocol):
         """Ask `provisioner` from now on what there is. Before, no environment is, and each configuration says so."""
 
 
+@dataclass(frozen=True, slots=True)
+class LayerContent:
+    """What a new layer version is made of."""
+
+    code_sha256: str  # hex, names a blob of the code store
+    description: str = ""
+    license_info: str = ""
+    runtimes: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
+
+
+class Layers(Protocol):
+    """Immutable archives that functions share. A function keeps what it uses, whatever becomes of the version."""
+
+    async def publish(self, name: str, content: LayerContent) -> LayerVersion:
+        """A version with the next number, which never comes again. Raises InvalidArgument (every wrong field at once),
+        NotFound (no such blob)."""
+
+    def get(self, ref: LayerRef) -> LayerVersion:
+        """Raises NotFound."""
+
+    def list(
+        self, *, limit: int, after: str = "", runtime: str = "", architecture: str = ""
+    ) -> tuple[list[LayerVersion], str]:
+        """The latest version of each layer that says it is for `runtime` and `architecture`, as far as they are given,
+        at most `limit` with names after `after`, and the name to go on after ("": no more)."""
+
+    def list_versions(
+        self, name: str, *, limit: int, after: int = 0, runtime: str = "", architecture: str = ""
+    ) -> tuple[Sequence[LayerVersion], int]:
+        """At most `limit` versions, newest first, with numbers below `after` (0: any), and the number to go on after
+        (0: no more). None of a layer that is not there."""
+
+    async def delete(self, ref: LayerRef) -> None:
+        """Delete a version with its policy. Fine where there is none."""
+
+    def policy(self, ref: LayerRef) -> Mapping[str, Any]:
+        """Its `Statement` and its `RevisionId`. Raises NotFound."""
+
+    async def permit(self, ref: LayerRef, statement: Mapping[str, Any], *, revision: str = "") -> Mapping[str, Any]:
+        """Add a statement to its policy, which is returned. Raises NotFound, AlreadyExists, StaleEtag,
+        PolicyTooLong."""
+
+    async def forbid(self, ref: LayerRef, sid: str, *, revision: str = "") -> None:
+        """Take a statement away. Raises NotFound, StaleEtag."""
+
+
 class CodeStore(Protocol):
     """Code, by the SHA-256 of its zip. The same bytes are stored once; a blob never changes."""
 
@@ -244,10 +297,13 @@ class BytecodeStore(Protocol):
     def get(self, sha256: str) -> CodeBlob:
         """Raises NotFound."""
 
-    def lacks_bytecode(self, sha256: str, python: str) -> bool:
-        """Whether there is such code, and nothing compiled it for this version of Python (such as "3.11.7") yet."""
+    def lacks_bytecode(self, sha256: str, python: str, *, layer: bool = False) -> bool:
+        """Whether there is such code, and nothing compiled it for this version of Python (such as "3.11.7") yet. For a
+        `layer`, whose sources another may hide, bytecode has to say of which source it is."""
 
-    async def add_bytecode(self, sha256: str, python: str, records: AsyncIterable[bytes]) -> int:
+    async def add_bytecode(
+        self, sha256: str, python: str, records: AsyncIterable[bytes], *, layer: bool = False
+    ) -> int:
         """Put what compiling the code in a sandbox gave (engine.guest.wire.RECORD) beside its modules, where Python
         looks for it: for how many. Raises NotFound, InvalidCode for records that are none, CodeStorageExceeded, and
         what `records` raises; then nothing was added."""

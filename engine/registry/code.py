@@ -7,6 +7,7 @@
         task/                      its files, the folder that is mounted at /var/task; bytecode of them comes later
         blob.json                  {"size_bytes", "unpacked_bytes"}
         bytecode-3.11.7            empty: the files were compiled for this Python, where they compile
+        bytecode-3.11.7-layer      the same, and the bytecode says which source it is of
 
 A blob is made in tmp/, synced, and appears by one rename(2): killed at any instant, it is there whole or not at all.
 Everything is closed to other users but task/, which a bind mount shows to the function's. What may be in a zip is
@@ -158,11 +159,14 @@ class LocalCodeStore:
                 f"the code with SHA-256 {sha256} cannot be read: {error.strerror}", fix="upload the zip again"
             ) from error
 
-    def lacks_bytecode(self, sha256: str, python: str) -> bool:
-        """See engine.registry.api.CodeStore."""
-        return sha256 in self._index and not self._compiled(sha256, python).exists()
+    def lacks_bytecode(self, sha256: str, python: str, *, layer: bool = False) -> bool:
+        """See engine.registry.api.BytecodeStore. What is good for a layer is good for code."""
+        markers = [self._compiled(sha256, python, one) for one in ((True,) if layer else (False, True))]
+        return sha256 in self._index and not any(marker.exists() for marker in markers)
 
-    async def add_bytecode(self, sha256: str, python: str, records: AsyncIterable[bytes]) -> int:
+    async def add_bytecode(
+        self, sha256: str, python: str, records: AsyncIterable[bytes], *, layer: bool = False
+    ) -> int:
         """See engine.registry.api.CodeStore."""
         task = Path(self.get(sha256).path)
         staging = self._tmp / secrets.token_hex(16)
@@ -179,7 +183,7 @@ class LocalCodeStore:
                 self.get(sha256)
                 await self._to_disk(bytecode.install, staged)
                 await self._to_disk(sync_tree, task)
-                await self._to_disk(write_atomic, self._compiled(sha256, python), b"")
+                await self._to_disk(write_atomic, self._compiled(sha256, python, layer), b"")
                 self._tell(sha256)
         finally:
             await asyncio.shield(self._in_thread(remove_tree, staging))
@@ -196,8 +200,8 @@ class LocalCodeStore:
     def _task(self, sha256: str) -> str:
         return os.fspath(self._blobs / sha256 / "task")
 
-    def _compiled(self, sha256: str, python: str) -> Path:
-        return self._blobs / sha256 / f"bytecode-{python}"
+    def _compiled(self, sha256: str, python: str, layer: bool) -> Path:
+        return self._blobs / sha256 / f"bytecode-{python}{'-layer' if layer else ''}"
 
     async def sweep(self, referenced: Collection[str], min_age_s: float) -> list[str]:
         """Remove the blobs that are not `referenced` and that nobody has added, got or referenced for `min_age_s`

@@ -145,7 +145,8 @@ class ConcurrencyRegistry:
                 entry.function.code_size_bytes
                 + sum(published.function.code_size_bytes for published in entry.versions.values())
                 for entry in entries.values()
-            ),
+            )
+            + self._shelf.layer_bytes,
         )
 
     def provision_with(self, provisioner: Provisioner) -> None:

@@ -23,6 +23,7 @@ from engine.registry import more_rows, rows, validate
 from engine.registry.aliases import AliasRegistry
 from engine.registry.api import Changed, ChangeListener, ChangeObserver, CodeStore, ConfigChange, Route
 from engine.registry.concurrency import ConcurrencyRegistry
+from engine.registry.layers import LayerRegistry, check_size
 from engine.registry.shelf import Entry, Shelf, check_etag, page_of, utc_now
 from engine.registry.versions import VersionRegistry
 
@@ -47,6 +48,7 @@ class FunctionRegistry:
         self,
         shelf: Shelf,
         code: CodeStore,
+        layers: LayerRegistry,
         *,
         runtimes: Collection[str],
         default_runtime: str,
@@ -63,6 +65,7 @@ class FunctionRegistry:
         self.versions = VersionRegistry(shelf)
         self.aliases = AliasRegistry(shelf)
         self.concurrency = ConcurrencyRegistry(shelf, account_concurrency)
+        self.layers = layers
 
     @classmethod
     async def open(
@@ -83,9 +86,11 @@ class FunctionRegistry:
         that names none ("": it has to); `refuse_egress` raises for a kind that this host cannot have;
         `prepare` is asked before a write that changes what sandboxes are forked from, `trouble` at each read;
         `account_concurrency` says how many invocations the account may run at once. Raises StoreUnusable."""
+        shelf = await Shelf.open(store, trouble=trouble, now=now, etag=etag)
         return cls(
-            await Shelf.open(store, trouble=trouble, now=now, etag=etag),
+            shelf,
             code,
+            await LayerRegistry.open(shelf, code),
             runtimes=runtimes,
             default_runtime=default_runtime,
             refuse_egress=refuse_egress,
@@ -119,10 +124,12 @@ class FunctionRegistry:
                     f"Function already exist: {name}", fix=f"update it, or delete it first: `cleave delete {name}`"
                 )
             blob = self._code.get(code_sha256)
+            layered = replace(config, layers=self.layers.used(change.layers or ()))
+            check_size(layered.layers, blob)
             now = shelf.now()
             function = Function(
                 name=name,
-                config=config,
+                config=layered,
                 code_sha256=blob.sha256,
                 code_size_bytes=blob.size_bytes,
                 etag=shelf.etag(),
@@ -183,6 +190,10 @@ class FunctionRegistry:
             if config.egress is not current.config.egress:
                 validate.refuse_unserved(config, self._refuse_egress)
             blob = None if code_sha256 is None else self._code.get(code_sha256)
+            if change.layers is not None:
+                config = replace(config, layers=self.layers.used(change.layers))
+            if config.layers and (blob is not None or change.layers is not None):
+                check_size(config.layers, blob or self._code.get(current.code_sha256))
             function = replace(
                 current,
                 config=config,
@@ -222,8 +233,12 @@ class FunctionRegistry:
         self._shelf.observe(observer)
 
     def referenced_code(self) -> set[str]:
-        """The blobs that functions and their versions need, for LocalCodeStore.sweep."""
-        return {function.code_sha256 for function in self.everything()}
+        """The blobs that functions, their versions and layers need, for LocalCodeStore.sweep."""
+        found = self.layers.referenced_code()
+        for function in self.everything():
+            found.add(function.code_sha256)
+            found.update(layer.code_sha256 for layer in function.config.layers)
+        return found
 
     async def _prepared(self, config: FunctionConfig) -> None:
         if not config.preload or config.runtime not in self._runtimes:

@@ -67,17 +67,10 @@ class Policies:
     ) -> Document:
         """Add a statement. `revision`, if given, has to be the policy's or one of `others`. Raises AlreadyExists,
         StaleEtag, PolicyTooLong, NotFound where the function is gone."""
-        sid = statement["Sid"]
 
         def change(before: Document | None) -> Document:
             _check_revision(revision, before, others, qualifier)
-            statements = [] if before is None else before["Statement"]
-            if any(one["Sid"] == sid for one in statements):
-                raise AlreadyExists(
-                    f"The statement id ({sid}) provided already exists. Please provide a new statement id, or remove "
-                    "the existing statement."
-                )
-            return _policy([*statements, dict(statement)])
+            return with_statement(before, statement)
 
         return await self._attached.change(KIND, name, qualifier, change) or {}
 
@@ -90,10 +83,7 @@ class Policies:
             if before is None:
                 raise NotFound("No policy is associated with the given resource.")
             _check_revision(revision, before, others, qualifier)
-            left = [one for one in before["Statement"] if one["Sid"] != sid]
-            if len(left) == len(before["Statement"]):
-                raise NotFound(f"Statement {sid} is not found in resource policy.")
-            return _policy(left) if left else None
+            return without_statement(before, sid)
 
         await self._attached.change(KIND, name, qualifier, change)
 
@@ -117,6 +107,26 @@ class Policies:
             _check_whole(revision, before)
 
         await self._attached.change(KIND, name, qualifier, change)
+
+
+def with_statement(policy: Document | None, statement: Mapping[str, Any]) -> Document:
+    """A policy with one statement more. Raises AlreadyExists, PolicyTooLong."""
+    sid = statement["Sid"]
+    statements = [] if policy is None else policy["Statement"]
+    if any(one["Sid"] == sid for one in statements):
+        raise AlreadyExists(
+            f"The statement id ({sid}) provided already exists. Please provide a new statement id, or remove "
+            "the existing statement."
+        )
+    return _policy([*statements, dict(statement)])
+
+
+def without_statement(policy: Document, sid: str) -> Document | None:
+    """What is left of a policy without a statement; None: nothing. Raises NotFound."""
+    left = [one for one in policy["Statement"] if one["Sid"] != sid]
+    if len(left) == len(policy["Statement"]):
+        raise NotFound(f"Statement {sid} is not found in resource policy.")
+    return _policy(left) if left else None
 
 
 def document(policy: Document) -> str:

@@ -12,11 +12,12 @@ import apsw
 import orjson
 
 from engine.model.function import LATEST, Egress, Function, FunctionConfig, FunctionState, LogFormat, LogLevel
+from engine.model.layer import LayerRef, LayerUse
 
 _COLUMNS = (
     "name, runtime, handler, memory_mb, timeout_ms, tmp_mb, environment, description, role, egress, preload,"
     " own_layout, code_sha256, code_size_bytes, etag, state, state_reason, create_time_us, update_time_us,"
-    " log_format, log_level, system_log_level, aws_settings"
+    " log_format, log_level, system_log_level, aws_settings, layers"
 )
 _COUNT = _COLUMNS.count(",") + 1
 _SELECT = f"SELECT {_COLUMNS} FROM functions ORDER BY name"
@@ -99,7 +100,12 @@ def _values(function: Function) -> tuple[str | int, ...]:
         config.log_level.value,
         config.system_log_level.value,
         orjson.dumps(dict(config.aws_settings)).decode(),
+        orjson.dumps([_use(one) for one in config.layers]).decode(),
     )
+
+
+def _use(layer: LayerUse) -> tuple[str | int, ...]:
+    return (*layer.ref, layer.code_sha256, layer.code_size_bytes, layer.unpacked_bytes)
 
 
 def _function(row: Any, version: str = LATEST) -> Function:
@@ -127,6 +133,7 @@ def _function(row: Any, version: str = LATEST) -> Function:
         log_level,
         system_log_level,
         aws_settings,
+        layers,
     ) = row
     config = FunctionConfig(
         runtime=runtime,
@@ -144,6 +151,7 @@ def _function(row: Any, version: str = LATEST) -> Function:
         preload=tuple(orjson.loads(preload)),
         own_layout=bool(own_layout),
         aws_settings=MappingProxyType(orjson.loads(aws_settings)),
+        layers=tuple(LayerUse(LayerRef(layer, number), *rest) for layer, number, *rest in orjson.loads(layers)),
     )
     return Function(
         name=name,

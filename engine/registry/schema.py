@@ -110,4 +110,32 @@ ALTER TABLE functions ADD COLUMN aws_settings TEXT NOT NULL DEFAULT '{}'; -- a J
 ALTER TABLE versions ADD COLUMN aws_settings TEXT NOT NULL DEFAULT '{}';
 """
 
-MIGRATIONS: tuple[Migration, ...] = (_V1, _V2, _V3, _V4, _V5)
+_V6 = """
+-- Layers as a function has them, lowest first: a JSON list of [name, version, code_sha256, code_size_bytes,
+-- unpacked_bytes], for a layer version may be deleted.
+ALTER TABLE functions ADD COLUMN layers TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE versions ADD COLUMN layers TEXT NOT NULL DEFAULT '[]';
+
+CREATE TABLE layer_versions (
+    name            TEXT NOT NULL,
+    version         INTEGER NOT NULL,  -- from 1
+    code_sha256     TEXT NOT NULL,     -- hex, names a blob of the code store
+    code_size_bytes INTEGER NOT NULL,  -- of the zip
+    unpacked_bytes  INTEGER NOT NULL,
+    description     TEXT NOT NULL,
+    license_info    TEXT NOT NULL,
+    runtimes        TEXT NOT NULL,     -- a JSON list of names
+    architectures   TEXT NOT NULL,     -- a JSON list of names
+    create_time_us  INTEGER NOT NULL,  -- microseconds since the epoch
+    policy          TEXT NOT NULL,     -- a JSON object as of engine.registry.policies, or null
+    PRIMARY KEY (name, version)
+) STRICT, WITHOUT ROWID;
+
+-- The last number of each layer that was ever published, also of those that are deleted: no number comes twice.
+CREATE TABLE layer_numbers (
+    layer TEXT PRIMARY KEY,
+    last  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[Migration, ...] = (_V1, _V2, _V3, _V4, _V5, _V6)

@@ -66,6 +66,7 @@ class Shelf:
         self.names = sorted(entries)
         self.now = now
         self.etag = etag
+        self.layer_bytes = 0  # of the zips of all layer versions
         self._store = store
         self._last_versions = last_versions
         self._trouble = trouble

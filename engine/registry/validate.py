@@ -72,9 +72,9 @@ SYSTEM_LOG_LEVELS = (LogLevel.DEBUG, LogLevel.INFO, LogLevel.WARN)
 
 def merged(base: FunctionConfig, change: ConfigChange) -> FunctionConfig:
     """`base` with the fields of `change` that are not None. The result shares nothing that its owner could change. A
-    log that becomes text has no levels any more."""
+    log that becomes text has no levels any more. Layers are engine.registry.layers' to find."""
     fields = {name: getattr(change, name) for name in ConfigChange.__slots__}
-    given = {name: value for name, value in fields.items() if value is not None}
+    given = {name: value for name, value in fields.items() if value is not None and name != "layers"}
     if change.log_format is LogFormat.TEXT:
         given = {"log_level": LogLevel.INFO, "system_log_level": LogLevel.INFO} | given
     if change.environment is not None:

@@ -53,7 +53,7 @@ LAST_WORD_S = 0.5
 
 StreamedOperation = Callable[[Params, Request], Awaitable[Response | StreamedResponse]]
 
-_WITH_CODE = frozenset({"CreateFunction", "UpdateFunctionCode"})
+_WITH_CODE = frozenset({"CreateFunction", "PublishLayerVersion", "UpdateFunctionCode"})
 _LIMIT_NAMES = {"Invoke": "InvokeFunction", "InvokeWithResponseStream": "InvokeFunction"}
 """The operations with an event for a body, and what AWS's message about one that is too large calls them."""
 

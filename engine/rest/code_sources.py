@@ -37,8 +37,9 @@ def check_source(source: Mapping[str, Any], prefix: str = "") -> None:
     missing = [name for name in ("S3Bucket", "S3Key") if not source.get(name)]
     if missing:
         names = missing if named else ["ZipFile"]
+        what = "layer" if prefix == "Content." else "function"
         raise InvalidArgument(
-            "Please provide a source for function code.", fields={f"{prefix}{name}": "is missing" for name in names}
+            f"Please provide a source for {what} code.", fields={f"{prefix}{name}": "is missing" for name in names}
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from engine.errors import InvalidArgument
 from engine.model.function import Function, FunctionState, LogFormat, LogLevel
+from engine.model.layer import layer_arn
 from engine.model.names import FunctionRef, function_arn
 from engine.registry.api import ConfigChange
 from engine.registry.function_settings import runtime_version_arn
@@ -24,7 +25,6 @@ from engine.rest.shapes import Params, is_empty
 NOT_HONOURED: Mapping[str, str] = {
     "PublishTo": "functions of capacity providers are not served",
     "VpcConfig": "subnets and security groups are not served",
-    "Layers": "layers are not served",
     "FileSystemConfigs": "file systems are not served",
     "ImageConfig": "container images are not served",
     "TenancyConfig": "a tenant is kept apart wherever an invocation names one (TenantId), and cannot be demanded",
@@ -36,6 +36,7 @@ NOT_HONOURED: Mapping[str, str] = {
     "Code.S3ObjectStorageMode": "code is copied from S3 (COPY)",
     "Code.SourceKMSKeyArn": "customer keys are not served",
     "S3ObjectStorageMode": "code is copied from S3 (COPY)",
+    "Content.S3ObjectStorageMode": "code is copied from S3 (COPY)",
     "SourceKMSKeyArn": "customer keys are not served",
     "DurableExecutionName": "durable executions are not served",
 }
@@ -100,6 +101,11 @@ class Documents:
         }
         if config.environment:
             document["Environment"] = {"Variables": dict(config.environment)}
+        if config.layers:
+            document["Layers"] = [
+                {"Arn": layer_arn(self.region, self.account, *layer.ref), "CodeSize": layer.code_size_bytes}
+                for layer in config.layers
+            ]
         if "VpcConfig" in kept:
             document["VpcConfig"] = {**_NO_VPC, **kept["VpcConfig"]}
         return document | {name: kept[name] for name in ("DeadLetterConfig", "KMSKeyArn") if name in kept}

@@ -14,12 +14,14 @@ from typing import Any
 from engine.errors import AlreadyExists, InvalidArgument, NotFound, StaleEtag
 from engine.model.function import LATEST, Function
 from engine.model.names import FUNCTION_NAME, FunctionRef
+from engine.registry.api import ConfigChange
 from engine.registry.tags import Tags, checked
 from engine.rest.aws_words import in_aws_words
 from engine.rest.code_downloads import location
 from engine.rest.code_signing import signing_of
 from engine.rest.code_sources import check_package, check_source, stored
 from engine.rest.configuration import change_of, check_levels
+from engine.rest.layer_names import in_arns, layers_of
 from engine.rest.messages import Request
 from engine.rest.shapes import Params
 from engine.rest.table import Operation, Rooms
@@ -71,9 +73,11 @@ class Functions:
             self._signing.check_usable(signing)
         if self._named.find(name) is not None:
             raise AlreadyExists(f"Function already exist: {name}")
+        change = self._change(params)
         blob = await stored(self._code, params["Code"], "Code.")
         try:
-            function = await self._registry.create(name, change_of(params), blob.sha256)
+            with in_arns(self._documents):
+                function = await self._registry.create(name, change, blob.sha256)
         except AlreadyExists:
             raise AlreadyExists(f"Function already exist: {name}") from None
         except InvalidArgument as error:
@@ -162,11 +166,12 @@ class Functions:
         return {"StatusCode": 204}
 
     async def _update(self, name: str, params: Params, *, code_sha256: str | None = None) -> dict[str, Any]:
-        change = change_of(params)
+        change = self._change(params)
         try:
-            function = await self._registry.update(
-                name, change, code_sha256=code_sha256, etag=params.get("RevisionId") or None
-            )
+            with in_arns(self._documents):
+                function = await self._registry.update(
+                    name, change, code_sha256=code_sha256, etag=params.get("RevisionId") or None
+                )
         except NotFound:
             raise self._named.missing(FunctionRef(name)) from None
         except StaleEtag:
@@ -174,6 +179,10 @@ class Functions:
         except InvalidArgument as error:
             raise in_aws_words(error, params) from None
         return await self._written(params, function)
+
+    def _change(self, params: Params) -> ConfigChange:
+        """The settings that a request names. Raises InvalidArgument, PermissionDenied."""
+        return dataclasses.replace(change_of(params), layers=layers_of(params, self._documents))
 
     async def _written(self, params: Params, function: Function) -> dict[str, Any]:
         """What was written, or the version that was to be published of it."""

@@ -9,6 +9,7 @@ from engine.rest.event_invoke import EventInvokeConfigs
 from engine.rest.function_settings import FunctionSettings
 from engine.rest.functions import Functions
 from engine.rest.invocations import Invocations
+from engine.rest.layers import Layers
 from engine.rest.mappings import Mappings
 from engine.rest.permissions import Permissions
 from engine.rest.resource_policies import ResourcePolicies
@@ -29,6 +30,7 @@ def served(rooms: Rooms) -> dict[str, Operation]:
         FunctionSettings,
         Functions,
         Invocations,
+        Layers,
         Mappings,
         Permissions,
         ResourcePolicies,

@@ -12,10 +12,11 @@ from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 from msgspec.structs import asdict
 
-from engine.errors import InvalidArgument, NotServed
+from engine.errors import InvalidArgument
 from engine.model.function import LATEST, Egress, Function, FunctionConfig, FunctionState, LogFormat, LogLevel
 from engine.model.host import Distribution, EventCount, HostReport, ResourceCount, StartStats, ZygoteFound
 from engine.model.invocation import CognitoIdentity, FunctionError, LogLine, Report
+from engine.model.layer import layer_arn, parse_layer
 from engine.model.names import FunctionRef, function_arn
 from engine.model.outcome import OUTCOMES, Outcome, StartKind
 from engine.registry.api import ConfigChange
@@ -72,7 +73,6 @@ LOG_LEVEL_FROM: dict[resources_pb2.LogLevel.ValueType, LogLevel] = {
 
 BLOB_PREFIX = "blobs/"
 _DEFAULTS = FunctionConfig(runtime="", handler="")
-_UNSERVED = ("layers",)
 
 
 def function_to_proto(
@@ -102,6 +102,7 @@ def function_to_proto(
             preload=config.preload,
             own_layout=config.own_layout,
             log_group=config.log_group,
+            layers=[layer.ref.resource_name() for layer in config.layers],
         ),
         code_blob=BLOB_PREFIX + function.code_sha256,
         code_size_bytes=function.code_size_bytes,
@@ -110,19 +111,21 @@ def function_to_proto(
         arn=function_arn(region, account, ref),
         version=function.version or LATEST,
         preload_memory_bytes=preload_bytes,
+        layers=[
+            resources_pb2.FunctionLayer(
+                name=layer.ref.resource_name(),
+                arn=layer_arn(region, account, *layer.ref),
+                code_blob=BLOB_PREFIX + layer.code_sha256,
+                code_size_bytes=layer.code_size_bytes,
+            )
+            for layer in config.layers
+        ],
     )
 
 
 def config_change(config: resources_pb2.FunctionConfig, chosen: Collection[str]) -> ConfigChange:
-    """The chosen fields of a config as a change; a chosen number that is 0 takes its default. Raises NotServed for
-    fields that this release does not serve, InvalidArgument for an egress, a format or a level that does not exist."""
-    unserved = [f"config.{name}" for name in _UNSERVED if name in chosen and getattr(config, name)]
-    if unserved:
-        raise NotServed(
-            f"this release does not serve {' and '.join(unserved)}",
-            fix="leave them empty",
-            metadata={"field": unserved[0]},
-        )
+    """The chosen fields of a config as a change; a chosen number that is 0 takes its default. Raises
+    InvalidArgument for an egress, a format or a level that does not exist, and for a layer's name that is none."""
     egress = _known("egress", config.egress, EGRESS_FROM, resources_pb2.Egress.DESCRIPTOR)
     log_format = _known("log_format", config.log_format, LOG_FORMAT_FROM, resources_pb2.LogFormat.DESCRIPTOR)
     log_level = _known("log_level", config.log_level, LOG_LEVEL_FROM, resources_pb2.LogLevel.DESCRIPTOR)
@@ -143,6 +146,7 @@ def config_change(config: resources_pb2.FunctionConfig, chosen: Collection[str])
         preload=tuple(dict.fromkeys(config.preload)) if "preload" in chosen else None,
         own_layout=config.own_layout if "own_layout" in chosen else None,
         log_group=config.log_group if "log_group" in chosen else None,
+        layers=tuple(parse_layer(name, "config.layers") for name in config.layers) if "layers" in chosen else None,
     )
 
 

@@ -61,6 +61,11 @@ class Means:
         return box.code_mount if self.mounter is None else self.mounter.code
 
     @property
+    def merged_mount(self) -> Callable[[Sequence[bytes], bytes], int]:
+        """Makes one of several folders: see box.merged_mount."""
+        return box.merged_mount if self.mounter is None else self.mounter.merged
+
+    @property
     def may_park(self) -> bool:
         """Whether a sandbox can be given its limits and its code once it is there: an rlimit cannot be, and a mount
         only by root."""

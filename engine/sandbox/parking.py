@@ -2,8 +2,8 @@
 
 A parked sandbox has everything but a function: its namespaces, limits, /tmp, user id and filter are there, its guest
 has the memory that a start writes and waits for a specification. Assigning it writes the limits that the function
-bought, and reads them back, and puts the code in from outside; the sandbox has no privilege for either. No user code
-has run in it before, and it is assigned once.
+bought, and reads them back, and puts the code and the layers in from outside; the sandbox has no privilege for any of
+it. No user code has run in it before, and it is assigned once.
 """
 
 from __future__ import annotations
@@ -111,11 +111,16 @@ def assign(
         mount = code.take(spec.code_path)
     except OSError as error:
         raise SandboxFault("code mount", error.errno or 0, f"cannot take the code: {error.strerror}") from error
-    mark("code")
+    opt = -1
     try:
-        box.mount_into(parked.parts.pidfd, mount, TASK)
+        if spec.layer_paths:
+            opt = code.take_layers(spec.layer_paths)
+        mark("code")
+        box.mount_into(parked.parts.pidfd, mount, TASK, opt)
     finally:
         os.close(mount)
+        if opt >= 0:
+            os.close(opt)
     mark("mounted")
     return leaf.usage()[1]
 

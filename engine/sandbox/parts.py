@@ -211,6 +211,7 @@ def _build(
     making.made(own_network.release)
     mark("network")
     code = making.send(codes.take(spec.code_path)) if spec.code_path else -1
+    opt = making.send(codes.take_layers(spec.layer_paths)) if spec.layer_paths else -1
     answers, answers_write = os.pipe2(os.O_CLOEXEC)
     making.pair(answers, answers_write)
     events_read, events = os.pipe2(os.O_CLOEXEC)
@@ -240,6 +241,7 @@ def _build(
             memory_bytes=0 if "memory" in limits else spec.memory_mb << 20,
             nice=0 if "cpu" in limits else niceness(spec.memory_mb),
             outer=means.outer,
+            opt=opt,
         )
     )
     mark("forked")

@@ -135,7 +135,7 @@ class LinuxPool:
         loop = asyncio.get_running_loop()
         self._means = await loop.run_in_executor(self._builders, self._find_means)
         self._host, left = self._means.host, self._means.left
-        await loop.run_in_executor(self._builders, self.code.open, self._means.code_mount)
+        await loop.run_in_executor(self._builders, self.code.open, self._means.code_mount, self._means.merged_mount)
         if not self._host.limits:
             left = await loop.run_in_executor(self._builders, end_strays, self._name)
         backend = await loop.run_in_executor(self._builders, self._choose_tmp, self._means)

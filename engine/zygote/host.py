@@ -42,9 +42,20 @@ PRELOAD_STAGE = "preload"
 """The stage of a fault that is a module's which was to be imported ahead: every other zygote would have it too."""
 # Symbols are bound here once, and not in each fork, on pages that it would have to copy.
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "LC_CTYPE": "C.UTF-8", "LD_BIND_NOW": "1"}
+_LIBRARY_FOLDERS = ("/var/task", "/var/task/lib", "/opt/lib")
+"""Where functions' code and layers have shared libraries, as LD_LIBRARY_PATH tells those that a function starts."""
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Numeric libraries start threads when they are loaded, which no fork has."""
 T = TypeVar("T")
+
+
+def _library_path() -> dict[str, str]:
+    """What has the dynamic loader of each fork look into those folders, which it asks for its folders only when the
+    zygote starts. One that is not there then it would never look at again, unless its name is relative (fillin_rpath in
+    glibc's elf/dl-load.c): so they are named from anywhere. A folder that the host has is the host's, and left out."""
+    up = "../" * 16
+    folders = [up + folder.lstrip("/") for folder in _LIBRARY_FOLDERS if not os.path.exists(folder)]
+    return {"LD_LIBRARY_PATH": ":".join(folders)} if folders else {}
 
 
 def fork_module_path() -> Path:
@@ -154,7 +165,7 @@ class Zygote:
             stderr=self._said,
             pass_fds=[sock, self._journal],
             cwd="/",
-            env={**_ENVIRONMENT, **(_ONE_THREAD if self.preload else {})},
+            env={**_ENVIRONMENT, **_library_path(), **(_ONE_THREAD if self.preload else {})},
             start_new_session=True,  # a Ctrl-C in the engine's terminal is the engine's to answer
         )
 

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import SandboxFault
@@ -48,6 +49,10 @@ class Mounter:
     def code(self, path: bytes, nothing: bytes | None = None) -> int:
         """The folder, read-only, as a detached mount: see box.code_mount."""
         return self._ask(b"\0".join(filter(None, (b"code", path, nothing))))[0]
+
+    def merged(self, paths: Sequence[bytes], nothing: bytes) -> int:
+        """Folders as one, the first on top: see box.merged_mount."""
+        return self._ask(b"\0".join((b"merged", nothing, *paths)))[0]
 
     def tmpfs(self, size_bytes: int, files: int) -> int:
         """An empty /tmp in memory, as a detached mount."""

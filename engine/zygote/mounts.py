@@ -29,6 +29,8 @@ def _made(native: ModuleType, words: list[bytes]) -> list[int]:
     """Do what was asked; the descriptors to send. Raises OSError."""
     if words[0] == b"code":
         return [native.code_mount(*words[1:])]
+    if words[0] == b"merged":
+        return [native.merged_mount(*words[1:])]
     if words[0] == b"tmpfs":
         return [native.tmpfs(int(words[1]), int(words[2]))]
     native.try_user()

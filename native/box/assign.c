@@ -8,7 +8,7 @@
 
 static const char STAGE[] = "assign";
 
-int box_mount_into(int pidfd, int mount_fd, const char *path, struct box_error *err)
+int box_mount_into(int pidfd, int mount_fd, const char *path, int opt_fd, struct box_error *err)
 {
     /* A thread that shares its folder and root with others may not change its mount namespace. */
     if (unshare(CLONE_FS) < 0)
@@ -21,6 +21,8 @@ int box_mount_into(int pidfd, int mount_fd, const char *path, struct box_error *
     if (setns(pidfd, CLONE_NEWNS) < 0)
         return box_fail(err, STAGE, "cannot enter the sandbox's mounts");
     int status = box_move_mount(mount_fd, path) < 0 ? box_fail(err, STAGE, "cannot attach %s", path) : 0;
+    if (status == 0 && opt_fd >= 0 && box_move_mount(opt_fd, "/opt") < 0)
+        status = box_fail(err, STAGE, "cannot attach /opt");
     /* Who enters a mount namespace is at its root: also on the way back. */
     if (setns(own, CLONE_NEWNS) < 0 || fchdir(root) < 0 || chroot(".") < 0 || fchdir(folder) < 0)
         return box_fail(err, BOX_STRANDED, "this thread cannot go back to its own mounts");

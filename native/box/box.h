@@ -187,6 +187,9 @@ void box_scratch_close(struct box_scratch *scratch);
  * the other, as an overlay that tells nobody where on the host the folder lies; what is changed there afterwards may be
  * seen in it or not. With NULL the folder itself. */
 int box_code_mount(const char *path, const char *nothing, struct box_error *err);
+enum { BOX_MAX_LAYERS = 5 };
+/* As with `nothing`, of up to BOX_MAX_LAYERS folders in one: what is in an earlier one hides what is in later ones. */
+int box_merged_mount(const char *const *paths, size_t count, const char *nothing, struct box_error *err);
 /* The same detached mount once more (Linux 6.15; EINVAL before). */
 int box_mount_clone(int mount, struct box_error *err);
 
@@ -272,7 +275,7 @@ struct box_fork_request {
     uint32_t pids;     /* RLIMIT_NPROC, as a second line behind the leaf */
     uint32_t nofile;   /* RLIMIT_NOFILE */
     uint32_t n_join;   /* files to write "0" to */
-    uint32_t n_opt;    /* layer mounts, lowest first */
+    uint32_t opt;      /* whether the function's layers come along, merged */
     uint32_t into;     /* whether a v2 directory comes along */
     uint32_t net;      /* whether a network namespace comes along; else the clone makes one, with loopback alone */
     uint32_t code;     /* whether the function's code comes along; else the sandbox parks, and has it put in later */
@@ -283,7 +286,7 @@ struct box_fork_request {
     uint64_t memory_bytes;
 };
 
-enum { BOX_WIRE_VERSION = 5, BOX_MAX_LAYERS = 5 };
+enum { BOX_WIRE_VERSION = 6 };
 #ifdef BOX_BARE
 /* The version of a request for a clone without any isolation: see forkserver.c. */
 enum { BOX_WIRE_BARE = 0x65726162 };
@@ -301,6 +304,7 @@ struct box_fork_fds {
     int report;  /* where set-up failures and the exit status are told */
     int tmp;     /* detached mount for /tmp */
     int code;    /* detached mount for /var/task; -1 where it parks */
+    int opt;     /* detached mount for /opt */
     int net;     /* network namespace */
     int into;    /* v2 cgroup directory */
     int join[BOX_HIERARCHIES];
@@ -384,9 +388,9 @@ int box_pages_pack(int proc, struct box_error *err);
 
 /* The stage of the error after which the calling thread has to end: it is in a sandbox's mount namespace. */
 #define BOX_STRANDED "stranded"
-/* Attach a detached mount at `path` of the sandbox whose process 1 `pidfd` is. The calling thread loses what it shared
- * of folder and root with others (unshare(2), CLONE_FS), and keeps both. */
-int box_mount_into(int pidfd, int mount_fd, const char *path, struct box_error *err);
+/* Attach a detached mount at `path` of the sandbox whose process 1 `pidfd` is, and one at /opt unless opt_fd is -1. The
+ * calling thread loses what it shared of folder and root with others (unshare(2), CLONE_FS), and keeps both. */
+int box_mount_into(int pidfd, int mount_fd, const char *path, int opt_fd, struct box_error *err);
 
 /* ---- reap ---- */
 

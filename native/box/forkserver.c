@@ -60,7 +60,8 @@ static int unpack(const struct box_fork_request *request, ssize_t size, const in
                   struct box_fork_fds *fds)
 {
     if (size != sizeof *request || request->version != BOX_WIRE_VERSION || request->n_join > BOX_HIERARCHIES ||
-        count != 5 + (request->code != 0) + (request->net != 0) + (request->into != 0) + request->n_join)
+        count != 5 + (request->code != 0) + (request->opt != 0) + (request->net != 0) + (request->into != 0) +
+                     request->n_join)
         return -1;
     size_t next = 5;
     fds->answers = flat[0];
@@ -69,6 +70,7 @@ static int unpack(const struct box_fork_request *request, ssize_t size, const in
     fds->report = flat[3];
     fds->tmp = flat[4];
     fds->code = request->code ? flat[next++] : -1;
+    fds->opt = request->opt ? flat[next++] : -1;
     fds->net = request->net ? flat[next++] : -1;
     fds->into = request->into ? flat[next++] : -1;
     for (uint32_t which = 0; which < request->n_join; which++)

@@ -71,8 +71,8 @@ int box_home_open(const struct box_host *host, struct box_error *err);
 /* Hand the controllers of `limited` down from a directory to those in it. */
 int box_controllers_enable(const char *directory, unsigned limited, struct box_error *err);
 
-/* A sandbox's own mounts: /proc, /tmp, /var/task. */
-int box_mounts_enter(int tmp_fd, int code_fd, struct box_error *err);
+/* A sandbox's own mounts: /proc, /tmp, /var/task, /opt. */
+int box_mounts_enter(int tmp_fd, int code_fd, int opt_fd, struct box_error *err);
 int box_net_loopback_up(struct box_error *err);
 /* In the namespace `own_ns`, which has just been made: tie it to the router. */
 int box_net_join_router(int own_ns, const struct box_net_link *link, struct box_error *err);

@@ -58,34 +58,55 @@ static void name_descriptor(char name[32], int fd)
     snprintf(name, 32, "/proc/self/fd/%d", fd);
 }
 
-/* An overlay without an upper layer wants two lower ones: the second is empty. Layers are named by descriptors, for a
- * mount's options are in everybody's mountinfo too. */
-static int lay_over(const char *path, const char *nothing, struct box_error *err)
+/* `layers`: folders as the kernel wants them named, the first on top. */
+static int lay_over(const char *layers, const char *first, struct box_error *err)
 {
-    char code[32], below[32], layers[2 * 32];
-    cleanup_close int folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    cleanup_close int empty = open(nothing, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-    if (folder < 0 || empty < 0)
-        return box_fail(err, "code mount", "cannot take %s", folder < 0 ? path : nothing);
-    name_descriptor(code, folder);
-    name_descriptor(below, empty);
-    snprintf(layers, sizeof layers, "%s:%s", code, below);
     cleanup_close int fs = box_fsopen("overlay");
+
     if (fs < 0 || box_fsconfig(fs, FSCONFIG_SET_STRING, "source", "code") < 0 ||
         box_fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir", layers) < 0 ||
         box_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) < 0)
-        return box_fail(err, "code mount", "cannot lay an overlay over %s", path);
+        return box_fail(err, "code mount", "cannot lay an overlay over %s", first);
     int mount = box_fsmount(fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
     if (mount < 0)
-        return box_fail(err, "code mount", "cannot mount the overlay over %s", path);
+        return box_fail(err, "code mount", "cannot mount the overlay over %s", first);
     BOX_STEP("mount: overlay made");
+    return mount;
+}
+
+/* An overlay without an upper layer wants two lower ones: the last is empty. Layers are named by descriptors, for a
+ * mount's options are in everybody's mountinfo too. */
+int box_merged_mount(const char *const *paths, size_t count, const char *nothing, struct box_error *err)
+{
+    char layers[(BOX_MAX_LAYERS + 1) * 32];
+    int folders[BOX_MAX_LAYERS + 1], mount = -1;
+    size_t taken = 0, length = 0;
+
+    if (count == 0 || count > BOX_MAX_LAYERS) {
+        errno = EINVAL;
+        return box_fail(err, "code mount", "cannot merge %zu folders", count);
+    }
+    for (; taken <= count; taken++) {
+        const char *path = taken < count ? paths[taken] : nothing;
+        char name[32];
+        folders[taken] = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (folders[taken] < 0) {
+            box_fail(err, "code mount", "cannot take %s", path);
+            break;
+        }
+        name_descriptor(name, folders[taken]);
+        length += (size_t)snprintf(layers + length, sizeof layers - length, taken ? ":%s" : "%s", name);
+    }
+    if (taken > count)
+        mount = lay_over(layers, paths[0], err);
+    while (taken > 0)
+        close(folders[--taken]);
     return mount;
 }
 
 int box_code_mount(const char *path, const char *nothing, struct box_error *err)
 {
-    return nothing ? lay_over(path, nothing, err) : take_folder(path, 0, err);
+    return nothing ? box_merged_mount(&path, 1, nothing, err) : take_folder(path, 0, err);
 }
 
 int box_mount_clone(int mount, struct box_error *err)
@@ -359,7 +380,7 @@ static int enter_proc(struct box_error *err)
     return 0;
 }
 
-int box_mounts_enter(int tmp_fd, int code_fd, struct box_error *err)
+int box_mounts_enter(int tmp_fd, int code_fd, int opt_fd, struct box_error *err)
 {
     if (enter_proc(err) < 0)
         return -1;
@@ -369,6 +390,8 @@ int box_mounts_enter(int tmp_fd, int code_fd, struct box_error *err)
     BOX_STEP("sandbox: /tmp mounted");
     if (code_fd >= 0 && box_move_mount(code_fd, "/var/task") < 0)
         return box_fail(err, "mount /var/task", "cannot attach it");
+    if (opt_fd >= 0 && box_move_mount(opt_fd, "/opt") < 0)
+        return box_fail(err, "mount /opt", "cannot attach it");
     return 0;
 }
 

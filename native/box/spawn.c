@@ -43,7 +43,7 @@ static int join_network(const struct box_fork_request *request, const struct box
 static int enter_mounts(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
 {
     (void)request;
-    return box_mounts_enter(fds->tmp, fds->code, err);
+    return box_mounts_enter(fds->tmp, fds->code, fds->opt, err);
 }
 
 static int leave_terminal(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)

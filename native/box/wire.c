@@ -79,6 +79,8 @@ int box_fork_send(int sock, const struct box_fork_request *request, const struct
 
     if (request->code)
         flat[count++] = fds->code;
+    if (request->opt)
+        flat[count++] = fds->opt;
     if (request->net)
         flat[count++] = fds->net;
     if (request->into)

@@ -34,6 +34,7 @@ from engine.registry.attached import MIGRATIONS, Attached
 from engine.registry.code_links import CodeLinks
 from engine.registry.code_s3 import S3Object
 from engine.registry.functions import FunctionRegistry, account_default, new_etag
+from engine.registry.layers import LayerRegistry
 from engine.registry.schema import MIGRATIONS as REGISTRY_MIGRATIONS
 from engine.registry.shelf import Shelf
 from engine.registry.validate import no_trouble, nothing_to_prepare, only_none
@@ -125,6 +126,7 @@ class StubRegistry(FunctionRegistry):
         super().__init__(
             self.shelf,
             code,
+            LayerRegistry(self.shelf, code, {}, {}),
             runtimes=AnyRuntime(),
             default_runtime="",
             refuse_egress=only_none,

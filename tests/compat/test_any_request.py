@@ -35,6 +35,8 @@ TEXTS = [
     f"{ARN}:code-signing-config:csc-{'0' * 17}",
     f"{ARN}:event-source-mapping:00000000-0000-4000-8000-000000000000",
     "00000000-0000-4000-8000-000000000000",
+    f"{ARN}:layer:deps",
+    f"{ARN}:layer:deps:1",
     f"arn:aws:sqs:{REGION}:{ACCOUNT}:q",
     f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/s",
     f"arn:aws:iam::{ACCOUNT}:role/r",

@@ -204,7 +204,6 @@ NOT_HONOURED: list[tuple[dict[str, Any], str]] = [
     ({"VpcConfig": {"SubnetIds": ["subnet-1"]}}, "vpcConfig.subnetIds"),
     ({"VpcConfig": {"SecurityGroupIds": ["sg-1"]}}, "vpcConfig.securityGroupIds"),
     ({"VpcConfig": {"Ipv6AllowedForDualStack": True}}, "vpcConfig.ipv6AllowedForDualStack"),
-    ({"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:deps:1"]}, "layers"),
     (
         {
             "FileSystemConfigs": [

@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -87,6 +88,8 @@ class Driver:
         zygote_host.fork_module_path = lambda: steps_build.FORK
         data = DataDir.open(data_dir)
         self.code = write_code(data_dir.with_name(f"{data_dir.name}-code"), CODE)
+        layers = [write_code(data_dir.with_name(f"{data_dir.name}-{name}"), "") for name in ("base", "more")]
+        self.layers = tuple(str(layer) for layer in layers)
         self.pool = LinuxPool(
             instance_id=data.instance_id,
             scratch_dir=data.path / "scratch",
@@ -117,7 +120,8 @@ class Driver:
         if self.parks:
             await self.pool.park_one(RUNTIME)
         try:
-            sandbox = await self.pool.start(spec(self.code, egress=self.egress))
+            wanted = replace(spec(self.code, egress=self.egress), layer_paths=self.layers)
+            sandbox = await self.pool.start(wanted)
         except EngineError as error:
             return {"outcomes": outcomes, "fault": str(error)}
         sandbox.listen(_moved)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from engine.fabric.datadir import DataDir
 from engine.fabric.sqlite import Sqlite
-from engine.registry.api import AliasChange, ConfigChange
+from engine.registry.api import AliasChange, ConfigChange, LayerContent
 from engine.registry.code import LocalCodeStore
 from engine.registry.functions import FunctionRegistry
 from engine.registry.schema import MIGRATIONS, STORE_FILE
@@ -73,7 +73,7 @@ def arm(step: int) -> None:
 
 
 async def write_until_killed(path: Path, run: str, step: int) -> None:
-    """Create, change and delete functions."""
+    """Create, change and delete functions and layers."""
     data = DataDir.open(path)
     store = await Sqlite.open(data.path / STORE_FILE, MIGRATIONS)
     code = await LocalCodeStore.open(data.path / "code")
@@ -83,9 +83,14 @@ async def write_until_killed(path: Path, run: str, step: int) -> None:
         arm(step)
     for n in count():
         name = f"{run}-{n}"
+        layer = f"{name} layer"
+        sha256 = (await code.add(whole(zipped(layer)))).sha256
+        say("try", layer, sha256)
+        ref = (await registry.layers.publish(name, LayerContent(sha256))).ref
+        say("done", layer, sha256)
         sha256 = (await code.add(whole(zipped(name)))).sha256
         say("try", name, sha256)
-        await registry.create(name, ConfigChange(), sha256)
+        await registry.create(name, ConfigChange(layers=(ref,)), sha256)
         say("done", name, sha256)
         if n % 2:
             sha256 = (await code.add(whole(zipped(f"{name} changed")))).sha256
@@ -94,6 +99,9 @@ async def write_until_killed(path: Path, run: str, step: int) -> None:
             say("done", name, sha256)
             await publish(registry, name, sha256)
         if n % 3 == 2:
+            say("try", layer, "")
+            await registry.layers.delete(ref)
+            say("done", layer, "")
             for gone in (f"{name}:1", f"{name}:live", f"{name} reserved", name):
                 say("try", gone, "")
             await registry.delete(name)

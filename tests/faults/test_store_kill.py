@@ -24,12 +24,12 @@ from engine.registry.functions import FunctionRegistry
 from engine.registry.schema import MIGRATIONS, STORE_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS_OF_A_ROUND = 192  # operations on the file system until the writer has created, changed, deleted and swept
+STEPS_OF_A_ROUND = 272  # operations on the file system until the writer has created, changed, deleted and swept
 
 
 class Model:
-    """What there has to be: for each function and version the SHA-256 of its code, for each alias its version, for each
-    reservation its size; "" for none, and two where a write was cut off."""
+    """What there has to be: for each function, version and layer the SHA-256 of its code, for each alias its version,
+    for each reservation its size; "" for none, and two where a write was cut off."""
 
     def __init__(self) -> None:
         self.allowed: dict[str, set[str]] = {}
@@ -72,9 +72,13 @@ async def check(path: Path, model: Model) -> None:
         registry = await FunctionRegistry.open(store, code, runtimes=["python3.11"])
         functions, more = registry.list(limit=1_000_000)
         assert not more
-        model.settle(dict(pair for function in functions for pair in found(registry, function)))
+        layers, _ = registry.layers.list(limit=1_000_000)
+        there = {f"{layer.ref.name} layer": layer.code_sha256 for layer in layers}
+        model.settle(there | dict(pair for function in functions for pair in found(registry, function)))
         for function in registry.everything():
             await check_code(code, function.code_sha256)
+            (layer,) = function.config.layers
+            await check_code(code, layer.code_sha256)
         assert os.listdir(path / "code" / "tmp") == []
         for sha256 in os.listdir(path / "code" / "blobs"):
             await check_code(code, sha256)

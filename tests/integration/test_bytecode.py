@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from engine.registry.api import LayerContent
 from tests.doors import zip_of
 from tests.engines import engine
 from tests.integration.test_engine_parked import PARKS, some_parked
@@ -112,3 +114,34 @@ async def test_what_cannot_be_compiled_is_run_as_it_was(tmp_path: Path) -> None:
         await until(lambda: "pkg/mod" in bytecode(data), within_s=30, what="the next code is compiled")
         assert (await running.grpc.invoke("deep")).json() == 1
     await nothing_left(data)
+
+
+async def test_modules_of_layers_are_compiled_too_and_never_taken_for_another_layers(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    app = "import both, own\ndef handler(event, context):\n    return [both.x, own.x, own.__cached__]\n"
+    async with engine(data, compile_ahead=True) as running:
+        registry, store = running.service.parts.registry, running.service.parts.code
+        layers = []
+        for name, files in (
+            ("base", {"python/both.py": "x = 'base'\n", "python/own.py": "x = 'fresh'\n"}),
+            ("more", {"python/both.py": "x = 'more'\n"}),
+        ):
+            blob = await store.add(whole(zip_of(files)))
+            layers.append((await registry.layers.publish(name, LayerContent(blob.sha256))).ref.resource_name())
+        await running.grpc.create("f", zip_of(app), layers=layers)
+        await compiled(data, 3)
+        found = bytecode(data)
+        assert sorted(found) == ["app", "python/both", "python/own"]
+        found["python/own"].write_bytes(found["python/own"].read_bytes().replace(b"fresh", b"cache"))
+        # As if the later layer had no bytecode yet: what the earlier one has is there in its place.
+        for path in (data / "code" / "blobs").glob("*/task/python/__pycache__/both.*"):
+            if b"more" in path.read_bytes():
+                path.unlink()
+        await running.grpc.update("f", memory_mb=256)
+        cached = f"/opt/python/__pycache__/own.{sys.implementation.cache_tag}.pyc"
+        assert (await running.grpc.invoke("f")).json() == ["more", "cache", cached]
+    await nothing_left(data)
+
+
+async def whole(data: bytes) -> AsyncIterator[bytes]:
+    yield data

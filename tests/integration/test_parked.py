@@ -227,12 +227,12 @@ async def test_one_that_cannot_be_assigned_costs_its_function_nothing_but_a_fork
 ) -> None:
     real = box.mount_into
 
-    def dies_meanwhile(pidfd: int, mount_fd: int, path: bytes) -> None:
+    def dies_meanwhile(pidfd: int, mount_fd: int, path: bytes, opt: int) -> None:
         box.kill(pidfd)
         gone = select.poll()
         gone.register(pidfd, select.POLLIN)
         gone.poll(10_000)
-        real(pidfd, mount_fd, path)
+        real(pidfd, mount_fd, path, opt)
 
     monkeypatch.setattr(box, "mount_into", dies_meanwhile)
     sandbox, answer, kind = await one_of(pool, tmp_path / "code", HELLO)
@@ -248,7 +248,7 @@ async def test_one_that_cannot_be_assigned_costs_its_function_nothing_but_a_fork
 async def test_after_a_thread_was_lost_to_a_sandbox_the_next_is_assigned_by_another(
     pool: LinuxPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stranded(pidfd: int, mount_fd: int, path: bytes) -> None:
+    def stranded(pidfd: int, mount_fd: int, path: bytes, opt: int) -> None:
         raise SandboxFault(box.STRANDED, 1, "this thread cannot go back to its own mounts")
 
     monkeypatch.setattr(box, "mount_into", stranded)

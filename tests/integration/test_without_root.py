@@ -22,6 +22,7 @@ import pytest
 import pytest_asyncio
 
 from engine.sandbox.strays import end_strays
+from engine.v1 import layers_pb2, layers_pb2_grpc
 from engine.v1 import reports_pb2 as pb
 from tests.doors import zip_of
 from tests.engines import Served, end, ready
@@ -382,3 +383,15 @@ async def test_with_the_cgroups_of_v1_alone_every_limit_holds_in_full(hidden: st
             answer = await engine.grpc.invoke("daemons")
             assert answer.report is not None
             assert answer.report.outcome == pb.OUTCOME_TIMEOUT
+
+
+async def test_layers_are_merged_for_functions_of_the_users_engine(engine: Served) -> None:
+    stub: Any = layers_pb2_grpc.LayerServiceStub(engine.grpc.channel)
+    names = []
+    for name, files in (("base", {"both": "base", "one": "base"}), ("more", {"both": "more"})):
+        layer = layers_pb2.LayerVersion(code_blob=await engine.grpc.upload(zip_of(files)))
+        request = layers_pb2.PublishLayerVersionRequest(parent=f"layers/{name}", layer_version=layer)
+        names.append((await stub.PublishLayerVersion(request)).layer_version.name)
+    source = "def handler(event, context):\n    return [open(f'/opt/{name}').read() for name in ('both', 'one')]\n"
+    await create(engine, "layered", source, layers=names)
+    assert (await engine.grpc.invoke("layered")).json() == ["more", "base"]

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -170,3 +170,81 @@ def test_code_that_is_gone_is_a_fault_with_its_reason(mounts: CodeMounts, tmp_pa
     with pytest.raises(SandboxFault, match="No such file") as raised:
         mounts.take(str(tmp_path / "gone"))
     assert raised.value.stage == "code mount"
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> list[str]:
+    """Three folders, each with a file of its own and one that all have."""
+    paths = []
+    for name in ("first", "second", "third"):
+        folder = tmp_path / f"layer-{name}"
+        folder.mkdir()
+        for file in ("all", name):
+            (folder / file).write_text(name)
+        paths.append(str(folder))
+    return paths
+
+
+def test_layers_are_one_mount_with_the_last_on_top(mounts: CodeMounts, layers: list[str], tmp_path: Path) -> None:
+    mounts.open(box.code_mount)
+    for _ in range(2):  # the first, and one that is cloned from it
+        files, line = seen(mounts.take_layers(layers), tmp_path)
+        assert files == {"all": "third", "first": "first", "second": "second", "third": "third"}
+        assert "layer-" not in line
+        assert {"ro", "nosuid", "nodev"} <= set(line.split()[5].split(","))
+    assert seen(mounts.take_layers(layers[::-1]), tmp_path)[0]["all"] == "first"
+    assert seen(mounts.take_layers(layers[:1]), tmp_path)[0] == {"all": "first", "first": "first"}
+
+
+def test_one_overlay_serves_all_sandboxes_with_the_same_layers(mounts: CodeMounts, layers: list[str]) -> None:
+    made = []
+
+    def merge(paths: Sequence[bytes], nothing: bytes) -> int:
+        made.append(paths)
+        return box.merged_mount(paths, nothing)
+
+    mounts.open(box.code_mount, merge)
+    before = fds()
+    for _ in range(10):
+        os.close(mounts.take_layers(layers))
+        os.close(mounts.take_layers(layers[:2]))
+    assert len(made) == 2
+    assert fds() == before + 2
+    mounts.forget(layers[2])
+    assert fds() == before + 1
+    mounts.forget(layers[0])
+    assert fds() == before
+
+
+def test_a_layer_that_was_replaced_is_seen_anew(mounts: CodeMounts, layers: list[str], tmp_path: Path) -> None:
+    mounts.open(box.code_mount)
+    os.close(mounts.take_layers(layers))
+    (Path(layers[0]) / "late").write_text("late")
+    assert seen(mounts.take_layers(layers), tmp_path)[0]["late"] == "late"
+
+
+def test_without_overlays_one_layer_is_shown_and_several_are_refused(
+    mounts: CodeMounts, layers: list[str], tmp_path: Path
+) -> None:
+    def make(path: bytes, nothing: bytes | None) -> int:
+        if nothing is not None:
+            raise SandboxFault("code mount", 19, "cannot lay an overlay: No such device")
+        return box.code_mount(path)
+
+    mounts.open(make)
+    assert seen(mounts.take_layers(layers[:1]), tmp_path)[0] == {"all": "first", "first": "first"}
+    with pytest.raises(SandboxFault, match="cannot be merged without overlays") as refused:
+        mounts.take_layers(layers)
+    assert refused.value.fix
+
+
+def test_more_layers_than_a_function_may_have_are_refused(layers: list[str], tmp_path: Path) -> None:
+    paths = [os.fsencode(path) for path in layers]
+    before = fds()
+    with pytest.raises(ValueError, match="too many"):
+        box.merged_mount(paths * 2, os.fsencode(tmp_path))
+    with pytest.raises(SandboxFault):
+        box.merged_mount([], os.fsencode(tmp_path))
+    with pytest.raises(SandboxFault, match="gone"):
+        box.merged_mount([*paths, b"/gone"], os.fsencode(tmp_path))
+    assert fds() == before

@@ -10,6 +10,7 @@ cdef extern from "box.h" nogil:
     enum: BOX_PIDS
     enum: BOX_UNIFIED
     enum: BOX_WIRE_VERSION
+    enum: BOX_MAX_LAYERS
     enum: BOX_REPORT_FAILED
     enum: BOX_REPORT_EXITED
     const char *BOX_RESOLVER
@@ -87,7 +88,7 @@ cdef extern from "box.h" nogil:
         uint32_t pids
         uint32_t nofile
         uint32_t n_join
-        uint32_t n_opt
+        uint32_t opt
         uint32_t into
         uint32_t net
         uint32_t code
@@ -105,6 +106,7 @@ cdef extern from "box.h" nogil:
         int report
         int tmp
         int code
+        int opt
         int net
         int into
         int join[5]
@@ -140,6 +142,7 @@ cdef extern from "box.h" nogil:
     int box_scratch_renew(box_scratch *scratch)
     void box_scratch_close(box_scratch *scratch)
     int box_code_mount(const char *path, const char *nothing, box_error *err)
+    int box_merged_mount(const char **paths, size_t count, const char *nothing, box_error *err)
     int box_mount_clone(int mount, box_error *err)
     int box_landlock_version()
     int box_net_make(const box_net_link *link, box_net *made, box_error *err)
@@ -153,6 +156,6 @@ cdef extern from "box.h" nogil:
     int box_route_default(int sock, uint32_t via, box_error *err)
     int box_fork_send(int sock, const box_fork_request *request, const box_fork_fds *fds, box_error *err)
     int box_fork_receive(int sock, int timeout_ms, int *pid, box_error *err)
-    int box_mount_into(int pidfd, int mount_fd, const char *path, box_error *err)
+    int box_mount_into(int pidfd, int mount_fd, const char *path, int opt_fd, box_error *err)
     int box_kill(int pidfd, box_error *err)
     int box_reap(int pidfd, int *status, box_usage *usage, box_error *err)

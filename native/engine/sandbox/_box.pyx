@@ -202,10 +202,10 @@ cdef class Leaf:
 
 
 def fork(int sock, Leaf leaf, *, uid, pids, nofile, int answers, int events, int log, int report, int tmp, int code,
-         int net, int timeout_ms, memory_bytes=0, nice=0, outer=None):
+         int net, int timeout_ms, memory_bytes=0, nice=0, outer=None, int opt=-1):
     """Ask the zygote behind `sock` for a sandbox in `leaf`; returns (pidfd, pid). One caller at a time a socket. `net`
-    is a network namespace, -1 for one that the clone makes; without `code`, -1, the sandbox parks; `outer` is the user
-    and group of a zygote that is in a user namespace."""
+    is a network namespace, -1 for one that the clone makes; without `code`, -1, the sandbox parks; `opt` is what
+    the function's layers are merged into; `outer` is the user and group of a zygote that is in a user namespace."""
     cdef box_error err
     cdef box_fork_request request
     cdef box_fork_fds fds
@@ -218,13 +218,14 @@ def fork(int sock, Leaf leaf, *, uid, pids, nofile, int answers, int events, int
     request.nofile = nofile
     request.net = net >= 0
     request.code = code >= 0
+    request.opt = opt >= 0
     request.memory_bytes = memory_bytes
     request.nice = nice
     if outer is not None:
         request.own_user = 1
         request.outer_uid, request.outer_gid = outer
     fds.answers, fds.events, fds.log, fds.report = answers, events, log, report
-    fds.tmp, fds.code, fds.net = tmp, code, net
+    fds.tmp, fds.code, fds.opt, fds.net = tmp, code, opt, net
     with nogil:
         if leaf.open_join(&err) >= 0:
             for which in range(leaf.n_join):
@@ -241,13 +242,13 @@ def fork(int sock, Leaf leaf, *, uid, pids, nofile, int answers, int events, int
     return pidfd, pid
 
 
-def mount_into(int pidfd, int mount_fd, bytes path):
-    """Attach a detached mount in a parked sandbox. On a thread that is there for this alone."""
+def mount_into(int pidfd, int mount_fd, bytes path, int opt=-1):
+    """Attach a detached mount in a parked sandbox, and `opt` at /opt. On a thread that is there for this alone."""
     cdef box_error err
     cdef const char *text = path
     cdef int status
     with nogil:
-        status = box_mount_into(pidfd, mount_fd, text, &err)
+        status = box_mount_into(pidfd, mount_fd, text, opt, &err)
     if status < 0:
         raise fault(&err)
 
@@ -284,6 +285,24 @@ def code_mount(bytes path, bytes nothing=None):
     if nothing is not None:
         empty = nothing
     cdef int fd = box_code_mount(path, empty, &err)
+    if fd < 0:
+        raise fault(&err)
+    return fd
+
+
+def merged_mount(paths, bytes nothing):
+    """At most five folders as one, read-only, an overlay as of code_mount: what is in an earlier one hides what is in
+    later ones."""
+    cdef box_error err
+    cdef const char *names[BOX_MAX_LAYERS]
+    cdef const char *empty = nothing
+    cdef size_t count = 0
+    if len(paths) > BOX_MAX_LAYERS:
+        raise ValueError(f"{len(paths)} folders are too many")
+    for path in paths:
+        names[count] = path
+        count += 1
+    cdef int fd = box_merged_mount(names, count, empty, &err)
     if fd < 0:
         raise fault(&err)
     return fd

@@ -90,6 +90,21 @@ static PyObject *code_mount(PyObject *module, PyObject *args)
     return fd < 0 ? raise_box_error(&err) : PyLong_FromLong(fd);
 }
 
+static PyObject *merged_mount(PyObject *module, PyObject *args)
+{
+    struct box_error err = {0};
+    const char *nothing, *paths[BOX_MAX_LAYERS] = {NULL};
+    size_t count = 0;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "yy|yyyy", &nothing, &paths[0], &paths[1], &paths[2], &paths[3], &paths[4]))
+        return NULL;
+    while (count < BOX_MAX_LAYERS && paths[count] != NULL)
+        count++;
+    int fd = box_merged_mount(paths, count, nothing, &err);
+    return fd < 0 ? raise_box_error(&err) : PyLong_FromLong(fd);
+}
+
 static PyObject *tmpfs(PyObject *module, PyObject *args)
 {
     struct box_error err = {0};
@@ -292,6 +307,8 @@ static PyMethodDef METHODS[] = {
     {"try_user", try_user, METH_NOARGS, "try_user() -> None\n\nSee whether a sandbox of this namespace can be had."},
     {"code_mount", code_mount, METH_VARARGS,
      "code_mount(path: bytes, nothing: bytes = None) -> int\n\nA folder as a detached mount."},
+    {"merged_mount", merged_mount, METH_VARARGS,
+     "merged_mount(nothing: bytes, *paths: bytes) -> int\n\nFolders as one detached mount, the first on top."},
     {"tmpfs", tmpfs, METH_VARARGS, "tmpfs(bytes: int, files: int) -> int\n\nA /tmp in memory, as a detached mount."},
     {"mount_own", mount_own, METH_VARARGS,
      "mount_own(mount: int, path: str) -> None\n\nAttach a detached mount for this process alone."},

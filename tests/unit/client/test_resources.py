@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,28 +12,36 @@ import pytest
 
 from engine import AsyncClient, Client
 from engine.client import resource_wire
+from engine.client.async_layers import AsyncLayerCalls
 from engine.client.async_resources import AsyncResourceCalls
 from engine.client.events import AsyncEventCalls, EventCalls
 from engine.client.resource_calls import Call
 from engine.client.stored_wire import STORED
+from engine.client.sync_layers import LayerCalls
 from engine.client.sync_resources import ResourceCalls
 from engine.embedded import Engine
 from engine.errors import InUse, InvalidArgument, NotFound, NotProvisioned, StaleEtag
 from engine.model.concurrency import ProvisionedStatus
-from engine.registry.api import ConfigChange, Registry
-from engine.rpc import aliases, concurrency, events, versions
+from engine.model.layer import LayerRef
+from engine.registry.api import CodeStore, ConfigChange, Registry
+from engine.rpc import aliases, concurrency, events, layers, versions
 from tests.registries import Served, served
+from tests.unit.registry.zips import ordinary, pieces
 
 T = TypeVar("T")
 Ask = Callable[..., Awaitable[Any]]
 """Make a call by its name."""
 
 
-class Local(AsyncResourceCalls):
+class Local(AsyncResourceCalls, AsyncLayerCalls):
     """What engine.embedded.Engine does, without an engine."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, code: CodeStore) -> None:
         self._registry = registry
+        self._code = code
+
+    async def _upload(self, code: bytes) -> str:
+        return (await self._code.add(pieces(code))).sha256
 
     async def _make(self, call: Call[T]) -> T:
         return await call.local(self._registry)
@@ -53,7 +62,7 @@ async def ask(request: pytest.FixtureRequest, it: Served) -> AsyncIterator[Ask]:
         async with AsyncClient(it.address) as calls:
             yield lambda method, *args, **kwargs: getattr(calls, method)(*args, **kwargs)
     else:
-        local = Local(it.registry)
+        local = Local(it.registry, it.code)
         yield lambda method, *args, **kwargs: getattr(local, method)(*args, **kwargs)
 
 
@@ -125,13 +134,37 @@ async def test_a_list_of_many_pages_comes_whole(ask: Ask, it: Served, monkeypatc
     assert [version.version for version in await ask("list_versions", "f")] == ["1", "2", "3", "4", "5"]
 
 
+async def test_layers(ask: Ask, it: Served) -> None:
+    zipped = ordinary({"python/dep.py": "x = 1"})
+    about: dict[str, Any] = {"description": "d", "license_info": "MIT", "runtimes": ["python3.11"]}
+    first = await ask("publish_layer", zipped, "deps", **about, architectures=["arm64"])
+    stored = it.registry.layers.get(LayerRef("deps", 1))
+    assert replace(first, unpacked_bytes=stored.unpacked_bytes) == stored
+    assert (first.description, first.license_info, first.runtimes) == ("d", "MIT", ("python3.11",))
+    second = await ask("publish_layer", zipped, "deps")
+    assert await ask("get_layer", "deps:1") == await ask("get_layer", first.ref) == first
+    assert await ask("list_layers") == [second]
+    assert await ask("list_layers", runtime="python3.11", architecture="arm64") == [first]
+    assert await ask("list_layer_versions", "deps") == [second, first]
+    assert await ask("list_layer_versions", "deps", architecture="arm64") == [first]
+    for _ in range(2):
+        await ask("delete_layer", "arn:aws:lambda:us-east-1:000000000000:layer:deps:1")
+    with pytest.raises(NotFound):
+        await ask("get_layer", "deps:1")
+    with pytest.raises(InvalidArgument):
+        await ask("get_layer", "deps")
+
+
 def test_every_rpc_of_the_services_has_a_call_in_each_client() -> None:
     rpcs = {method.name for room in (versions, aliases, concurrency) for method in room.SERVICE.methods}
     of_events = {method.name for method in events.SERVICE.methods} | {"InvokeAsync"}
-    assert resource_wire.RPCS.keys() - STORED.keys() == rpcs | of_events
+    of_layers = {method.name for method in layers.SERVICE.methods}
+    of_layers -= {name for name in of_layers if "Polic" in name or "Permission" in name}  # for clients of gRPC alone
+    assert resource_wire.RPCS.keys() - STORED.keys() == rpcs | of_events | of_layers
     for of, asynchronous, synchronous in (
         (rpcs, AsyncResourceCalls, ResourceCalls),
         (of_events, AsyncEventCalls, EventCalls),
+        (of_layers, AsyncLayerCalls, LayerCalls),
     ):
         calls = {name for name in vars(asynchronous) if not name.startswith("_")}
         assert calls == {name for name in vars(synchronous) if not name.startswith("_")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,12 +14,13 @@ from tests.unit.guest.driver import Guest
 
 LIMIT_BYTES = 64 << 20
 UNCHECKED = b"\1\0\0\0"
+CHECKED = b"\3\0\0\0"
 
 
-def compiled(guest: Guest) -> dict[str, bytes]:
+def compiled(guest: Guest, event: object = None) -> dict[str, bytes]:
     """The bytecode of each module, by its path."""
     guest.specify(wire.COMPILER)
-    guest.event(stream_limit_bytes=LIMIT_BYTES)
+    guest.event(event, stream_limit_bytes=LIMIT_BYTES)
     assert guest.frame() == (wire.READY, b""), guest.log
     answer = b""
     while True:
@@ -85,6 +87,42 @@ def test_bytecode_that_is_good_is_left_and_what_is_stale_is_not(any_guest: Guest
         subprocess.run([any_guest.python, "-c", program, str(any_guest.task_root / name)], check=True)
     any_guest.code("x = 'other'\n", "stale.py")
     assert sorted(compiled(any_guest)) == ([] if mode == "UNCHECKED_HASH" else ["stale.py"])
+
+
+LAYER = {"layer": True}
+IMPORT = """
+import importlib.util, json, sys
+sys.path.insert(0, sys.argv[1])
+sys.dont_write_bytecode = True
+import mod
+print(json.dumps(mod.x))
+"""
+
+
+@pytest.mark.parametrize("mode", ["TIMESTAMP", "CHECKED_HASH", "UNCHECKED_HASH", "none"])
+def test_bytecode_of_a_layer_holds_for_no_other_source(any_guest: Guest, mode: str) -> None:
+    """Another layer's module may hide the source that it is of."""
+    source = any_guest.task_root / "mod.py"
+    any_guest.code("x = 'one'\n", "mod.py")
+    if mode != "none":
+        program = f"import py_compile, sys; m = py_compile.PycInvalidationMode.{mode}; "
+        program += "py_compile.compile(sys.argv[1], doraise=True, invalidation_mode=m)"
+        subprocess.run([any_guest.python, "-c", program, str(source)], check=True)
+    found = compiled(any_guest, LAYER)
+    assert sorted(found) == (["mod.py"] if mode in ("UNCHECKED_HASH", "none") else [])
+    if not found:
+        return
+    assert found["mod.py"][4:8] == CHECKED
+    program = "import importlib.util, sys; print(importlib.util.cache_from_source(sys.argv[1]))"
+    done = subprocess.run([any_guest.python, "-c", program, str(source)], capture_output=True, check=True, text=True)
+    cached = Path(done.stdout.strip())
+    cached.parent.mkdir(exist_ok=True)
+    for text, expected in (("x = 'one'\n", "two"), ("x = 'new'\n", "new")):
+        cached.write_bytes(found["mod.py"].replace(b"one", b"two"))
+        source.unlink()
+        source.write_text(text)
+        command = [any_guest.python, "-c", IMPORT, str(any_guest.task_root)]
+        assert json.loads(subprocess.run(command, capture_output=True, check=True).stdout) == expected
 
 
 def test_much_of_it_comes_in_parts(guest: Guest) -> None:

@@ -30,6 +30,7 @@ class Functions:
     versions: Any = None
     aliases: Any = None
     concurrency: Any = None
+    layers: Any = None
 
     def __init__(self) -> None:
         self.functions: dict[str, Function] = {}

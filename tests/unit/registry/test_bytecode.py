@@ -53,6 +53,20 @@ async def test_it_is_where_python_looks_for_it_and_nobody_may_write_to_it(code: 
     assert left_in(tmp_path) == (1, 0)
 
 
+async def test_what_is_good_for_a_layer_is_good_for_code_and_not_the_reverse(code: LocalCodeStore) -> None:
+    blob = await code.add(pieces(ZIP))
+    await code.add_bytecode(blob.sha256, PYTHON, stream(record("app.py", b"unchecked")))
+    assert not code.lacks_bytecode(blob.sha256, PYTHON)
+    assert code.lacks_bytecode(blob.sha256, PYTHON, layer=True)
+    await code.add_bytecode(blob.sha256, PYTHON, stream(record("app.py", b"checked")), layer=True)
+    assert Path(blob.path, "__pycache__/app.cpython-311.pyc").read_bytes() == b"checked"
+    other = await code.add(pieces(ordinary({"app.py": "other"})))
+    await code.add_bytecode(other.sha256, PYTHON, stream(record("app.py")), layer=True)
+    for sha256 in (blob.sha256, other.sha256):
+        assert not code.lacks_bytecode(sha256, PYTHON)
+        assert not code.lacks_bytecode(sha256, PYTHON, layer=True)
+
+
 async def test_the_code_is_the_same_code_afterwards(code: LocalCodeStore, tmp_path: Path) -> None:
     blob = await code.add(pieces(ZIP))
     await code.add_bytecode(blob.sha256, PYTHON, stream(record("app.py")))

@@ -13,10 +13,12 @@ from engine.fabric.sqlite import Sqlite
 from engine.model.alias import Alias
 from engine.model.concurrency import ProvisionedConfig
 from engine.model.function import Egress, Function, FunctionConfig, FunctionState
-from engine.registry import more_rows, rows
+from engine.model.layer import LayerRef, LayerVersion
+from engine.registry import layer_rows, more_rows, rows
 from engine.registry.schema import MIGRATIONS
 
 WITH_VERSIONS = 4
+WITH_LAYERS = 6
 SCHEMAS = Path(__file__).parent / "schemas"
 VERSIONS = range(1, len(MIGRATIONS) + 1)
 
@@ -117,6 +119,33 @@ async def test_a_released_schema_opens_with_what_belongs_to_functions(tmp_path: 
     ]
     assert reserved == {"thumbs": 10}
     assert provisioned == [ProvisionedConfig("thumbs", "live", 2, moments[3])]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_released_schema_opens_with_its_layers(tmp_path: Path, version: int) -> None:
+    moments = [datetime(2026, 11, 23, 4, 5, 6, 789_000 + number, tzinfo=UTC) for number in range(3)]
+    store = await Sqlite.open(released(tmp_path / "registry.db", version), MIGRATIONS)
+    layers = await store.run(lambda c: list(layer_rows.read(c)))
+    numbers = await store.run(layer_rows.read_numbers)
+    await store.close()
+    if version < WITH_LAYERS:
+        assert (layers, numbers) == ([], {})
+        return
+    second = LayerVersion(
+        LayerRef("deps", 2),
+        "4" * 64,
+        1_004,
+        2_004,
+        moments[1],
+        "what 'all' need",
+        "MIT",
+        ("python3.11", "python3.12"),
+        ("x86_64",),
+    )
+    policy = {"Statement": [{"Sid": "all", "Effect": "Allow"}], "RevisionId": "00000000-0000-4000-8000-00000000000c"}
+    tenth = LayerVersion(LayerRef("deps", 10), "5" * 64, 1_005, 2_005, moments[2])
+    assert layers == [(second, policy), (tenth, None)]
+    assert numbers == {"deps": 10, "gone": 3}
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from engine.errors import InvalidArgument, NotServed
+from engine.errors import InvalidArgument
 from engine.model.function import Egress, FunctionConfig, FunctionState, LogFormat, LogLevel
 from engine.model.invocation import Cost, FunctionError
+from engine.model.layer import LayerRef, LayerUse
 from engine.model.outcome import Outcome, StartKind
 from engine.registry.api import ConfigChange
 from engine.rpc import convert, masks
@@ -69,6 +70,7 @@ def test_a_function_keeps_everything() -> None:
             preload=("json", "numpy"),
             own_layout=True,
             aws_settings={"LogGroup": "/own/group"},
+            layers=(LayerUse(LayerRef("deps", 3), SHA256, 11, 12),),
         ),
         region=REGION,
         account=ACCOUNT,
@@ -83,12 +85,17 @@ def test_a_function_keeps_everything() -> None:
     assert made.arn == "arn:aws:lambda:us-east-1:000000000000:function:thumbs"
     assert made.version == "$LATEST"
     assert made.create_time.ToJsonString() == made.update_time.ToJsonString() == "2026-01-02T03:04:05.006Z"
-    # Every field of a config but the one that is not served, there and back.
+    assert [(layer.name, layer.arn, layer.code_blob, layer.code_size_bytes) for layer in made.layers] == [
+        ("layers/deps/versions/3", "arn:aws:lambda:us-east-1:000000000000:layer:deps:3", f"blobs/{SHA256}", 11)
+    ]
+    # Every field of a config, there and back.
     change = convert.config_change(made.config, masks.populated(made.config))
     log = (LogFormat.JSON, LogLevel.TRACE, LogLevel.WARN)
     plain = ("python3.11", "app.handler", 256, 4_000, 600, {"A": "b"}, "d", "r")
-    assert change == ConfigChange(*plain, Egress.INTERNET, *log, ("json", "numpy"), True, log_group="/own/group")
-    assert masks.CONFIG_FIELDS - masks.populated(made.config) == {"layers"}
+    assert change == ConfigChange(
+        *plain, Egress.INTERNET, *log, ("json", "numpy"), True, (LayerRef("deps", 3),), log_group="/own/group"
+    )
+    assert masks.populated(made.config) == masks.CONFIG_FIELDS
 
 
 def test_what_is_not_chosen_does_not_change_and_what_is_chosen_and_zero_takes_its_default() -> None:
@@ -96,15 +103,16 @@ def test_what_is_not_chosen_does_not_change_and_what_is_chosen_and_zero_takes_it
     assert convert.config_change(config, frozenset()) == ConfigChange()
     assert convert.config_change(resources_pb2.FunctionConfig(), masks.CONFIG_FIELDS) == ConfigChange(
         *("", "", 128, 3_000, 512, {}, "", "", Egress.NONE),
-        *(LogFormat.TEXT, LogLevel.INFO, LogLevel.INFO, (), False),
+        *(LogFormat.TEXT, LogLevel.INFO, LogLevel.INFO, (), False, ()),
         log_group="",
     )
 
 
-def test_a_setting_that_is_not_served_is_refused_by_its_name() -> None:
-    config = resources_pb2.FunctionConfig(layers=["x"])
-    with pytest.raises(NotServed, match=r"config\.layers"):
+def test_what_is_no_layer_is_refused_by_its_name() -> None:
+    config = resources_pb2.FunctionConfig(layers=["layers/deps/versions/1", "x"])
+    with pytest.raises(InvalidArgument, match="'x' is not the name of a layer version") as refused:
         convert.config_change(config, masks.populated(config))
+    assert list(refused.value.fields) == ["config.layers"]
 
 
 @pytest.mark.parametrize("name", ["egress", "log_format", "log_level", "system_log_level"])

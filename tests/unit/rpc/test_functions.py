@@ -130,7 +130,7 @@ async def test_a_star_sets_what_is_not_given_back_to_its_default() -> None:
         )
         log = (LogFormat.TEXT, LogLevel.INFO, LogLevel.INFO)
         change = ConfigChange(
-            "python3.11", "a.b", 128, 3_000, 512, {}, "", "", Egress.NONE, *log, (), False, log_group=""
+            "python3.11", "a.b", 128, 3_000, 512, {}, "", "", Egress.NONE, *log, (), False, (), log_group=""
         )
         assert it.registry.updated == [("thumbs", change, SHA256, None)]
 
@@ -176,11 +176,11 @@ async def test_a_function_is_deleted_whole() -> None:
         assert not it.registry.functions
 
 
-async def test_what_is_not_served_says_so() -> None:
+async def test_what_is_no_layer_says_so() -> None:
     async with front() as it:
         function = Function(config=FunctionConfig(layers=["l"]), code_blob=BLOB)
         status = await refusal(
             it.functions.CreateFunction(pb.CreateFunctionRequest(function_id="a", function=function))
         )
-        assert (code(status), info(status).reason) == ("UNIMPLEMENTED", "NOT_SERVED")
-        assert info(status).metadata["field"] == "config.layers"
+        assert code(status) == "INVALID_ARGUMENT"
+        assert list(fields(status)) == ["config.layers"]

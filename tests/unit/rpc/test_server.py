@@ -41,6 +41,7 @@ ROOMS = (
     "Version",
     "Alias",
     "Concurrency",
+    "Layer",
     "Tag",
     "Url",
     "Policy",

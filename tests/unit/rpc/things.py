@@ -75,6 +75,7 @@ class StubRegistry:
     versions: Any = None
     aliases: Any = None
     concurrency: Any = None
+    layers: Any = None
 
     def __init__(self, *names: str) -> None:
         self.functions = {name: function(name) for name in names}
