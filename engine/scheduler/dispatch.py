@@ -281,7 +281,7 @@ class LocalScheduler(Lending):
             raise
         finally:
             del self._coming["sandbox", sandbox_id]
-        if self._core.started(sandbox_id, self._now()) == native.REFUSED:
+        if self._core.started(sandbox_id, self._now(), self._seat_of(held.sandbox)) == native.REFUSED:
             raise killed()
         return held
 
@@ -301,7 +301,7 @@ class LocalScheduler(Lending):
             self._core.start_failed(sandbox_id, self._now())
         else:
             self._held[sandbox_id] = Held(sandbox_id, sandbox, cold=cold)
-            self._core.started(sandbox_id, self._now())
+            self._core.started(sandbox_id, self._now(), self._seat_of(sandbox))
         self._obey()
 
     async def _wait(self, call: int, function_name: str) -> tuple[int, int, int]:

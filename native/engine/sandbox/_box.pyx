@@ -4,6 +4,9 @@ One importer: engine.sandbox.box. Failures raise SandboxFault with the step, the
 """
 
 cimport cython
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.errno cimport EAGAIN, errno
 from libc.string cimport memcpy, memset, strlen
 from posix.unistd cimport close
@@ -324,3 +327,4 @@ RESOLVERS = ((<bytes>BOX_RESOLVER).decode(), (<bytes>BOX_RESOLVER_ELSE).decode()
 include "_scratch.pxi"
 include "_network.pxi"
 include "_lane.pxi"
+include "_loop.pxi"
