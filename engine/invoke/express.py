@@ -4,7 +4,7 @@ A plain call has an event in JSON and wants the answer in one piece: no stream, 
 qualifier, nothing of its own in the context. Whatever is not plain, refused, cold or odd takes the long way through the
 pipeline, which is the one that says what is wrong: `submit` returns None for it, having done nothing.
 
-Theory of operation: the long way leaves a _Line for a function that it served. A call is submitted to the lane, whose
+Theory of operation: the long way leaves a Line for a function that it served. A call is submitted to the lane, whose
 native loop (native/sched/loop.h) asks the scheduler for a warm sandbox, writes the frame, takes the answer and gives
 the sandbox back: here its completion is made, and nothing else. A call of which the loop cannot do all of that is lent
 or handed over with its sandbox, and is then the sink of a run like any other, told of its end on the event loop, with
@@ -18,7 +18,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -31,22 +32,24 @@ from engine.model.invocation import Completion, InvokeRequest
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox.api import UNREAD, Ending, Event, Sandbox, Seated
-from engine.sandbox.box import LENT, TAKEN, Call, Line
+from engine.sandbox.box import LENT, TAKEN, Call, Lane, Line, NativeOwner
 from engine.scheduler.api import Borrowed, Done, Scheduler
 
 _SCAN = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-class _Line:
+class _About(NamedTuple):
+    """What a line is of."""
+
+    event: Event
+    prepared: Prepared
+
+
+def _line(prepared: Prepared, target: int) -> Line:
     """What plain calls of one function have in common."""
-
-    __slots__ = ("event", "native", "prepared")
-
-    def __init__(self, prepared: Prepared, target: int) -> None:
-        timeout_ms = prepared.function.config.timeout_ms
-        self.prepared = prepared
-        self.event = Event("", b"", timeout_ms, prepared.arn)
-        self.native = Line(target, timeout_ms, prepared.spec.result_limit_bytes, prepared.arn, self.event)
+    timeout_ms = prepared.function.config.timeout_ms
+    about = _About(Event("", b"", timeout_ms, prepared.arn), prepared)
+    return Line(target, timeout_ms, prepared.spec.result_limit_bytes, prepared.arn, about)
 
 
 class ExpressCall(Call):
@@ -54,11 +57,11 @@ class ExpressCall(Call):
 
     __slots__ = ("_express", "_long", "_run", "future", "held", "over", "prepared")
 
-    def __init__(self, express: Express, prepared: Prepared) -> None:
+    def __init__(self, express: Express, about: _About) -> None:
         self._express = express
         self._run: Run | None = None
         self._long: asyncio.Task[None] | None = None  # it goes the long way after all
-        self.prepared = prepared
+        self.prepared = about.prepared
         self.held: Borrowed | None = None  # where the lane does not run it
         self.future: asyncio.Future[Any] = express.loop.create_future()
         self.over = False
@@ -113,7 +116,7 @@ class ExpressCall(Call):
         assert held is not None
         sandbox = held.sandbox
         assert isinstance(sandbox, Seated)
-        sandbox.adopt(self.head(), self.payload or b"", self.sent, self.started_ns, self.line.about, self)
+        sandbox.adopt(self.head(), self.payload or b"", self.sent, self.started_ns, self.line.about.event, self)
 
     def run(self) -> bool:
         """The lane has lent it a sandbox. Whether it runs there."""
@@ -121,7 +124,7 @@ class ExpressCall(Call):
         if held is None:
             return False
         try:
-            begun = held.sandbox.express(self.head(), self.payload or b"", self.line.about, self)
+            begun = held.sandbox.express(self.head(), self.payload or b"", self.line.about.event, self)
         except BaseException:
             held.sandbox.kill()
             self._give_back(None)
@@ -262,7 +265,7 @@ class Express:
         self.means = means
         self._event_limit_bytes = event_limit_bytes
         self._new_uuid = new_uuid
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, Line] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.nothing: Any = None  # stands where a call's future was
 
@@ -276,8 +279,19 @@ class Express:
         self._loop = asyncio.get_running_loop()
         name = prepared.function.name
         line, target = self._lines.get(name), self.scheduler.target_of(prepared.spec.key)
-        if target is not None and (line is None or line.prepared is not prepared or line.native.target != target):
-            self._lines[name] = _Line(prepared, target)
+        if target is not None and (line is None or line.about.prepared is not prepared or line.target != target):
+            self._lines[name] = _line(prepared, target)
+
+    def native(self, function_name: str) -> tuple[Lane, Line] | None:
+        """Where native callers may submit plain calls of a function, and by what; None where there is nothing warm.
+        What the loop does not run to its end is gone on with here, and so are the lines and the counts of what it
+        does."""
+        line, lane = self._lines.get(function_name), self.scheduler.lane
+        if line is None or lane is None:
+            return None
+        if lane.owner is None:
+            lane.owner = NativeOwner(partial(ExpressCall, self), self.endings.natively)
+        return lane, line
 
     def drop(self, function_name: str, function: object = None) -> None:
         """It is another from here on, or gone."""
@@ -295,8 +309,8 @@ class Express:
             return None
         if request_id and not is_request_id(request_id):
             return None
-        call = ExpressCall(self, line.prepared)
-        found = lane.submit(call, line.native, payload, request_id or self._new_uuid(), accepted_ns)
+        call = ExpressCall(self, line.about)
+        found = lane.submit(call, line, payload, request_id or self._new_uuid(), accepted_ns)
         if found == TAKEN or (found == LENT and call.run()):
             return call
         return None

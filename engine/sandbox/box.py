@@ -2,6 +2,8 @@
 native/engine/sandbox/_box.pyx over native/box. What each call does and costs is said in native/box/box.h.
 """
 
+from typing import TYPE_CHECKING
+
 from engine.sandbox._box import (
     BOOT_MARKS,
     ELSEWHERE,
@@ -11,10 +13,12 @@ from engine.sandbox._box import (
     STRANDED,
     TAKEN,
     Call,
+    Callers,
     Host,
     Lane,
     Leaf,
     Line,
+    NativeOwner,
     Scratch,
     Seat,
     address_add,
@@ -43,6 +47,9 @@ from engine.sandbox._box import (
     subvolume_quota,
 )
 
+if TYPE_CHECKING:
+    from engine.sandbox._box import NativeEnd as NativeEnd
+
 __all__ = [
     "BOOT_MARKS",
     "ELSEWHERE",
@@ -52,10 +59,12 @@ __all__ = [
     "STRANDED",
     "TAKEN",
     "Call",
+    "Callers",
     "Host",
     "Lane",
     "Leaf",
     "Line",
+    "NativeOwner",
     "Scratch",
     "Seat",
     "address_add",

@@ -8,7 +8,9 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.errno cimport EAGAIN, errno
-from libc.string cimport memcpy, memset, strlen
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, memset, strlen
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close
 
 from engine.errors import SandboxFault
@@ -328,3 +330,4 @@ include "_scratch.pxi"
 include "_network.pxi"
 include "_lane.pxi"
 include "_loop.pxi"
+include "_callers.pxi"

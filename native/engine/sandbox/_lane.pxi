@@ -119,12 +119,15 @@ cdef class Lane:
     cdef loop loop
     cdef object core
     cdef object on_given_back
+    cdef list records  # of native calls that have ended
+    cdef public NativeOwner owner  # who goes on with them
 
     def __cinit__(self):
         cdef loop_owner owner
         owner.usage, owner.ended, owner.hand, owner.other = seat_usage, call_ended, call_handed, tell_seat
         owner.arg = <void *>self
         self.lane.epoll = self.loop.timer = -1
+        self.records = []
         if lane_open(&self.lane) < 0 or loop_open(&self.loop, &self.lane, &owner) < 0:
             raise SandboxFault("lane", errno, "cannot make an epoll set", fix="raise the engine's limit of open files")
 
@@ -145,7 +148,7 @@ cdef class Lane:
         """Sandboxes are closed before."""
         loop_close(&self.loop)
         lane_close(&self.lane)
-        self.core = self.on_given_back = None
+        self.core = self.on_given_back = self.owner = None
 
     def turn(self):
         """Take what has come, and tell the seats. What a seat's listener raises is its own fault: it must not."""
@@ -153,6 +156,9 @@ cdef class Lane:
         cdef int turned = loop_turn(&self.loop, 0)
         if self.loop.told != told and self.on_given_back is not None:
             self.on_given_back()
+        if self.records:
+            records, self.records = self.records, []
+            self.owner.ended(records)
         return turned
 
     def submit(self, Call call not None, Line line not None, bytes payload not None, str request_id not None,
@@ -211,6 +217,8 @@ cdef class Seat:
     cdef object on_data
     cdef readonly object failed
     cdef Call last
+    cdef loop_call native  # the latest that ended here, where `native_line` is what it was of
+    cdef Line native_line
     cdef bint bare  # there is nothing to ask for what is used
 
     def __init__(self, Lane lane not None, int answers, int events, int log, leaf, scratch, on_answer, on_data, failed):
@@ -252,10 +260,16 @@ cdef class Seat:
     def last_call(self):
         """The plain call that ended here last, once: for who hears of it later."""
         last, self.last = self.last, None
+        line, self.native_line = self.native_line, None
+        if line is None or self.lane.owner is None:
+            return last
+        self.native.payload_size = 0  # it is gone
+        last = standing_for(self.lane, &self.native)
+        last.over = True
         return last
 
     def close(self):
-        self.last = None
+        self.last = self.native_line = None
         lane_remove(&self.lane.lane, self.id)
         # They lead back to the sandbox.
         self.on_answer = self.on_data = self.failed = None

@@ -101,12 +101,19 @@ cdef void call_answered(loop_call *which) noexcept:
 
 cdef void call_ended(loop_call *which, void *owner, void *arg) noexcept:
     cdef Seat seat = <Seat>owner
-    if which.told == call_answered:
-        seat.last = <Call>which.user
+    if which.told != call_answered:
+        caller_ended(<Lane>arg, seat, which)
+        return
+    seat.last = <Call>which.user
+    seat.native_line = None
 
 
 cdef void call_handed(loop_call *which, void *owner, void *arg) noexcept:
-    cdef Call call = <Call>which.user
+    cdef Call call
+    if which.told != call_answered:
+        caller_handed(<Lane>arg, which)
+        return
+    call = <Call>which.user
     which.user = NULL
     Py_DECREF(call)
     try:
