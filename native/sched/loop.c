@@ -71,6 +71,10 @@ int loop_offer(struct loop *loop, lane_id id, const struct loop_rest *rest)
         loop->seats = seats;
         loop->count = count;
     }
+    if (loop->seats[index].call != NULL) {
+        errno = EBUSY;
+        return -1;
+    }
     loop->seats[index] = (struct loop_seat){.id = id, .ready = true, .rest = *rest};
     return 0;
 }

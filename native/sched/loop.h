@@ -116,7 +116,7 @@ struct loop {
 int loop_open(struct loop *loop, struct lane *lane, const struct loop_owner *owner);
 void loop_close(struct loop *loop);
 
-/* 0, or -1 with errno. */
+/* 0, or -1 with errno; EBUSY while it has a call. */
 int loop_offer(struct loop *loop, lane_id seat, const struct loop_rest *rest);
 /* It takes part no longer; its call, if it has one, is handed over before this returns. Whether it took part. */
 bool loop_take(struct loop *loop, lane_id seat);

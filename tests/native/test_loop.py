@@ -248,6 +248,14 @@ def test_a_sandbox_that_is_taken_back_hands_its_call_over(bed: Bed) -> None:
     assert caller.told == ["handed"]
 
 
+def test_a_seat_that_is_closed_or_offered_again_under_a_call_loses_none(bed: Bed) -> None:
+    guest, caller = begun(bed)
+    guest.seat.offer(0, 0, 0, 0)
+    assert caller.told == []
+    guest.seat.close()
+    assert caller.told == ["handed"]
+
+
 def test_what_a_caller_raises_is_told_to_itself_and_the_next_is_answered(bed: Bed) -> None:
     target = bed.target()
     guests = [bed.warm(target)]

@@ -245,7 +245,8 @@ cdef class Seat:
         rest.peak_bytes, rest.shown_bytes, rest.cpu_us, rest.stored_bytes = (
             peak_bytes, shown_bytes, cpu_us, stored_bytes
         )
-        loop_offer(&self.lane.loop, self.id, &rest)
+        if loop_offer(&self.lane.loop, self.id, &rest) < 0 and errno == ENOMEM:
+            raise MemoryError
 
     def take(self):
         """Plain calls have it no longer; the one that is under way is handed over. Whether they had."""
@@ -269,6 +270,7 @@ cdef class Seat:
         return last
 
     def close(self):
+        loop_take(&self.lane.loop, self.id)
         self.last = self.native_line = None
         lane_remove(&self.lane.lane, self.id)
         # They lead back to the sandbox.
