@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -92,6 +93,7 @@ async def test_native_callers_have_their_answers_lines_and_counts(
     assert callers.answered > 4
     lines = {name: texts for name, texts in (await native.lines()).items() if name not in earlier}
     assert len(lines) == callers.answered
+    assert all(uuid.UUID(name).version == 4 and str(uuid.UUID(name)) == name for name in lines)
     assert all(texts == ["START", *said, "END", "REPORT"] for texts in lines.values())
     assert native.pipeline._scheduler.counts().concurrency == 0
 
