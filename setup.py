@@ -24,7 +24,9 @@ PROTOS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("proto/e
 BOX = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.c"))
 BOX_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.h"))
 PARTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/engine/*/*.p*"))
-SCHED = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.c") if path.name != "lane.c")
+SCHED = sorted(
+    path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.c") if path.name not in ("lane.c", "loop.c")
+)
 FRONT = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/front/*.[ch]"))
 SCHED_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.h"))
 
@@ -149,9 +151,9 @@ EXTENSIONS = [
     # What the engine holds: Cython over the box.
     Extension(
         "engine.sandbox._box",
-        ["native/engine/sandbox/_box.pyx", *BOX, "native/sched/lane.c"],
+        ["native/engine/sandbox/_box.pyx", *BOX, "native/sched/lane.c", "native/sched/loop.c", *SCHED],
         include_dirs=["native/box", "native"],
-        depends=[*BOX_HEADERS, "native/sched/lane.h", *PARTS],
+        depends=[*BOX_HEADERS, *SCHED_HEADERS, *PARTS],
         extra_compile_args=CYTHON_FLAGS,
         extra_link_args=LINK_FLAGS,
     ),

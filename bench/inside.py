@@ -9,7 +9,10 @@ through every check, the scheduler, the log and the report. Settings are the def
               sandbox of the same function, and its answer read from the other pipe, by blocking calls and nobody else.
               So the difference has all that the engine does, its event loop's waits included, and neither the guest nor
               the two switches of process that a round trip cannot do without
-    rate      as many callers as sandboxes, each calling again when it has its answer
+    rate      as many callers as sandboxes, each calling again when it has its answer. They are native, as those of a
+              front in native code: what is counted is the scheduler, the sandboxes, the log and the counts; the event's
+              JSON was checked once
+    callers   the same by callers in Python, each a task that makes a whole call of the invoker
     overload  arrivals at ten times what a small concurrency can serve, in an open loop: each is timed from when it was
               due, whatever became of those before, and those that are throttled do not come back
     fairness  a function that is called a few times a second, alone and beside callers of another that never pause
@@ -49,6 +52,7 @@ from engine.guest import wire
 from engine.model.invocation import InvokeRequest
 from engine.model.names import FunctionRef
 from engine.sandbox.api import Event
+from engine.sandbox.box import Callers
 from engine.sandbox.messages import event_frame
 from engine.service import Service
 
@@ -56,6 +60,8 @@ MEMORY_MB = 1_769
 BLOCK = 25
 WARM_UP = 200
 CALLERS = 64
+_SETTLED = 10
+"""Calls of each sandbox before: its memory has come to rest then."""
 LIMIT = 4
 """Calls at a time of the engine that is overloaded."""
 NAP_S = 0.01
@@ -81,6 +87,13 @@ class Inside:
         completion = await self._invoke(InvokeRequest(FunctionRef(name), EVENT))
         if completion.payload != EVENT:
             raise RuntimeError(f"a call ended in {completion}")
+
+    def native(self, callers: int, on_over: Callable[[], None]) -> Callers:
+        """So many native callers. Raises RuntimeError where there is no warm sandbox."""
+        found = self._engine._parts.pipeline._express.native("echo")
+        if found is None:
+            raise RuntimeError("there is no warm sandbox")
+        return Callers(*found, EVENT, callers, on_over)
 
     async def together(self, callers: int, name: str = "echo") -> None:
         """So many at once, until as many sandboxes are warm."""
@@ -197,7 +210,24 @@ def _timed_us(trip: Callable[[], None]) -> float:
 
 
 async def rate(seconds: int) -> dict[str, Any]:
-    """How many calls a second CALLERS have answered by as many sandboxes; the first second is not counted."""
+    """How many calls a second native CALLERS have answered by as many sandboxes; the first second is not counted.
+    Raises RuntimeError where one had another answer, or none."""
+    over = asyncio.Event()
+    async with _engine() as inside:
+        for _ in range(_SETTLED):
+            await inside.together(CALLERS)
+        callers = inside.native(CALLERS, over.set)
+        cpu_s, begin = time.process_time(), time.monotonic_ns() + 10**9
+        callers.start(begin, begin + seconds * 10**9)
+        await over.wait()
+        cpu_s = time.process_time() - cpu_s
+    if callers.wrong or callers.refused:
+        raise RuntimeError(f"{callers.wrong} calls had another answer; {callers.refused}")
+    return _rates("rate", callers.answered, seconds, cpu_s)
+
+
+async def callers(seconds: int) -> dict[str, Any]:
+    """The same of callers in Python."""
     counted = 0
     async with _engine() as inside:
         await inside.together(CALLERS)
@@ -213,8 +243,12 @@ async def rate(seconds: int) -> dict[str, Any]:
         cpu_s = time.process_time()
         await asyncio.gather(*(caller() for _ in range(CALLERS)))
         cpu_s = time.process_time() - cpu_s
+    return _rates("callers", counted, seconds, cpu_s)
+
+
+def _rates(name: str, counted: int, seconds: int, cpu_s: float) -> dict[str, Any]:
     return {
-        "name": f"inside-rate-{CALLERS}",
+        "name": f"inside-{name}-{CALLERS}",
         "callers": CALLERS,
         "seconds": seconds,
         "calls_per_s": counted / seconds,
@@ -330,6 +364,7 @@ def _zip(source: str) -> bytes:
 MEASUREMENTS: Mapping[str, Callable[[int], Awaitable[dict[str, Any]]]] = {
     "share": share,
     "rate": rate,
+    "callers": callers,
     "overload": overload,
     "fairness": fairness,
 }
@@ -353,7 +388,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> list[Sequence[str]]:
             rest = f"above a bare round trip of {ms(bare['p50'])}, p99 {ms(bare['p99'])};"
             rest += f" the whole call {ms(whole['p50'])}, p99 {ms(whole['p99'])}"
             found.append((row["name"], str(row["calls"]), figure, rest))
-        elif "callers" in row and row["name"].startswith("inside-rate"):
+        elif "engine_cpus" in row and row["name"].startswith("inside-"):
             rest = f"{row['callers']} callers, the engine on {row['engine_cpus']:.2f} CPUs"
             found.append((row["name"], str(row["calls"]), f"{row['calls_per_s']:.0f} /s", rest))
         elif "overload_times" in row:

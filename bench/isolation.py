@@ -60,6 +60,7 @@ class _Nothing:
 
     name = "bare"
     scratch = None
+    metered = False
 
     def usage(self) -> tuple[int, int]:
         """No memory and no CPU time was measured."""

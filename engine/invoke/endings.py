@@ -8,8 +8,8 @@ in the log, and REPORT unless the caller left or the engine failed; of a functio
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.errors import NotFound, SandboxFault
 from engine.invoke.documents import Facts, function_error
@@ -25,6 +25,9 @@ from engine.model.outcome import FUNCTION_FAILED, Outcome, StartKind
 from engine.registry.api import Registry
 from engine.sandbox.api import Ending
 from engine.scheduler.api import Done
+
+if TYPE_CHECKING:
+    from engine.sandbox.box import NativeEnd
 
 Record = Callable[[Function, Report, Moments], None]
 """Told of every invocation that ran to its end, when its answer is on its way."""
@@ -77,7 +80,7 @@ class Endings:
         self._lost = lost
         self._monotonic_ns = monotonic_ns
         self._wall_ns = wall_ns
-        self._quiet = QuietRuns(self._write_quiet)
+        self._quiet: QuietRuns[_Quiet | NativeEnd] = QuietRuns(self._write_quiet)
 
     def settle(self) -> None:
         """Write what is still to be written: for whoever reads logs or counts next."""
@@ -138,6 +141,11 @@ class Endings:
         self._quiet.add(_Quiet(prepared, report, moments, facts, error.type, begun_ns, self._wall_ns()))
         return Completion(report, b"", error)
 
+    def natively(self, records: Iterable[NativeEnd]) -> None:
+        """They wrote nothing, and their native callers have their answers."""
+        for record in records:
+            self._quiet.add(record)
+
     def loud(
         self,
         run: Run,
@@ -179,7 +187,8 @@ class Endings:
             self._logs.missed(run.log.lost)
         run.end()
 
-    def _write_quiet(self, ended: _Quiet) -> None:
+    def _write_quiet(self, run: _Quiet | NativeEnd) -> None:
+        ended = run if isinstance(run, _Quiet) else _of_record(run)
         prepared, report, moments, facts, error_type, begun_ns, ended_ns = ended
         function = prepared.function
         self._record(function, report, moments)
@@ -203,6 +212,28 @@ class Endings:
             self._registry.get(FunctionRef(prepared.function.name))
         except NotFound:
             self._logs.forget(prepared.function.name)
+
+
+def _of_record(record: NativeEnd) -> _Quiet:
+    """A native caller's run."""
+    about, request_id, accepted_ns, started_ns, begun_ns, answered_ns, ended_ns, peak_bytes, cpu_us = record
+    prepared: Prepared = about.prepared
+    handler_us = (answered_ns - started_ns) // 1000
+    report = Report(
+        request_id,
+        Outcome.OK,
+        StartKind.WARM,
+        prepared.spec.memory_mb,
+        prepared.function.version,
+        handler_us=handler_us,
+        total_us=(answered_ns - accepted_ns) // 1000,
+        billed_ms=billed_ms(0, handler_us),
+        peak_memory_bytes=peak_bytes,
+        cpu_us=cpu_us,
+    )
+    moments = Moments(accepted_ns, started_ns, started_ns, answered_ns, (("answered", answered_ns),))
+    facts = Facts(request_id, prepared.function.config.timeout_ms)
+    return _Quiet(prepared, report, moments, facts, "", begun_ns, ended_ns)
 
 
 def check_answered(ending: Ending) -> None:

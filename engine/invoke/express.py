@@ -4,9 +4,11 @@ A plain call has an event in JSON and wants the answer in one piece: no stream, 
 qualifier, nothing of its own in the context. Whatever is not plain, refused, cold or odd takes the long way through the
 pipeline, which is the one that says what is wrong: `submit` returns None for it, having done nothing.
 
-Theory of operation: the long way leaves a _Line for a function that it served. A call borrows a warm sandbox with its
-lease from the scheduler, writes one frame, and is told of the end on the event loop, with no task in between. A run
-that writes to the log gets the Run that any other has, then.
+Theory of operation: the long way leaves a Line for a function that it served. A call is submitted to the lane, whose
+native loop (native/sched/loop.h) asks the scheduler for a warm sandbox, writes the frame, takes the answer and gives
+the sandbox back: here its completion is made, and nothing else. A call of which the loop cannot do all of that is lent
+or handed over with its sandbox, and is then the sink of a run like any other, told of its end on the event loop, with
+no task in between. A run that writes to the log gets the Run that any other has, then.
 
 Guarantees: those of the pipeline; a line is dropped when its function changes.
 """
@@ -16,101 +18,60 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 
 from engine.errors import SandboxFault, Unavailable
-from engine.guest import wire
 from engine.invoke.checks import is_request_id
 from engine.invoke.endings import Endings, check_answered
 from engine.invoke.run import Run, RunMeans
 from engine.invoke.specs import Prepared
 from engine.model.invocation import Completion, InvokeRequest
 from engine.model.names import FunctionRef
-from engine.model.outcome import StartKind
-from engine.sandbox.api import UNREAD, Ending, Event, Sandbox
+from engine.model.outcome import Outcome, StartKind
+from engine.sandbox.api import UNREAD, Ending, Event, Sandbox, Seated
+from engine.sandbox.box import LENT, TAKEN, Call, Lane, Line, NativeOwner
 from engine.scheduler.api import Borrowed, Done, Scheduler
 
 _SCAN = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-class _Line:
+class _About(NamedTuple):
+    """What a line is of."""
+
+    event: Event
+    prepared: Prepared
+
+
+def _line(prepared: Prepared, target: int) -> Line:
     """What plain calls of one function have in common."""
-
-    __slots__ = ("event", "form", "key", "prepared")
-
-    def __init__(self, prepared: Prepared) -> None:
-        timeout_ms = prepared.function.config.timeout_ms
-        self.prepared = prepared
-        self.key = prepared.spec.key
-        self.event = Event("", b"", timeout_ms, prepared.arn)
-        # A UUID, an ARN and numbers: nothing in it has to be escaped.
-        self.form = (
-            b'{"request_id":"%b","timeout_ms":' + str(timeout_ms).encode() + b',"deadline_ms":%d,"function_arn":"'
-            b"" + prepared.arn.encode().replace(b"%", b"%%") + b'","trace_id":"Root=1-%08x-%b;Parent=%b;Sampled=0"}'
-        )
-
-    def head(self, request_id: str, wall_ns: int, payload: bytes) -> bytes:
-        """An EVENT frame up to its payload."""
-        digits = request_id.replace("-", "").lower().encode()
-        meta = self.form % (
-            request_id.encode(),
-            wall_ns // 1_000_000 + self.event.timeout_ms,
-            wall_ns // 1_000_000_000,
-            digits[:24],
-            digits[16:],
-        )
-        length = wire.META.size + len(meta) + len(payload)
-        return wire.HEADER.pack(length, wire.EVENT) + wire.META.pack(len(meta)) + meta
+    timeout_ms = prepared.function.config.timeout_ms
+    about = _About(Event("", b"", timeout_ms, prepared.arn), prepared)
+    return Line(target, timeout_ms, prepared.spec.result_limit_bytes, prepared.arn, about)
 
 
-class ExpressCall:
-    """One call: the sandbox's sink, and what its caller waits for."""
+class ExpressCall(Call):
+    """One call: what its caller waits for, and the sandbox's sink where the lane leaves it to its caller."""
 
-    __slots__ = (
-        "_express",
-        "_long",
-        "_run",
-        "accepted_ns",
-        "begun_ns",
-        "future",
-        "held",
-        "over",
-        "payload",
-        "prepared",
-        "request_id",
-        "started_ns",
-    )
+    __slots__ = ("_express", "_long", "_run", "future", "held", "over", "prepared")
 
-    def __init__(
-        self,
-        express: Express,
-        prepared: Prepared,
-        held: Borrowed,
-        payload: bytes,
-        request_id: str,
-        accepted_ns: int,
-        begun_ns: int,
-    ) -> None:
+    def __init__(self, express: Express, about: _About) -> None:
         self._express = express
         self._run: Run | None = None
         self._long: asyncio.Task[None] | None = None  # it goes the long way after all
-        self.payload = payload
-        self.prepared = prepared
-        self.held: Borrowed | None = held
-        self.request_id = request_id
-        self.accepted_ns = accepted_ns
-        self.started_ns = express.means.monotonic_ns()
-        self.begun_ns = begun_ns  # on the wall's clock
+        self.prepared = about.prepared
+        self.held: Borrowed | None = None  # where the lane does not run it
         self.future: asyncio.Future[Any] = express.loop.create_future()
         self.over = False
 
     @property
     def sandbox(self) -> Sandbox:
         """Where it runs, until it is over."""
-        assert self.held is not None
-        return self.held.sandbox
+        held = self.held or self._express.scheduler.lend(self.call_id, self.sandbox_id)
+        assert held is not None
+        return held.sandbox
 
     async def result(self) -> Completion:
         """Its end. Cancelled, it kills the sandbox. To be awaited once."""
@@ -120,6 +81,8 @@ class ExpressCall:
             if self._long is not None:
                 self._long.cancel()
             elif not self.over:
+                if self.under_way and self._express.scheduler.lane is not None:
+                    self._express.scheduler.lane.cancel(self)
                 self.sandbox.kill()
                 with contextlib.suppress(Unavailable):
                     self._give_back(None)
@@ -128,6 +91,60 @@ class ExpressCall:
         # The sandbox knows its last call for as long as it idles, for what comes late: what that said is no part of it.
         self.future = self._express.nothing
         return found
+
+    def answered(self, body: bytes) -> None:
+        """The lane has run it to its end."""
+        self.over = True
+        took_us = (self.answered_ns - self.started_ns) // 1000
+        ending = Ending(
+            Outcome.OK,
+            True,
+            body,
+            handler_us=took_us,
+            peak_memory_bytes=self.peak_bytes,
+            cpu_us=self.cpu_us,
+            timeline=(("answered", self.answered_ns),),
+        )
+        done = Done(ending, StartKind.WARM)
+        found = self._express.endings.quiet(self.request_id, self.prepared, done, self.begun_ns, self._reached())
+        if not self.future.done():
+            self.future.set_result(found)
+
+    def handed(self) -> None:
+        """The lane leaves it, with its sandbox, to whoever knows what is to be done."""
+        held = self._lent()
+        assert held is not None
+        sandbox = held.sandbox
+        assert isinstance(sandbox, Seated)
+        sandbox.adopt(self.head(), self.payload or b"", self.sent, self.started_ns, self.line.about.event, self)
+
+    def run(self) -> bool:
+        """The lane has lent it a sandbox. Whether it runs there."""
+        held = self._lent()
+        if held is None:
+            return False
+        try:
+            begun = held.sandbox.express(self.head(), self.payload or b"", self.line.about.event, self)
+        except BaseException:
+            held.sandbox.kill()
+            self._give_back(None)
+            raise
+        if not begun:
+            self.held = None
+            self._express.scheduler.give_back_unused(held)
+        return begun
+
+    def failed(self, error: BaseException) -> None:
+        """The engine did, while it was told of this call."""
+        if self.held is not None:
+            self.held.sandbox.kill()
+            with contextlib.suppress(Unavailable):
+                self._give_back(None)
+        self._fail(error if isinstance(error, Exception) else SandboxFault("run", 0, f"the engine failed: {error!r}"))
+
+    def _lent(self) -> Borrowed | None:
+        held = self.held = self._express.scheduler.lend(self.call_id, self.sandbox_id)
+        return held
 
     def _give_back(self, ending: Ending | None) -> None:
         """It is over: nothing leads from here to the sandbox any more, which leads here."""
@@ -166,7 +183,7 @@ class ExpressCall:
         if self.over:
             return
         express = self._express
-        payload, self.payload = self.payload, b""
+        payload, self.payload = self.payload or b"", None
         try:
             self._give_back(ending)
             if isinstance(error, SandboxFault) and error.stage == UNREAD:
@@ -248,7 +265,7 @@ class Express:
         self.means = means
         self._event_limit_bytes = event_limit_bytes
         self._new_uuid = new_uuid
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, Line] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.nothing: Any = None  # stands where a call's future was
 
@@ -261,9 +278,20 @@ class Express:
         """The function was served like this, and may be again."""
         self._loop = asyncio.get_running_loop()
         name = prepared.function.name
-        line = self._lines.get(name)
-        if line is None or line.prepared is not prepared:
-            self._lines[name] = _Line(prepared)
+        line, target = self._lines.get(name), self.scheduler.target_of(prepared.spec.key)
+        if target is not None and (line is None or line.about.prepared is not prepared or line.target != target):
+            self._lines[name] = _line(prepared, target)
+
+    def native(self, function_name: str) -> tuple[Lane, Line] | None:
+        """Where native callers may submit plain calls of a function, and by what; None where there is nothing warm.
+        What the loop does not run to its end is gone on with here, and so are the lines and the counts of what it
+        does."""
+        line, lane = self._lines.get(function_name), self.scheduler.lane
+        if line is None or lane is None:
+            return None
+        if lane.owner is None:
+            lane.owner = NativeOwner(partial(ExpressCall, self), self.endings.natively)
+        return lane, line
 
     def drop(self, function_name: str, function: object = None) -> None:
         """It is another from here on, or gone."""
@@ -271,29 +299,18 @@ class Express:
 
     def submit(self, function_name: str, payload: bytes, request_id: str = "") -> ExpressCall | None:
         """Run it, if it can be run at once; to be awaited by `result`. A request id is a UUID, or none."""
-        line = self._lines.get(function_name)
-        if line is None or not payload.isascii() or not 0 < len(payload) <= self._event_limit_bytes:
+        line, lane = self._lines.get(function_name), self.scheduler.lane
+        if line is None or lane is None or not payload.isascii() or not 0 < len(payload) <= self._event_limit_bytes:
             return None
-        means = self.means
-        accepted_ns = means.monotonic_ns()
+        accepted_ns = self.means.monotonic_ns()
         try:
             _SCAN(payload)
         except (msgspec.DecodeError, RecursionError):
             return None
         if request_id and not is_request_id(request_id):
             return None
-        held = self.scheduler.borrow(line.key)
-        if held is None:
-            return None
-        request_id, wall_ns = request_id or self._new_uuid(), means.wall_ns()
-        call = ExpressCall(self, line.prepared, held, payload, request_id, accepted_ns, wall_ns)
-        try:
-            begun = held.sandbox.express(line.head(request_id, wall_ns, payload), payload, line.event, call)
-        except BaseException:
-            held.sandbox.kill()
-            self.scheduler.give_back(held, None)
-            raise
-        if not begun:
-            self.scheduler.give_back_unused(held)
-            return None
-        return call
+        call = ExpressCall(self, line.about)
+        found = lane.submit(call, line, payload, request_id or self._new_uuid(), accepted_ns)
+        if found == TAKEN or (found == LENT and call.run()):
+            return call
+        return None

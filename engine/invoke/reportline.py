@@ -60,17 +60,15 @@ def end_line(request_id: str) -> str:
 
 def report_line(report: Report, error_type: str = "") -> str:
     """What it took. `error_type` is named for an init phase that failed."""
-    fields = [
-        f"REPORT RequestId: {report.request_id}",
-        f"Duration: {report.handler_us / 1000:.2f} ms",
-        f"Billed Duration: {report.billed_ms} ms",
-        f"Memory Size: {report.memory_mb} MB",
-        f"Max Memory Used: {-(-report.peak_memory_bytes // 1_048_576)} MB",
-    ]
+    line = (
+        f"REPORT RequestId: {report.request_id}\tDuration: {report.handler_us / 1000:.2f} ms\t"
+        f"Billed Duration: {report.billed_ms} ms\tMemory Size: {report.memory_mb} MB\t"
+        f"Max Memory Used: {-(-report.peak_memory_bytes // 1_048_576)} MB\t"
+    )
     if report.init_us:
-        fields.append(f"Init Duration: {report.init_us / 1000:.2f} ms")
-    fields.append(_status(report.outcome, error_type))  # without a status AWS ends it in a tab
-    return "\t".join(fields)
+        line += f"Init Duration: {report.init_us / 1000:.2f} ms\t"
+    # Without a status AWS ends it in a tab.
+    return line if report.outcome is Outcome.OK else line + _status(report.outcome, error_type)
 
 
 def _status(outcome: Outcome, error_type: str) -> str:

@@ -16,13 +16,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
 
 from engine.model.function import Egress
 from engine.model.invocation import NO_COST, RESULT_LIMIT_BYTES, CognitoIdentity, Cost, FunctionError
 from engine.model.outcome import Outcome, StartKind
+
+if TYPE_CHECKING:
+    from engine.sandbox.box import Seat
 
 UNREAD = "unread"
 """The stage of a SandboxFault: the sandbox ended before it had read any of the event. Another may have it."""
@@ -156,6 +159,19 @@ class Sandbox(Protocol):
 
     async def close(self, grace_ms: int = 0) -> None:
         """End it: SIGTERM and up to `grace_ms` if there is grace, then kill; return when nothing of it is left."""
+
+
+@runtime_checkable
+class Seated(Protocol):
+    """A sandbox that the lane of its pool can call by itself, between the runs that are made here."""
+
+    @property
+    def seat(self) -> Seat:
+        """Its place in that lane."""
+
+    def adopt(self, head: bytes, payload: bytes, sent: int, began_ns: int, event: Event, sink: ExpressSink) -> None:
+        """Go on, as if by `express`, with a call that the lane began at `began_ns` (time.monotonic_ns()). `sent`: so
+        many bytes of its frame were."""
 
 
 class Pool(Protocol):

@@ -2,14 +2,23 @@
 native/engine/sandbox/_box.pyx over native/box. What each call does and costs is said in native/box/box.h.
 """
 
+from typing import TYPE_CHECKING
+
 from engine.sandbox._box import (
     BOOT_MARKS,
+    ELSEWHERE,
+    LENT,
     REPORT_BYTES,
     RESOLVERS,
     STRANDED,
+    TAKEN,
+    Call,
+    Callers,
     Host,
     Lane,
     Leaf,
+    Line,
+    NativeOwner,
     Scratch,
     Seat,
     address_add,
@@ -39,14 +48,24 @@ from engine.sandbox._box import (
     subvolume_quota,
 )
 
+if TYPE_CHECKING:
+    from engine.sandbox._box import NativeEnd as NativeEnd
+
 __all__ = [
     "BOOT_MARKS",
+    "ELSEWHERE",
+    "LENT",
     "REPORT_BYTES",
     "RESOLVERS",
     "STRANDED",
+    "TAKEN",
+    "Call",
+    "Callers",
     "Host",
     "Lane",
     "Leaf",
+    "Line",
+    "NativeOwner",
     "Scratch",
     "Seat",
     "address_add",

@@ -98,12 +98,12 @@ class GuestLink:
         self._open = True
         self._sent_bytes = 0  # the last that was sent
         self.untouched = False  # once it is closed: nothing of that had been read
-        self._seat = None if make_seat is None else make_seat(ends, self._heard)
+        self.seat = None if make_seat is None else make_seat(ends, self._heard)
         self._watch(True)
 
     def call(self, head: bytes, payload: bytes) -> bool:
         """Send an event whose answer may come in one piece, past `on_frame` then; as `send`."""
-        seat = self._seat
+        seat = self.seat
         if seat is None or self._unsent or self._head or self._body is not None or self._until is not None:
             return self.send(head, payload)
         size = self._sent_bytes = len(head) + len(payload)
@@ -113,6 +113,19 @@ class GuestLink:
         if 0 <= sent < size:
             self._send_later(head, payload, sent)
         return sent >= 0
+
+    def adopt(self, head: bytes, payload: bytes, sent: int) -> None:
+        """Its seat was called with this, and so much of it was sent."""
+        size = self._sent_bytes = len(head) + len(payload)
+        if self._open and sent < size:
+            self._send_later(head, payload, sent)
+
+    def offer(self, rest: tuple[int, int, int, int] | None) -> None:
+        """Whoever calls its seat may do so past this link from here on, where `rest` says what was used by now, and
+        nothing is under way on either pipe."""
+        idle = not (self._unsent or self._head or self._body is not None or self._until is not None)
+        if self.seat is not None and rest is not None and idle and self._open:
+            self.seat.offer(*rest)
 
     def refuse(self, size: int) -> None:
         """What its seat took was larger than it may be."""
@@ -186,8 +199,8 @@ class GuestLink:
             self._watch(True)
 
     def _watch(self, watch: bool) -> None:
-        if self._seat is not None:
-            self._seat.watch(watch)
+        if self.seat is not None:
+            self.seat.watch(watch)
         elif watch:
             self._loop.add_reader(self._ends.answers, self.read)
         else:
@@ -212,8 +225,8 @@ class GuestLink:
 
     def read_to_end(self) -> None:
         """Take what is left in the pipe of a process that has ended, up to _LAST_FRAMES."""
-        if self._seat is not None:
-            self._seat.leave()
+        if self.seat is not None:
+            self.seat.leave()
         self._ending, self._until, self._frames_left = True, None, _LAST_FRAMES
         try:
             self._parse(b"")
@@ -303,8 +316,8 @@ class GuestLink:
             unread = array.array("i", [0])
             fcntl.ioctl(self._ends.events, termios.FIONREAD, unread)
             self.untouched = 0 < self._sent_bytes <= unread[0] + len(self._unsent)
-            if self._seat is not None:
-                self._seat.close()
+            if self.seat is not None:
+                self.seat.close()
             else:
                 self._loop.remove_reader(self._ends.answers)
             self._loop.remove_writer(self._ends.events)

@@ -33,8 +33,9 @@ from engine.sandbox.lifecycle import Lifecycle, MoveListener, SandboxState
 from engine.sandbox.link import GuestLink, ProtocolError
 from engine.sandbox.log_pipe import LogPipe
 from engine.sandbox.messages import event_frame, function_error, guest_limits, too_large
-from engine.sandbox.meter import Meter, plain_answer, warn_of_full_disk
+from engine.sandbox.meter import Meter, warn_of_full_disk
 from engine.sandbox.parts import Parts, exit_status, read_report
+from engine.sandbox.plain import PlainRuns
 from engine.sandbox.ready import nobody, run_ahead
 from engine.sandbox.timeline import Timeline, weighed
 
@@ -43,7 +44,7 @@ _EXIT_WITHIN_S = 0.25
 _CLOSED_WITHIN_S = 10.0  # what the kernel has not let go of by then is the janitor's to go on with
 
 
-class LinuxSandbox:
+class LinuxSandbox(PlainRuns):
     """One sandbox over its Parts. Made by LinuxPool, on the event loop's thread."""
 
     def __init__(
@@ -94,7 +95,7 @@ class LinuxSandbox:
         self._flow = Flow(self._link, spec.result_limit_bytes)
         self._farewell = Farewell(self._link, self.gone, counts)
         try:
-            self._log = LogPipe(self._loop, parts.log, self._fail)
+            self._log = LogPipe(self._loop, parts.log, self._fail, self._take)
             self._loop.add_reader(parts.pidfd, self._on_exit)
         except BaseException:
             self._loop.remove_reader(parts.log)
@@ -136,6 +137,7 @@ class LinuxSandbox:
 
     async def run(self, event: Event, sink: RunSink) -> Ending:
         """Run one event; see the protocol. A cancelled run kills the sandbox."""
+        self._take()
         if self._life.over or self._run is not None:
             raise SandboxFault("run", 0, "the sandbox has ended" if self._run is None else "the sandbox is busy")
         head, payload = event_frame(event)
@@ -185,37 +187,6 @@ class LinuxSandbox:
                 self._flow.end()
             self._over()
 
-    def express(self, head: bytes, payload: bytes, event: Event, sink: ExpressSink) -> bool:
-        """See the protocol."""
-        if self._run is not None or self._life.state is not SandboxState.IDLE:
-            return False
-        self._life.move(SandboxState.RUNNING)
-        self._run, self._event, self._sink, self._express = sink.future, event, sink, sink
-        self._log.begin(sink)
-        self._began_ns = time.monotonic_ns()
-        if not self._link.call(head, payload):
-            self._over()
-            self.kill()
-            return False
-        self._clock.set(event.timeout_ms / 1000)
-        return True
-
-    def _over(self) -> None:
-        self._run = self._sink = self._event = self._express = None
-        self._log.end()
-        self._clock.clear()
-
-    def _resolve(self, ending: Ending | None, error: SandboxFault | None = None) -> None:
-        run, express = self._run, self._express
-        assert run is not None
-        if express is not None:
-            self._over()
-            express.ended(ending, error)
-        elif error is not None:
-            run.set_exception(error)
-        else:
-            run.set_result(ending)
-
     def kill(self) -> None:
         """SIGKILL to its process 1, which takes the rest of it along; not held up by the CPU quota. A run under way
         ends as cancelled, unless its end was decided before."""
@@ -227,6 +198,7 @@ class LinuxSandbox:
             self._loop.call_soon(self.on_end)
 
     def _end(self) -> None:
+        self._take()
         self._ended()
         if self.gone.is_set():
             return  # nothing else is to be touched: the janitor has it
@@ -246,6 +218,7 @@ class LinuxSandbox:
         it: that is counted, and the janitor goes on."""
         if self._closing is None:
             self.on_end = nobody
+            self._take()
             told = self._life.state is SandboxState.IDLE and self._farewell.say(grace_ms)
             if not told:
                 self.kill()
@@ -267,19 +240,6 @@ class LinuxSandbox:
         self._on_closed()
 
     # What the guest says
-
-    def _on_answer(self, body: bytes, at_ns: int, logged: bool, peak_bytes: int, cpu_us: int, tmp_bytes: int) -> None:
-        """A whole answer to an event that asked for nothing else, with what was used by then."""
-        if self._life.over or self._run is None or self._run.done():
-            return  # how the run ends was decided before this was read
-        if len(body) > self._spec.result_limit_bytes:
-            return self._link.refuse(len(body))
-        if logged:
-            self._log.drain()
-        self._life.move(SandboxState.IDLE)
-        used = self._meter.told(peak_bytes, cpu_us, tmp_bytes)
-        warn_of_full_disk(self._parts.tmp, used, self._counts, self._sink)
-        self._resolve(plain_answer(body, self._began_ns, at_ns, used))
 
     def _on_frame(self, kind: int, body: bytes | bytearray) -> None:
         if self._life.over:
@@ -377,6 +337,7 @@ class LinuxSandbox:
             return
         self._loop.remove_reader(self._parts.pidfd)
         try:
+            self._take()
             self._link.read_to_end()
             self._link.close()
             self._log.drain_to_end()

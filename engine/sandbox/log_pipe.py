@@ -23,24 +23,34 @@ _READS_A_TURN = 16
 class LogPipe:
     """Of one sandbox, on the event loop's thread. `fd` is its owner's to close, after `close`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, on_fault: Callable[[Exception], None]) -> None:
-        """`on_fault` is told what the sink raised, or a read."""
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        on_fault: Callable[[Exception], None],
+        before: Callable[[], None],
+    ) -> None:
+        """`on_fault` is told what the sink raised, or a read. `before` is called where something is to be read that
+        nobody asked for: whose it is, is said by `begin` then."""
         self._loop = loop
         self._fd = fd
         self._on_fault = on_fault
+        self._before = before
         self._waiting = array.array("i", [0])
         self._init_told = False
+        self._wrote = False
         self._sink: RunSink | None = None
         self._output: Callable[[bytes], None] | None = None  # of the last run too: a thread of it may write yet
         loop.add_reader(fd, self._on_readable)
 
     def begin(self, sink: RunSink) -> None:
         """The next run."""
-        self._sink, self._output = sink, sink.output
+        self._sink, self._output, self._wrote = sink, sink.output, False
 
-    def end(self) -> None:
-        """The run is over."""
+    def end(self) -> bool:
+        """The run is over. Whether it wrote anything."""
         self._sink = None
+        return self._wrote
 
     def initialized(self) -> None:
         """Tell the run's sink, if it was not told."""
@@ -67,6 +77,7 @@ class LogPipe:
 
     def _on_readable(self) -> None:
         try:
+            self._before()
             for _ in range(_READS_A_TURN):
                 if not self._read():
                     return
@@ -90,5 +101,6 @@ class LogPipe:
                     self._output(before)
                     self.initialized()
                     data = rest
+            self._wrote = self._wrote or bool(data)
             self._output(data)
         return size == _READ_BYTES

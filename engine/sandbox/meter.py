@@ -70,6 +70,18 @@ class Meter:
             return self.read()
         return self._since(raw_peak, cpu_us, tmp_bytes)
 
+    def rest(self) -> tuple[int, int, int, int] | None:
+        """Where it stands: most memory as the kernel counts it and as it is shown, CPU time in microseconds, bytes in
+        /tmp. None where what a run uses cannot be told from these alone."""
+        near = self._raw_peak > self._limit_bytes - _AT_THE_LIMIT_BYTES
+        if near or not self._by_leaf or self._parts.network.metered:
+            return None
+        return self._raw_peak, self._peak, self._cpu_us, self._tmp_bytes
+
+    def resume(self, cpu_us: int, tmp_bytes: int) -> None:
+        """Others have counted until here."""
+        self._cpu_us, self._tmp_bytes = cpu_us, tmp_bytes
+
     def _since(self, raw_peak: int, cpu_us: int, tmp_bytes: int) -> Used:
         if raw_peak != self._raw_peak:
             self._raw_peak = raw_peak

@@ -46,6 +46,11 @@ class SandboxNetwork:
     _released: bool = False
     _traffic: tuple[int, int] = (0, 0)
 
+    @property
+    def metered(self) -> bool:
+        """Whether it has a link, whose bytes are counted."""
+        return self._made.counters >= 0
+
     def traffic(self) -> tuple[int, int]:
         """Bytes that came in and that went out over its link, refused ones too, headers of IP and Ethernet included;
         (0, 0) where it has no link."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -13,6 +13,9 @@ from engine.model.alias import Alias
 from engine.model.outcome import StartKind
 from engine.sandbox.api import Ending, Event, RunSink, Sandbox, SandboxSpec
 from engine.scheduler.kept import Follow
+
+if TYPE_CHECKING:
+    from engine.sandbox.box import Lane
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -84,9 +87,17 @@ class Scheduler(Protocol):
         is free, Unavailable while draining, SandboxFault or HostUnfit when no sandbox could be started. Cancelling the
         task kills the sandbox."""
 
-    def borrow(self, key: tuple[str, ...]) -> Borrowed | None:
-        """A warm sandbox of this key; None where there is none, or something speaks against the event: `run` says
-        what."""
+    @property
+    def lane(self) -> Lane | None:
+        """Where plain calls are submitted, for the target of their key, without any further word to the scheduler; None
+        while no sandbox has come that can have them."""
+
+    def target_of(self, key: tuple[str, ...]) -> int | None:
+        """What a Line of that lane calls this key, for as long as it is the answer; None where there was no event."""
+
+    def lend(self, call: int, sandbox_id: int) -> Borrowed | None:
+        """The sandbox of a call that the lane does not run to its end; None where it is dead, and the call's place is
+        free again."""
 
     def give_back(self, borrowed: Any, ending: Ending | None) -> None:
         """Its event ended like that; None: it did not, and the sandbox is to be closed. Raises Unavailable where a

@@ -293,7 +293,7 @@ class LocalScheduler(Lending):
             raise
         finally:
             del self._coming["sandbox", sandbox_id]
-        if self._core.started(sandbox_id, self._now()) == native.REFUSED:
+        if self._core.started(sandbox_id, self._now(), self._seat_of(held.sandbox)) == native.REFUSED:
             raise killed()
         return held
 
@@ -312,7 +312,7 @@ class LocalScheduler(Lending):
             self._core.start_failed(sandbox_id, self._now())
         else:
             self._hold(sandbox_id, sandbox)
-            self._core.started(sandbox_id, self._now())
+            self._core.started(sandbox_id, self._now(), self._seat_of(sandbox))
         self._obey()
 
     async def _wait(self, call: int, function_name: str) -> tuple[int, int, int]:

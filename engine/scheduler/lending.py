@@ -1,4 +1,5 @@
-"""Warm sandboxes lent for one event each, to who runs it himself: the short way of plain calls (engine.invoke.express).
+"""Warm sandboxes of plain calls (engine.invoke.express): given out by the lane, which decides by the same native
+scheduler, and lent by it to who runs one event himself.
 
 Leaves to others: everything but a warm start (engine.scheduler.dispatch). Guarantees: what is lent is a call of the
 native scheduler like any other, with its lease, and ends when it is given back, once.
@@ -10,7 +11,8 @@ import asyncio
 from collections.abc import Callable
 
 from engine.model.outcome import Outcome
-from engine.sandbox.api import Ending, Sandbox
+from engine.sandbox.api import Ending, Sandbox, Seated
+from engine.sandbox.box import Lane
 from engine.scheduler import core as native
 from engine.scheduler.limits import killed
 from engine.scheduler.targets import Key
@@ -51,6 +53,7 @@ class Lending:
     _timer: Timer
     _now: Callable[[], int]
     _ended: asyncio.Event | None
+    lane: Lane | None = None  # see Scheduler.lane
 
     def _obey(self) -> None:
         raise NotImplementedError
@@ -58,15 +61,13 @@ class Lending:
     def _abandon(self, call: int) -> None:
         raise NotImplementedError
 
-    def borrow(self, key: Key) -> Lent | None:
-        """See Scheduler.borrow."""
-        core = self._core
-        target = self._target_ids.get(key)
-        if target is None or core.submit_warm(target, self._now()) != native.RUN:
-            return None
-        call, held = core.call, self._held[core.sandbox]
-        if core.pending:
-            self._obey()
+    def target_of(self, key: Key) -> int | None:
+        """See Scheduler.target_of."""
+        return self._target_ids.get(key)
+
+    def lend(self, call: int, sandbox_id: int) -> Lent | None:
+        """See Scheduler.lend."""
+        held = self._held[sandbox_id]
         if held.sandbox.dead:
             self._end_lent(call)
             return None
@@ -86,17 +87,31 @@ class Lending:
         """See Scheduler.give_back_unused."""
         self._finished(lent.call, not lent.held.sandbox.dead)
 
-    def _end_lent(self, call: int) -> None:
-        self._abandon(call)
-        if self._ended is not None and self._core.concurrency == 0:
-            self._ended.set()
+    def _seat_of(self, sandbox: Sandbox) -> int:
+        """What the native scheduler knows it by. The first one of a lane has that decide by it."""
+        if not isinstance(sandbox, Seated):
+            return 0
+        seat = sandbox.seat
+        if self.lane is not seat.lane:
+            self.lane = seat.lane
+            self.lane.join(self._core, self._given_back)
+        return seat.id
 
-    def _finished(self, call: int, keep: bool) -> None:
+    def _given_back(self) -> None:
+        """The lane has ended calls."""
         core = self._core
-        core.finished(call, keep, self._now())
         if core.pending:
             self._obey()
         elif self._timer.off:
             self._timer.arm()
         if self._ended is not None and core.concurrency == 0:
             self._ended.set()
+
+    def _end_lent(self, call: int) -> None:
+        self._abandon(call)
+        if self._ended is not None and self._core.concurrency == 0:
+            self._ended.set()
+
+    def _finished(self, call: int, keep: bool) -> None:
+        self._core.finished(call, keep, self._now())
+        self._given_back()

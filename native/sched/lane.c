@@ -95,6 +95,13 @@ void lane_remove(struct lane *lane, lane_id id)
     lane->free_seats[lane->free_count++] = (uint32_t)id - 1;
 }
 
+void *lane_owner(struct lane *lane, lane_id id)
+{
+    struct lane_seat *seat = seat_of(lane, id);
+
+    return seat == NULL ? NULL : seat->owner;
+}
+
 int lane_watch(struct lane *lane, lane_id id, bool watch)
 {
     struct lane_seat *seat = seat_of(lane, id);

@@ -62,6 +62,9 @@ lane_id lane_add(struct lane *lane, int answers, int events, int log, void *owne
 /* Forget it; news of it that is on its way is not told. Safe for one that is gone. */
 void lane_remove(struct lane *lane, lane_id seat);
 
+/* Whose it is, NULL for one that is gone. */
+void *lane_owner(struct lane *lane, lane_id seat);
+
 /* Tell of what comes from here on, or tell nothing. 0, or -1 with errno. */
 int lane_watch(struct lane *lane, lane_id seat, bool watch);
 

@@ -173,6 +173,8 @@ class NoTmp:
 class NoNetwork:
     """A network that nobody made."""
 
+    metered = False
+
     def release(self) -> None: ...
     def traffic(self) -> tuple[int, int]:
         return 0, 0

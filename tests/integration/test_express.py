@@ -142,6 +142,40 @@ async def test_it_runs_under_the_id_that_its_front_gave_it(case: Case) -> None:
     assert case.pipeline.express(case.name, b"{}", "no id") is None
 
 
+async def test_calls_to_a_warm_sandbox_are_the_loops_and_each_is_counted_for_itself(case: Case) -> None:
+    lane = case.pipeline._scheduler.lane
+    assert lane is not None
+    before = lane.counts
+    done = [await case.short({"number": number}) for number in range(40)]
+    taken, ended, handed = (now - then for now, then in zip(lane.counts, before, strict=True))
+    assert (taken, ended + handed) == (40, 40)
+    assert ended >= 20, "once its memory has come to rest"
+    assert [json.loads(one.payload)["event"]["number"] for one in done] == list(range(40))
+    assert len({one.report.request_id for one in done}) == 40
+    assert all(one.report.cpu_us > 0 for one in done)
+    peaks = [one.report.peak_memory_bytes for one in done]
+    assert peaks == sorted(peaks)
+    for one in (done[0], done[-1]):
+        assert words(await case.lines(one.report.request_id)) == ["START", "END", "REPORT"]
+
+
+async def test_one_that_writes_is_handed_over_and_the_next_is_not_the_loops(case: Case) -> None:
+    lane = case.pipeline._scheduler.lane
+    assert lane is not None
+    told = lane.counts[1]
+    while lane.counts[1] == told:
+        await case.short({})
+    before = lane.counts
+    assert words(await case.lines((await case.short({"do": "print", "text": "one"})).report.request_id))[1] == "one"
+    assert lane.counts == (before[0] + 1, before[1], before[2] + 1)
+    await case.short({"do": "print", "text": "two"})
+    assert lane.counts == (before[0] + 1, before[1], before[2] + 1), "it writes each time: nothing is tried"
+    await case.short({})
+    assert lane.counts[0] == before[0] + 1
+    await case.short({})
+    assert lane.counts[0] == before[0] + 2
+
+
 async def test_one_that_writes_nothing_has_its_three_lines(case: Case) -> None:
     done = await case.short({})
     lines = await case.lines(done.report.request_id)

@@ -4,8 +4,13 @@ One importer: engine.sandbox.box. Failures raise SandboxFault with the step, the
 """
 
 cimport cython
-from libc.errno cimport EAGAIN, errno
-from libc.string cimport memcpy, memset, strlen
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.errno cimport EAGAIN, ENOMEM, errno
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, memset, strlen
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close
 
 from engine.errors import SandboxFault
@@ -343,3 +348,5 @@ RESOLVERS = ((<bytes>BOX_RESOLVER).decode(), (<bytes>BOX_RESOLVER_ELSE).decode()
 include "_scratch.pxi"
 include "_network.pxi"
 include "_lane.pxi"
+include "_loop.pxi"
+include "_callers.pxi"

@@ -32,28 +32,166 @@ cdef extern from "sched/lane.h":
     int lane_turn(lane *, int timeout_ms, lane_tell, void *arg)
 
 
+cdef extern from "sched/sched.h":
+    struct sched
+    bint sched_pending(const sched *)
+
+
+cdef extern from "sched/loop.h":
+    enum:
+        LOOP_ID
+        LOOP_HEAD
+
+    struct loop_line:
+        uint64_t target
+        uint32_t timeout_ms
+        uint32_t result_limit
+        const char *arn
+        void *user
+
+    struct loop_call:
+        const loop_line *line
+        void (*told)(loop_call *) noexcept
+        void *user
+        const uint8_t *payload
+        size_t payload_size
+        char request_id[36]
+        int64_t accepted_ns
+        int64_t begun_wall_ns
+        int64_t began_ns
+        uint64_t call
+        uint64_t sandbox
+        lane_id seat
+        size_t sent
+        const uint8_t *answer
+        size_t answer_size
+        int64_t answered_ns
+        int64_t ended_wall_ns
+        uint64_t peak_bytes
+        uint64_t cpu_us
+
+    enum loop_submitted:
+        LOOP_TAKEN
+        LOOP_ELSEWHERE
+        LOOP_LENT
+
+    struct loop_usage:
+        uint64_t peak_bytes
+        uint64_t cpu_us
+        uint64_t stored_bytes
+
+    struct loop_owner:
+        int (*usage)(void *, loop_usage *) noexcept
+        void (*ended)(loop_call *, void *, void *) noexcept
+        void (*hand)(loop_call *, void *, void *) noexcept
+        lane_tell other
+        void *arg
+
+    struct loop_rest_t "loop_rest":
+        uint64_t peak_bytes
+        uint64_t shown_bytes
+        uint64_t cpu_us
+        uint64_t stored_bytes
+
+    struct loop:
+        int timer
+        sched *sched
+        uint32_t running
+        uint64_t taken
+        uint64_t told
+        uint64_t handed
+
+    int loop_open(loop *, lane *, const loop_owner *)
+    void loop_close(loop *)
+    int loop_offer(loop *, lane_id, const loop_rest_t *)
+    bint loop_take(loop *, lane_id)
+    bint loop_rest(const loop *, lane_id, loop_rest_t *)
+    size_t loop_frame(const loop_call *, uint8_t *head)
+    loop_submitted loop_submit(loop *, loop_call *)
+    void loop_cancel(loop *, loop_call *)
+    int loop_turn(loop *, int timeout_ms)
+
+
 cdef class Lane:
     """Readable, as a descriptor, when `turn` has something to do."""
 
     cdef lane lane
+    cdef loop loop
+    cdef object core
+    cdef object on_given_back
+    cdef list records  # of native calls that have ended
+    cdef public NativeOwner owner  # who goes on with them
 
     def __cinit__(self):
-        self.lane.epoll = -1
-        if lane_open(&self.lane) < 0:
+        cdef loop_owner owner
+        owner.usage, owner.ended, owner.hand, owner.other = seat_usage, call_ended, call_handed, tell_seat
+        owner.arg = <void *>self
+        self.lane.epoll = self.loop.timer = -1
+        self.records = []
+        if lane_open(&self.lane) < 0 or loop_open(&self.loop, &self.lane, &owner) < 0:
             raise SandboxFault("lane", errno, "cannot make an epoll set", fix="raise the engine's limit of open files")
 
     def __dealloc__(self):
+        loop_close(&self.loop)
         lane_close(&self.lane)
 
     def fileno(self):
         return self.lane.epoll
 
+    def join(self, core, on_given_back):
+        """Take plain calls as this scheduler decides. `on_given_back()` is told after each turn in which it got
+        sandboxes back."""
+        self.loop.sched = <sched *>PyCapsule_GetPointer(core.capsule(), "sched")
+        self.core, self.on_given_back = core, on_given_back
+
     def close(self):
+        """Sandboxes are closed before."""
+        loop_close(&self.loop)
         lane_close(&self.lane)
+        self.core = self.on_given_back = self.owner = None
 
     def turn(self):
         """Take what has come, and tell the seats. What a seat's listener raises is its own fault: it must not."""
-        return lane_turn(&self.lane, 0, tell_seat, NULL)
+        cdef uint64_t told = self.loop.told
+        cdef int turned = loop_turn(&self.loop, 0)
+        if self.loop.told != told and self.on_given_back is not None:
+            self.on_given_back()
+        if self.records:
+            records, self.records = self.records, []
+            self.owner.ended(records)
+        return turned
+
+    def submit(self, Call call not None, Line line not None, bytes payload not None, str request_id not None,
+               int64_t accepted_ns):
+        """Run it, if it can be run at once: TAKEN; ELSEWHERE where nothing has changed; LENT where the scheduler has
+        given it a sandbox in which its caller is to run it. The payload is JSON in ASCII, the id a UUID."""
+        cdef Py_ssize_t size
+        cdef const char *text = PyUnicode_AsUTF8AndSize(request_id, &size)
+        if size != LOOP_ID or call.line is not None:
+            raise ValueError("not a UUID, or not a new call")
+        call.line, call.payload, call.request_id = line, payload, request_id
+        memcpy(call.call.request_id, text, LOOP_ID)
+        call.call.line, call.call.told, call.call.user = &line.line, call_answered, <void *>call
+        call.call.payload, call.call.payload_size = <const uint8_t *><const char *>payload, len(payload)
+        call.call.accepted_ns = accepted_ns
+        Py_INCREF(call)
+        cdef loop_submitted found = loop_submit(&self.loop, &call.call)
+        if found != LOOP_TAKEN:
+            call.call.user = NULL
+            Py_DECREF(call)
+        if self.loop.sched != NULL and sched_pending(self.loop.sched):
+            self.on_given_back()
+        return found
+
+    def cancel(self, Call call not None):
+        """It is handed over, if it is under way."""
+        if call.call.user != NULL:
+            loop_cancel(&self.loop, &call.call)
+
+    @property
+    def counts(self):
+        """How many plain calls were taken, ended, and were handed over."""
+        return self.loop.taken, self.loop.told, self.loop.handed
 
 
 cdef void tell_seat(const lane_news *news, void *arg) noexcept:
@@ -71,19 +209,24 @@ cdef class Seat:
     to be asked for. `on_data(data)` has what else came instead
     of one, b"" at the end, and None of something to be read while nothing was called."""
 
-    cdef Lane lane
-    cdef lane_id id
+    cdef readonly Lane lane
+    cdef readonly lane_id id
     cdef Leaf leaf
     cdef Scratch scratch
     cdef object on_answer
     cdef object on_data
     cdef readonly object failed
+    cdef Call last
+    cdef loop_call native  # the latest that ended here, where `native_line` is what it was of
+    cdef Line native_line
+    cdef bint bare  # there is nothing to ask for what is used
 
     def __init__(self, Lane lane not None, int answers, int events, int log, leaf, scratch, on_answer, on_data, failed):
         self.lane = lane
         # Whatever stands in for one in a test or a bench is asked in Python.
         self.leaf = leaf if isinstance(leaf, Leaf) else None
         self.scratch = scratch if isinstance(scratch, Scratch) else None
+        self.bare = leaf is None and scratch is None
         self.on_answer = on_answer
         self.on_data = on_data
         self.failed = failed
@@ -95,7 +238,40 @@ cdef class Seat:
         if self.lane is not None:
             lane_remove(&self.lane.lane, self.id)
 
+    def offer(self, uint64_t peak_bytes, uint64_t shown_bytes, uint64_t cpu_us, uint64_t stored_bytes):
+        """Its sandbox is at rest: plain calls may have it. What it has used, as the kernel counts the peak, and as a
+        report shows it."""
+        cdef loop_rest_t rest
+        rest.peak_bytes, rest.shown_bytes, rest.cpu_us, rest.stored_bytes = (
+            peak_bytes, shown_bytes, cpu_us, stored_bytes
+        )
+        if loop_offer(&self.lane.loop, self.id, &rest) < 0 and errno == ENOMEM:
+            raise MemoryError
+
+    def take(self):
+        """Plain calls have it no longer; the one that is under way is handed over. Whether they had."""
+        return loop_take(&self.lane.loop, self.id)
+
+    @property
+    def rest(self):
+        """CPU time and bytes in /tmp that the latest plain call left it at; None where it never had one."""
+        cdef loop_rest_t rest
+        return (rest.cpu_us, rest.stored_bytes) if loop_rest(&self.lane.loop, self.id, &rest) else None
+
+    def last_call(self):
+        """The plain call that ended here last, once: for who hears of it later."""
+        last, self.last = self.last, None
+        line, self.native_line = self.native_line, None
+        if line is None or self.lane.owner is None:
+            return last
+        self.native.payload_size = 0  # it is gone
+        last = standing_for(self.lane, &self.native)
+        last.over = True
+        return last
+
     def close(self):
+        loop_take(&self.lane.loop, self.id)
+        self.last = self.native_line = None
         lane_remove(&self.lane.lane, self.id)
         # They lead back to the sandbox.
         self.on_answer = self.on_data = self.failed = None

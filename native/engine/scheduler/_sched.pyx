@@ -4,6 +4,9 @@ One importer: engine.scheduler.core. One thread calls it, the one that made it. 
 """
 
 
+from cpython.pycapsule cimport PyCapsule_New
+
+
 class Rejected(Exception):
     """An input that changed nothing; `code` says why: one of STALE, STATE, FULL, UNRESERVED, PROVISIONED, WEIGHTS, VALUE."""
 
@@ -57,6 +60,10 @@ cdef class Core:
 
     def __dealloc__(self):
         sched_free(self.sched)
+
+    def capsule(self):
+        """Its `struct sched`, as long as it lives: for native code that decides by it on the same thread."""
+        return PyCapsule_New(<void *>self.sched, "sched", NULL)
 
     def configure(self, int64_t now, **settings):
         cdef sched_config config = self.config

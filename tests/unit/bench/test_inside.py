@@ -19,6 +19,7 @@ ROWS: list[dict[str, Any]] = [
         "above_bare_us": {"p50": 75.0, "p90": 90.0, "p99": 200.0, "p50_of_blocks": 75.0, "resolution": 1.0},
     },
     {"name": "inside-rate-64", "callers": 64, "calls": 90_000, "calls_per_s": 30_000.0, "engine_cpus": 0.9},
+    {"name": "inside-callers-64", "callers": 64, "calls": 30_000, "calls_per_s": 10_000.0, "engine_cpus": 0.9},
     {
         "name": "inside-overload",
         "admitted": 1_500,
@@ -42,6 +43,7 @@ def test_each_row_from_inside_is_a_line_and_others_are_not() -> None:
     assert [line[:3] for line in inside.table(ROWS)] == [
         ("inside-share", "5000", "0.075 ±0.001, p99 0.200"),
         ("inside-rate-64", "90000", "30000 /s"),
+        ("inside-callers-64", "30000", "10000 /s"),
         ("inside-overload", "1500", "1.00 times, p99 1.00"),
         ("inside-fairness", "80", "p99 1.00 times, p50 1.00"),
     ]

@@ -10,22 +10,33 @@ from engine.errors import Throttled, Unavailable
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox.api import Ending
 from engine.sandbox.stub import StubPool
+from engine.scheduler import core as native
 from engine.scheduler.api import Counts
+from engine.scheduler.dispatch import LocalScheduler
+from engine.scheduler.lending import Lent
 from tests.unit.scheduler.things import Notes, scheduler, settled, spec, work
 
 KEPT = Ending(Outcome.OK, True)
 SPENT = Ending(Outcome.EXITED, False)
 
 
+def borrow(sched: LocalScheduler) -> Lent | None:
+    """As the lane does."""
+    target = sched.target_of(spec().key)
+    if target is None or sched._core.submit_warm(target, sched._now()) != native.RUN:
+        return None
+    return sched.lend(sched._core.call, sched._core.sandbox)
+
+
 async def test_what_is_lent_has_its_sandbox_for_itself_and_one_that_is_spent_closes() -> None:
     pool = StubPool()
     sched = scheduler(pool, max_concurrency=2)
-    assert sched.borrow(spec().key) is None, "none is warm"
+    assert borrow(sched) is None, "none is warm"
     await sched.run(work(), Notes())
-    lent = sched.borrow(spec().key)
+    lent = borrow(sched)
     assert lent is not None
     assert lent.sandbox is pool.sandboxes[0]
-    assert sched.borrow(spec().key) is None, "it is lent"
+    assert borrow(sched) is None, "it is lent"
     assert (await sched.run(work(), Notes())).start_kind is StartKind.FORK
     assert sched.counts() == Counts(sandboxes=2, idle=1, concurrency=1)
     sched.give_back(lent, SPENT)
@@ -39,7 +50,7 @@ async def test_what_comes_back_fit_is_lent_again(used: bool) -> None:
     sched = scheduler(StubPool())
     await sched.run(work(), Notes())
     for _ in range(3):
-        lent = sched.borrow(spec().key)
+        lent = borrow(sched)
         assert lent is not None
         if used:
             sched.give_back(lent, KEPT)
@@ -53,14 +64,14 @@ async def test_what_failed_is_closed_and_what_died_is_not_lent() -> None:
     pool = StubPool()
     sched = scheduler(pool)
     await sched.run(work(), Notes())
-    lent = sched.borrow(spec().key)
+    lent = borrow(sched)
     assert lent is not None
     sched.give_back(lent, None)
     await settled()
     assert pool.sandboxes[0].closes == 1
     await sched.run(work(), Notes())
     pool.sandboxes[1].kill()
-    assert sched.borrow(spec().key) is None
+    assert borrow(sched) is None
     await settled()
     assert pool.sandboxes[1].closes == 1
     assert sched.counts() == Counts(0, 0, 0)
@@ -70,14 +81,14 @@ async def test_what_failed_is_closed_and_what_died_is_not_lent() -> None:
 async def test_it_counts_for_the_limit_and_a_drain_waits_for_it() -> None:
     sched = scheduler(StubPool(), max_concurrency=1)
     await sched.run(work(), Notes())
-    lent = sched.borrow(spec().key)
+    lent = borrow(sched)
     assert lent is not None
     with pytest.raises(Throttled):
         await sched.run(work(), Notes())
     drain = asyncio.create_task(sched.drain(60))
     await settled()
     assert not drain.done()
-    assert sched.borrow(spec().key) is None
+    assert borrow(sched) is None
     sched.give_back(lent, KEPT)
     await drain
     assert sched.counts() == Counts(0, 0, 0)
@@ -87,7 +98,7 @@ async def test_a_drain_without_patience_kills_what_is_lent_and_says_so() -> None
     pool = StubPool()
     sched = scheduler(pool)
     await sched.run(work(), Notes())
-    lent = sched.borrow(spec().key)
+    lent = borrow(sched)
     assert lent is not None
     drain = asyncio.create_task(sched.drain(0))
     await settled()
@@ -101,7 +112,7 @@ async def test_a_function_that_is_stopped_by_its_reservation_lends_nothing() -> 
     sched = scheduler(StubPool(), max_concurrency=1_000, max_sandboxes=1_000)
     await sched.run(work(), Notes())
     sched.set_reserved(spec().key[0], 0)
-    assert sched.borrow(spec().key) is None
+    assert borrow(sched) is None
     with pytest.raises(Throttled):
         await sched.run(work(), Notes())
     await sched.drain(0)
@@ -112,7 +123,7 @@ async def test_an_event_that_waits_gets_the_room_that_is_given_back() -> None:
     sched = scheduler(pool, max_sandboxes=2, max_concurrency=2)
     await sched.run(work(), Notes())
     sched._core.configure(sched._now(), room=1)
-    lent = sched.borrow(spec().key)
+    lent = borrow(sched)
     assert lent is not None
     waits = asyncio.create_task(sched.run(work("g"), Notes()))
     await settled()
