@@ -23,16 +23,19 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
+import msgspec
 import orjson
 
 from engine.errors import StoreUnusable
 from engine.model.invocation import LogBatch, LogLine
 from engine.model.metrics import LogCounts
 from engine.observe import oplog
+from engine.observe.log_index import Index, Span, streams, without
 from engine.observe.log_query import LogQuery, lines_of
 from engine.observe.log_reader import read
+from engine.observe.log_search import Page, Search, StoredLog, search
 from engine.observe.log_store import Limits, LogStore, Piece
 
 FLUSH_S = 0.2
@@ -51,6 +54,8 @@ FOLLOW_BYTES = 4_194_304
 _DAY_US = 86_400_000_000
 
 ALL = LogQuery()
+
+T = TypeVar("T")
 
 
 class _Batches:
@@ -128,6 +133,7 @@ class FunctionLogs:
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
         self._followers: dict[str, set[_Follower]] = {}
+        self._indexes: dict[str, Index] = {}
         self._settle: Callable[[], object] = int  # nothing
         self._counted = self._dropped_busy = self._dropped_rate = self._dropped_disk = 0
 
@@ -226,10 +232,34 @@ class FunctionLogs:
             if not followers:
                 self._followers.pop(function_name, None)
 
+    async def search(self, function_names: Collection[str], query: Search) -> Page:
+        """A page of the events in the logs of these functions, by their times."""
+        oldest_ms = (self._wall_us() - self._age_us) // 1_000
+        if query.since_ms < oldest_ms:
+            query = msgspec.structs.replace(query, since_ms=oldest_ms)
+        logs = [await self._stored(name) for name in function_names]
+        return await self._stoppable(lambda left: search(logs, query, left))
+
+    async def streams(self, function_names: Collection[str]) -> Mapping[str, Span]:
+        """The streams of these functions that have lines yet."""
+        logs = [await self._stored(name) for name in function_names]
+        oldest_us = self._wall_us() - self._age_us
+        found: dict[str, Span] = {}
+        for log in logs:
+            found |= await self._stoppable(partial(streams, log.pieces, log.index))
+        return {name: span for name, span in found.items() if span.last_us >= oldest_us}
+
+    async def sizes(self) -> Mapping[str, int]:
+        """The functions of which lines are kept, and how many bytes they are on the disk."""
+        self._settle()
+        self._write()
+        return await self._loop.run_in_executor(self._thread, self._store.sizes)
+
     def forget(self, function_name: str) -> None:
         """Drop the lines kept. Those who follow stay: a function of that name may come again."""
         self._settle()
         self._waiting.pop(function_name, None)
+        self._indexes.pop(function_name, None)
         if not self._closed:
             self._thread.submit(self._store.forget, function_name)
 
@@ -238,6 +268,20 @@ class FunctionLogs:
         self._settle()
         self._write()
         return await self._loop.run_in_executor(self._thread, self._store.snapshot, function_name)
+
+    async def _stored(self, function_name: str) -> StoredLog:
+        index = self._indexes.setdefault(function_name, {})
+        pieces = await self._snapshot(function_name)
+        without(index, pieces)
+        return StoredLog(function_name, pieces, index)
+
+    async def _stoppable(self, work: Callable[[threading.Event], T]) -> T:
+        """Do this in a reader's thread, which is told when nobody waits for it any more."""
+        left = threading.Event()
+        try:
+            return await self._loop.run_in_executor(self._readers, work, left)
+        finally:
+            left.set()
 
     def _flush(self) -> None:
         self._timer = None

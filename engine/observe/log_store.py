@@ -63,6 +63,11 @@ class Piece(msgspec.Struct, frozen=True):
     size: int
     last_us: int
 
+    @property
+    def number(self) -> int:
+        """Of its file, among those of its function."""
+        return int(self.path[-14:-4])
+
     def read(self) -> bytes:
         """What is there; nothing if it has been removed since."""
         try:
@@ -88,6 +93,10 @@ class LogStore:
     def size(self) -> int:
         """What all logs have on the disk."""
         return self._size
+
+    def sizes(self) -> dict[str, int]:
+        """What each function's log has there, of those that have one."""
+        return {name: log.size for name, log in self._logs.items() if log.size}
 
     def open(self, functions: Collection[str]) -> None:
         """Find what is there, and remove what belongs to no function of these. Raises OSError."""
