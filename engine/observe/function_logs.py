@@ -120,7 +120,7 @@ class FunctionLogs:
     def __init__(self, store: LogStore, *, rate_bytes: int, age_us: int, wall_us: Callable[[], int]) -> None:
         self._store = store
         self._share_bytes = max(1, int(rate_bytes * FLUSH_S))
-        self._age_us = age_us
+        self.age_us = age_us
         self._wall_us = wall_us
         self._log = oplog.logger()
         self._loop = asyncio.get_running_loop()
@@ -134,12 +134,18 @@ class FunctionLogs:
         self._closed = False
         self._followers: dict[str, set[_Follower]] = {}
         self._indexes: dict[str, Index] = {}
+        self._ages_us: Callable[[], Mapping[str, int]] = dict
         self._settle: Callable[[], object] = int  # nothing
         self._counted = self._dropped_busy = self._dropped_rate = self._dropped_disk = 0
 
     def listen(self, settle: Callable[[], None]) -> None:
         """Call `settle` ahead of whatever must find all lines of what has ended: it appends those that are missing."""
         self._settle = settle
+
+    def retain(self, ages_us: Callable[[], Mapping[str, int]]) -> None:
+        """Keep the lines of the functions that are in `ages_us` for no longer than it says. It is called for each read,
+        on the event loop."""
+        self._ages_us = ages_us
 
     @classmethod
     async def open(
@@ -216,7 +222,7 @@ class FunctionLogs:
             self._followers.setdefault(function_name, set()).add(follower)
         try:
             pieces = await self._snapshot(function_name)
-            oldest_us = self._wall_us() - self._age_us
+            oldest_us = self._oldest_us([function_name])
             kept = read(pieces, query if query.since_us > oldest_us else replace_since(query, oldest_us), left)
             while lines := await self._loop.run_in_executor(self._readers, next, kept, None):
                 yield lines
@@ -233,8 +239,8 @@ class FunctionLogs:
                 self._followers.pop(function_name, None)
 
     async def search(self, function_names: Collection[str], query: Search) -> Page:
-        """A page of the events in the logs of these functions, by their times."""
-        oldest_ms = (self._wall_us() - self._age_us) // 1_000
+        """A page of the events in the logs of these functions, which share an age, by their times."""
+        oldest_ms = self._oldest_us(function_names) // 1_000
         if query.since_ms < oldest_ms:
             query = msgspec.structs.replace(query, since_ms=oldest_ms)
         logs = [await self._stored(name) for name in function_names]
@@ -243,7 +249,7 @@ class FunctionLogs:
     async def streams(self, function_names: Collection[str]) -> Mapping[str, Span]:
         """The streams of these functions that have lines yet."""
         logs = [await self._stored(name) for name in function_names]
-        oldest_us = self._wall_us() - self._age_us
+        oldest_us = self._oldest_us(function_names)
         found: dict[str, Span] = {}
         for log in logs:
             found |= await self._stoppable(partial(streams, log.pieces, log.index))
@@ -268,6 +274,11 @@ class FunctionLogs:
         self._settle()
         self._write()
         return await self._loop.run_in_executor(self._thread, self._store.snapshot, function_name)
+
+    def _oldest_us(self, function_names: Collection[str]) -> int:
+        """The time before which their lines are too old."""
+        ages_us = self._ages_us()
+        return self._wall_us() - min([self.age_us, *[ages_us.get(name, self.age_us) for name in function_names]])
 
     async def _stored(self, function_name: str) -> StoredLog:
         index = self._indexes.setdefault(function_name, {})
@@ -320,7 +331,7 @@ class FunctionLogs:
         self._sweeper = self._loop.call_later(SWEEP_EVERY_S, self._sweep)
 
     def _sweep(self) -> None:
-        self._thread.submit(self._store.remove_old)
+        self._thread.submit(self._store.remove_old, self._ages_us())
         self._sweep_later()
 
 

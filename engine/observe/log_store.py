@@ -16,8 +16,9 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -31,6 +32,7 @@ SEGMENTS_A_LIFE = 8
 """A segment takes no lines for longer than this part of the age at which they are removed."""
 BLOCK_LINES = 2_000
 """So that encoding a block holds the interpreter, which the event loop needs, for a fraction of a millisecond."""
+NO_AGES: Mapping[str, int] = MappingProxyType({})
 _SEGMENT = re.compile(r"(\d{10})\.log")
 _TRASH = ".trash-"
 
@@ -148,10 +150,11 @@ class LogStore:
         except OSError:  # then it has no lines, or they go with the next engine's start
             pass
 
-    def remove_old(self) -> None:
-        """Remove the segments whose lines are all too old."""
-        oldest_us = self._wall_us() - self._limits.age_us
+    def remove_old(self, ages_us: Mapping[str, int] = NO_AGES) -> None:
+        """Remove the segments whose lines are all too old; `ages_us` has the functions whose lines are so earlier."""
+        now_us, age_us = self._wall_us(), self._limits.age_us
         for name, log in self._logs.items():
+            oldest_us = now_us - min(age_us, ages_us.get(name, age_us))
             while log.segments and log.segments[0].last_us < oldest_us:
                 self._remove_first(name)
 
