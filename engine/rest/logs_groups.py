@@ -1,28 +1,28 @@
 """Log groups: DescribeLogGroups, CreateLogGroup, DeleteLogGroup, retention and tags.
 
-A group is there while a function that logs to it has lines, or since somebody created it. A function logs to the group
-of its LoggingConfig, by default /aws/lambda/<name>; several may share one. What is kept of a group itself outlives its
-functions, as on AWS. Leaves to others: removing lines that are too old (engine.observe.function_logs).
+A group is there while a function that logs to it has lines, or since somebody created it. What is kept of a group
+itself outlives its functions, as on AWS. Leaves to others: which functions log to a group (engine.rest.logs_writers),
+removing lines that are too old (engine.observe.function_logs).
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import orjson
 
 from engine.errors import AlreadyExists, InvalidArgument, NotFound
-from engine.model.function import Function
 from engine.observe.log_index import Span
 from engine.observe.log_search import Page, Search
 from engine.registry.api import Registry
 from engine.registry.attached import Attached, Document
 from engine.registry.tags import Tags
-from engine.rest.configuration import Documents, log_group_of
+from engine.rest.configuration import Documents
+from engine.rest.logs_writers import LogWriters
 from engine.rest.messages import Request
 from engine.rest.shapes import Params
 from engine.rest.table import Operation
@@ -35,7 +35,6 @@ RETENTION_DAYS = (
 )
 """docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html"""
 DAY_US = 86_400_000_000
-_FUNCTIONS_AT_A_TIME = 1_000
 
 T = TypeVar("T")
 
@@ -88,7 +87,7 @@ class LogGroups:
         wall_ms: Callable[[], int],
     ) -> None:
         self._logs = logs
-        self._registry = registry
+        self._writers = LogWriters(registry)
         self._attached = attached
         self._tags = Tags(attached)
         self._arn = f"arn:aws:logs:{documents.region}:{documents.account}:log-group:"
@@ -120,10 +119,8 @@ class LogGroups:
 
     def ages_us(self) -> Mapping[str, int]:
         """For how long the lines of functions are kept whose groups say so."""
-        ages = {name: days * DAY_US for _, name, kept in self._attached.all(KIND) if (days := kept.get("days"))}
-        if not ages:
-            return {}
-        return {one.name: ages[group] for one in self._functions() if (group := log_group_of(one)) in ages}
+        days = {group: kept["days"] for _, group, kept in self._attached.all(KIND) if "days" in kept}
+        return {name: days[group] * DAY_US for group in days for name in self._writers.of(group)}
 
     async def describe(self, params: Params, request: Request) -> dict[str, Any]:
         """DescribeLogGroups."""
@@ -131,16 +128,16 @@ class LogGroups:
         if prefix and part:
             raise InvalidArgument("LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters.")
         wanted = {one.removeprefix(self._arn) for one in params.get("logGroupIdentifiers", ())}
-        groups = await self._all()
-        names = sorted(
-            name for name in groups if name.startswith(prefix) and part in name and (not wanted or name in wanted)
-        )
+        sizes, kept = await self._logs.sizes(), self._attached.of(KIND, "")
+        names = {its for name in sizes if (its := self._writers.group(name)) is not None}.union(kept)
+        if prefix or part or wanted:
+            names = {one for one in names if one.startswith(prefix) and part in one and (not wanted or one in wanted)}
         if params.get("logGroupClass", "STANDARD") != "STANDARD" or self._account not in params.get(
             "accountIdentifiers", [self._account]
         ):
-            names = []
-        names, token = page_of(names, params, key=lambda name: [name])
-        return {"logGroups": [_document(groups[name]) for name in names], **token}
+            names = set()
+        some, token = page_of(sorted(names), params, key=lambda name: [name])
+        return {"logGroups": [_document(group) for one in some if (group := self._find(one, sizes))], **token}
 
     async def create(self, params: Params, request: Request) -> dict[str, Any]:
         """CreateLogGroup."""
@@ -152,7 +149,7 @@ class LogGroups:
                     fix="leave it out",
                     fields={member: "is not served"},
                 )
-        if name in await self._all():
+        if self._find(name, await self._logs.sizes()) is not None:
             raise AlreadyExists("The specified log group already exists")
         await self._attached.put(KIND, "", name, {"created_ms": self._wall_ms()})
         if params.get("tags"):
@@ -220,35 +217,20 @@ class LogGroups:
         await self._attached.change(KIND, "", group.name, changed)
 
     async def _get(self, name: str) -> Group:
-        group = (await self._all()).get(name)
+        group = self._find(name, await self._logs.sizes())
         if group is None:
             raise NotFound("The specified log group does not exist.")
         return group
 
-    async def _all(self) -> dict[str, Group]:
-        sizes = await self._logs.sizes()
-        functions: dict[str, list[Function]] = {}
-        for function in self._functions():
-            functions.setdefault(log_group_of(function), []).append(function)
-        kept = {name: document for _, name, document in self._attached.all(KIND)}
-        found: dict[str, Group] = {}
-        for name in {*functions, *kept}:
-            writers = functions.get(name, [])
-            size = sum(sizes.get(one.name, 0) for one in writers)
-            if size or name in kept:
-                own = kept.get(name, {})
-                created = own.get("created_ms") or min(int(one.create_time.timestamp() * 1_000) for one in writers)
-                names = tuple(one.name for one in writers)
-                found[name] = Group(name, self._arn + name, names, created, size, own.get("days", 0))
-        return found
-
-    def _functions(self) -> Iterator[Function]:
-        after = ""
-        while True:
-            some, after = self._registry.list(limit=_FUNCTIONS_AT_A_TIME, after=after)
-            yield from some
-            if not after:
-                return
+    def _find(self, name: str, sizes: Mapping[str, int]) -> Group | None:
+        """The group, None if it is not there; `sizes` is what is kept of each function."""
+        writers, kept = self._writers.of(name), self._attached.get(KIND, "", name)
+        size = sum(sizes.get(writer, 0) for writer in writers)
+        if kept is None:
+            if not size:
+                return None
+            kept = {"created_ms": min(writers.values())}
+        return Group(name, self._arn + name, tuple(writers), kept["created_ms"], size, kept.get("days", 0))
 
 
 def page_of(

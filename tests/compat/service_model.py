@@ -73,7 +73,10 @@ def faults_of_logs(operation: OperationModel, status: int, headers: dict[str, st
     if status == 200:
         if shape is None:
             return found + (["a body"] if body else [])
-        return found + list(_unfit(shape, orjson.loads(body), ""))
+        document = orjson.loads(body)
+        if document.get("tags") == {}:
+            return found  # AWS's answer for what has none, whatever the model requires
+        return found + list(_unfit(shape, document, ""))
     document = orjson.loads(body)
     kind = document.get("__type")
     known = {one.name for one in operation.error_shapes} | {"InvalidParameterException", "SerializationException"}

@@ -138,12 +138,17 @@ def test_functions_that_share_a_group_are_read_together_by_time(
     with contextlib.closing(make_client(logs_front.url)) as functions:
         for number in (0, 1):
             functions.create_function(FunctionName=f"{name}-{number}", LoggingConfig={"LogGroup": shared}, **create)
-    for ago_ms in range(6, 0, -1):
-        write(ago_ms, f"line {6 - ago_ms}", function=f"{name}-{ago_ms % 2}", stream=STREAM + str(ago_ms % 2))
-    pages = logs.get_paginator("filter_log_events").paginate(logGroupName=shared, PaginationConfig={"PageSize": 4})
-    assert [messages(page) for page in pages] == [[f"line {n}" for n in range(4)], ["line 4", "line 5"]]
-    assert len(logs.describe_log_streams(logGroupName=shared)["logStreams"]) == 2
-    assert error_of(logs.describe_log_streams, logGroupName=f"{group}-1")["Code"] == "ResourceNotFoundException"
+        for ago_ms in range(6, 0, -1):
+            write(ago_ms, f"line {6 - ago_ms}", function=f"{name}-{ago_ms % 2}", stream=STREAM + str(ago_ms % 2))
+        pages = logs.get_paginator("filter_log_events").paginate(logGroupName=shared, PaginationConfig={"PageSize": 4})
+        assert [messages(page) for page in pages] == [[f"line {n}" for n in range(4)], ["line 4", "line 5"]]
+        assert len(logs.describe_log_streams(logGroupName=shared)["logStreams"]) == 2
+        assert error_of(logs.describe_log_streams, logGroupName=f"{group}-1")["Code"] == "ResourceNotFoundException"
+        own = f"{group}-1"
+        functions.update_function_configuration(FunctionName=f"{name}-1", LoggingConfig={"LogGroup": own})
+        assert len(logs.describe_log_streams(logGroupName=own)["logStreams"]) == 1
+        functions.delete_function(FunctionName=f"{name}-0")
+    assert error_of(logs.describe_log_streams, logGroupName=shared)["Code"] == "ResourceNotFoundException"
 
 
 def test_streams_are_listed_by_name_or_by_their_last_event(logs: Any, group: str, write: Write) -> None:
