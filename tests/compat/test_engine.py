@@ -15,13 +15,12 @@ import orjson
 import pytest
 
 from tests.compat.conftest import make_client, make_logs_client
+from tests.compat.test_errors import LATER
 from tests.doors import ROLE, RUNTIME, zip_of
 from tests.engines import engine
 
 pytestmark = [pytest.mark.privileged, pytest.mark.time_limit(120)]
 
-LATER = re.compile(r"\w*(Layer|DurableExecution|CapacityProvider|ScalingConfig|InvokeAsync)\w*")
-"""Operations that get their tests with the rooms that serve them."""
 CODE = """
     import logging
 
