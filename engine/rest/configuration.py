@@ -225,8 +225,7 @@ def _logging(function: Function) -> dict[str, str]:
 
 def log_group_of(function: Function) -> str:
     """The name of the log group to which a function logs."""
-    group: str = function.config.aws_settings.get("LogGroup", f"/aws/lambda/{function.name}")
-    return group
+    return function.config.log_group or f"/aws/lambda/{function.name}"
 
 
 def last_modified(moment: datetime) -> str:
