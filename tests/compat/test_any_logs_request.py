@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.model.invocation import LogBatch
@@ -97,10 +97,11 @@ async def hold(asked: list[tuple[str, bytes]], answered: Counter[str]) -> None:
 def test_no_request_gets_a_fault_or_an_answer_that_the_model_does_not_have() -> None:
     answered: Counter[str] = Counter()
 
+    @settings(max_examples=(settings.default or settings()).max_examples // 3)
     @given(st.lists(requests(), min_size=8, max_size=8))
     def check(asked: list[tuple[str, bytes]]) -> None:
         asyncio.run(hold(asked, answered))
 
     check()
     # It would hold nothing if all that is asked were refused at the door.
-    assert sum(count for key, count in answered.items() if key.endswith(" 2xx")) >= 20
+    assert sum(count for key, count in answered.items() if key.endswith(" 2xx")) >= 10
