@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-import uuid
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,13 @@ from hypothesis import strategies as st
 
 from engine.model.invocation import LogBatch
 from engine.observe.function_logs import FunctionLogs
-from engine.rest.app import LambdaApi
 from engine.rest.configuration import Documents
 from engine.rest.logs_api import LogsApi
 from engine.rest.model import LOGS_MODEL, load_model
 from tests.compat.service_model import LOGS_MODEL as BOTOCORE
 from tests.compat.service_model import faults_of_logs
 from tests.compat.stub_rooms import ACCOUNT, REGION, Rooms
-from tests.compat.test_any_request import MODEL as LAMBDA
-from tests.compat.test_any_request import Asked, ask, documents, dumped
+from tests.compat.test_any_request import Asked, api_over, ask, documents, dumped
 from tests.compat.test_logs import SERVED, STREAM
 
 MODEL = load_model(LOGS_MODEL)
@@ -78,8 +75,7 @@ async def hold(asked: list[tuple[str, bytes]], answered: Counter[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         kept = await FunctionLogs.open(Path(folder) / "l", (), keep_days=14, keep_mb=1, total_mb=1, mb_per_s=1)
         logs = LogsApi(kept, rooms.registry, rooms.attached, described, wall_ms=lambda: NOW_MS)
-        parts = (rooms.registry, rooms.code, rooms.invoker, rooms.attached, described)
-        api = LambdaApi(LAMBDA, *parts, logger=rooms.faults, new_uuid=uuid.uuid4, logs=logs)
+        api = api_over(rooms, logs)
         for name, body in asked:
             kept.append("thumbs", LogBatch(NOW_MS * 1_000, "r", STREAM, [b"a line", b'{"a": 1}', b"\xff"]))
             headers = [(b"host", b"localhost"), (b"x-amz-target", f"Logs_20140328.{name}".encode())]
