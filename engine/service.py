@@ -270,6 +270,7 @@ class Service:
             stop_on_disconnect=settings.stop_on_disconnect,
             event_limit_bytes=settings.event_limit_bytes,
             observe=observe,
+            logs=logs,
         )
         undo.push_async_callback(rest.stop, 0)
         self._ports = (await rpc.start(settings.grpc_address), await rest.start(*split_address(settings.http_address)))

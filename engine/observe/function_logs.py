@@ -23,16 +23,19 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
+import msgspec
 import orjson
 
 from engine.errors import StoreUnusable
 from engine.model.invocation import LogBatch, LogLine
 from engine.model.metrics import LogCounts
 from engine.observe import oplog
+from engine.observe.log_index import Index, Span, streams, without
 from engine.observe.log_query import LogQuery, lines_of
 from engine.observe.log_reader import read
+from engine.observe.log_search import Page, Search, StoredLog, search
 from engine.observe.log_store import Limits, LogStore, Piece
 
 FLUSH_S = 0.2
@@ -51,6 +54,8 @@ FOLLOW_BYTES = 4_194_304
 _DAY_US = 86_400_000_000
 
 ALL = LogQuery()
+
+T = TypeVar("T")
 
 
 class _Batches:
@@ -115,7 +120,7 @@ class FunctionLogs:
     def __init__(self, store: LogStore, *, rate_bytes: int, age_us: int, wall_us: Callable[[], int]) -> None:
         self._store = store
         self._share_bytes = max(1, int(rate_bytes * FLUSH_S))
-        self._age_us = age_us
+        self.age_us = age_us
         self._wall_us = wall_us
         self._log = oplog.logger()
         self._loop = asyncio.get_running_loop()
@@ -128,12 +133,19 @@ class FunctionLogs:
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
         self._followers: dict[str, set[_Follower]] = {}
+        self._indexes: dict[str, Index] = {}
+        self._ages_us: Callable[[], Mapping[str, int]] = dict
         self._settle: Callable[[], object] = int  # nothing
         self._counted = self._dropped_busy = self._dropped_rate = self._dropped_disk = 0
 
     def listen(self, settle: Callable[[], None]) -> None:
         """Call `settle` ahead of whatever must find all lines of what has ended: it appends those that are missing."""
         self._settle = settle
+
+    def retain(self, ages_us: Callable[[], Mapping[str, int]]) -> None:
+        """Keep the lines of the functions that are in `ages_us` for no longer than it says. It is called for each read,
+        on the event loop."""
+        self._ages_us = ages_us
 
     @classmethod
     async def open(
@@ -210,7 +222,7 @@ class FunctionLogs:
             self._followers.setdefault(function_name, set()).add(follower)
         try:
             pieces = await self._snapshot(function_name)
-            oldest_us = self._wall_us() - self._age_us
+            oldest_us = self._oldest_us([function_name])
             kept = read(pieces, query if query.since_us > oldest_us else replace_since(query, oldest_us), left)
             while lines := await self._loop.run_in_executor(self._readers, next, kept, None):
                 yield lines
@@ -226,10 +238,34 @@ class FunctionLogs:
             if not followers:
                 self._followers.pop(function_name, None)
 
+    async def search(self, function_names: Collection[str], query: Search) -> Page:
+        """A page of the events in the logs of these functions, which share an age, by their times."""
+        oldest_ms = self._oldest_us(function_names) // 1_000
+        if query.since_ms < oldest_ms:
+            query = msgspec.structs.replace(query, since_ms=oldest_ms)
+        logs = [await self._stored(name) for name in function_names]
+        return await self._stoppable(lambda left: search(logs, query, left))
+
+    async def streams(self, function_names: Collection[str]) -> Mapping[str, Span]:
+        """The streams of these functions that have lines yet."""
+        logs = [await self._stored(name) for name in function_names]
+        oldest_us = self._oldest_us(function_names)
+        found: dict[str, Span] = {}
+        for log in logs:
+            found |= await self._stoppable(partial(streams, log.pieces, log.index))
+        return {name: span for name, span in found.items() if span.last_us >= oldest_us}
+
+    async def sizes(self) -> Mapping[str, int]:
+        """The functions of which lines are kept, and how many bytes they are on the disk."""
+        self._settle()
+        self._write()
+        return await self._loop.run_in_executor(self._thread, self._store.sizes)
+
     def forget(self, function_name: str) -> None:
         """Drop the lines kept. Those who follow stay: a function of that name may come again."""
         self._settle()
         self._waiting.pop(function_name, None)
+        self._indexes.pop(function_name, None)
         if not self._closed:
             self._thread.submit(self._store.forget, function_name)
 
@@ -238,6 +274,25 @@ class FunctionLogs:
         self._settle()
         self._write()
         return await self._loop.run_in_executor(self._thread, self._store.snapshot, function_name)
+
+    def _oldest_us(self, function_names: Collection[str]) -> int:
+        """The time before which their lines are too old."""
+        ages_us = self._ages_us()
+        return self._wall_us() - min([self.age_us, *[ages_us.get(name, self.age_us) for name in function_names]])
+
+    async def _stored(self, function_name: str) -> StoredLog:
+        index = self._indexes.setdefault(function_name, {})
+        pieces = await self._snapshot(function_name)
+        without(index, pieces)
+        return StoredLog(function_name, pieces, index)
+
+    async def _stoppable(self, work: Callable[[threading.Event], T]) -> T:
+        """Do this in a reader's thread, which is told when nobody waits for it any more."""
+        left = threading.Event()
+        try:
+            return await self._loop.run_in_executor(self._readers, work, left)
+        finally:
+            left.set()
 
     def _flush(self) -> None:
         self._timer = None
@@ -276,7 +331,7 @@ class FunctionLogs:
         self._sweeper = self._loop.call_later(SWEEP_EVERY_S, self._sweep)
 
     def _sweep(self) -> None:
-        self._thread.submit(self._store.remove_old)
+        self._thread.submit(self._store.remove_old, self._ages_us())
         self._sweep_later()
 
 

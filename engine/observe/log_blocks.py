@@ -27,6 +27,17 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[LogBatch]).decode
 
 
+class Head(msgspec.Struct, frozen=True, array_like=True):
+    """A batch without its lines."""
+
+    time_us: int
+    request_id: str
+    stream: str
+
+
+_decode_heads = msgspec.msgpack.Decoder(list[Head]).decode
+
+
 class Block(msgspec.Struct, frozen=True):
     """One block of a file; `lines` lines whose times are from `first_us` to `last_us`."""
 
@@ -40,6 +51,15 @@ class Block(msgspec.Struct, frozen=True):
         """What was written."""
         return _decode(zlib.decompress(self._packed))
 
+    def heads(self) -> list[Head]:
+        """Of what streams and times it is."""
+        return _decode_heads(zlib.decompress(self._packed))
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return _HEADER.size + len(self._packed)
+
 
 def pack(batches: Sequence[LogBatch]) -> bytes:
     """The bytes of one block."""
@@ -51,10 +71,9 @@ def pack(batches: Sequence[LogBatch]) -> bytes:
     return _HEADER.pack(_MAGIC, len(packed), checksum, lines, first_us, last_us) + packed
 
 
-def blocks(data: bytes) -> Iterator[Block]:
-    """The blocks of a file, up to its end or to what is not one."""
+def blocks(data: bytes, offset: int = 0) -> Iterator[Block]:
+    """The blocks of a file from where one begins, up to its end or to what is not one."""
     view = memoryview(data)
-    offset = 0
     while len(data) - offset >= _HEADER.size:
         magic, size, checksum, lines, first_us, last_us = _HEADER.unpack_from(data, offset)
         start = offset + _HEADER.size

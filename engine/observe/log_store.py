@@ -16,8 +16,9 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -31,6 +32,7 @@ SEGMENTS_A_LIFE = 8
 """A segment takes no lines for longer than this part of the age at which they are removed."""
 BLOCK_LINES = 2_000
 """So that encoding a block holds the interpreter, which the event loop needs, for a fraction of a millisecond."""
+NO_AGES: Mapping[str, int] = MappingProxyType({})
 _SEGMENT = re.compile(r"(\d{10})\.log")
 _TRASH = ".trash-"
 
@@ -63,6 +65,11 @@ class Piece(msgspec.Struct, frozen=True):
     size: int
     last_us: int
 
+    @property
+    def number(self) -> int:
+        """Of its file, among those of its function."""
+        return int(self.path[-14:-4])
+
     def read(self) -> bytes:
         """What is there; nothing if it has been removed since."""
         try:
@@ -88,6 +95,10 @@ class LogStore:
     def size(self) -> int:
         """What all logs have on the disk."""
         return self._size
+
+    def sizes(self) -> dict[str, int]:
+        """What each function's log has there, of those that have one."""
+        return {name: log.size for name, log in self._logs.items() if log.size}
 
     def open(self, functions: Collection[str]) -> None:
         """Find what is there, and remove what belongs to no function of these. Raises OSError."""
@@ -139,10 +150,11 @@ class LogStore:
         except OSError:  # then it has no lines, or they go with the next engine's start
             pass
 
-    def remove_old(self) -> None:
-        """Remove the segments whose lines are all too old."""
-        oldest_us = self._wall_us() - self._limits.age_us
+    def remove_old(self, ages_us: Mapping[str, int] = NO_AGES) -> None:
+        """Remove the segments whose lines are all too old; `ages_us` has the functions whose lines are so earlier."""
+        now_us, age_us = self._wall_us(), self._limits.age_us
         for name, log in self._logs.items():
+            oldest_us = now_us - min(age_us, ages_us.get(name, age_us))
             while log.segments and log.segments[0].last_us < oldest_us:
                 self._remove_first(name)
 

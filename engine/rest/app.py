@@ -26,6 +26,7 @@ from engine.rest.errors import BodyTooLarge, ErrorDocuments, OnlyRead, Unsupport
 from engine.rest.eventstream import failure
 from engine.rest.guard import check_request
 from engine.rest.handlers import served
+from engine.rest.logs_api import LogsApi
 from engine.rest.messages import (
     ClientGone,
     Receive,
@@ -83,8 +84,9 @@ class LambdaApi:
         stop_on_disconnect: bool = False,
         event_limit_bytes: int = EVENT_LIMIT_BYTES,
         observe: Observe | None = None,
+        logs: LogsApi | None = None,
     ) -> None:
-        """Without `observe` there are no /metrics."""
+        """Without `observe` there are no /metrics, without `logs` no CloudWatch Logs."""
         self.routes = Routes(model)
         self._errors = ErrorDocuments(model)
         self._code = code
@@ -95,6 +97,7 @@ class LambdaApi:
         self._stop_on_disconnect = stop_on_disconnect
         self._event_limit_bytes = event_limit_bytes
         self._observe = observe
+        self._logs = logs
         self.operations = served(rooms)
         self._urls = Urls(rooms, event_limit_bytes)
         self.streamed: Mapping[str, StreamedOperation] = {"InvokeWithResponseStream": Streams(rooms).invoke}
@@ -141,6 +144,8 @@ class LambdaApi:
         if call is not None:
             return await self._urls.answer(call, request)
         check_request(request)
+        if self._logs is not None and self._logs.is_for(request):
+            return await self._logs.answer(request)
         if request.path in ("/", "/health"):
             return self._about(request)
         if request.path == "/metrics" and self._observe is not None:

@@ -215,11 +215,15 @@ def _state(function: Function) -> dict[str, str]:
 
 def _logging(function: Function) -> dict[str, str]:
     config = function.config
-    group = config.aws_settings.get("LogGroup", f"/aws/lambda/{function.name}")
-    logging = {"LogFormat": config.log_format.value, "LogGroup": group}
+    logging = {"LogFormat": config.log_format.value, "LogGroup": log_group_of(function)}
     if config.log_format is LogFormat.JSON:
         logging |= {"ApplicationLogLevel": config.log_level.value, "SystemLogLevel": config.system_log_level.value}
     return logging
+
+
+def log_group_of(function: Function) -> str:
+    """The name of the log group to which a function logs."""
+    return function.config.log_group or f"/aws/lambda/{function.name}"
 
 
 def last_modified(moment: datetime) -> str:

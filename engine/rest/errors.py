@@ -86,7 +86,7 @@ class ErrorDocuments:
         document: dict[str, str] = {}
         if kind in self._modelled:
             document["Type"] = "User" if status < 500 else "Service"
-        document[self._modelled.get(kind, "Message" if isinstance(error, PermissionDenied) else "message")] = _text(
+        document[self._modelled.get(kind, "Message" if isinstance(error, PermissionDenied) else "message")] = text_of(
             error
         )
         if isinstance(error, Throttled):
@@ -107,7 +107,8 @@ class ErrorDocuments:
         return self.response(EngineError("The engine failed", fix=f"its log has the reason under id {fault_id}"))
 
 
-def _text(error: EngineError) -> str:
+def text_of(error: EngineError) -> str:
+    """What an answer says of an error."""
     if isinstance(error, QueueFull):
         return f"{error.message}; {error.fix}"
     if isinstance(error, Throttled):

@@ -1,8 +1,8 @@
-"""The service model of AWS Lambda: its operations, and the shapes of what they take, give and refuse.
+"""The service models of AWS Lambda and CloudWatch Logs: operations, and the shapes of what they take, give and refuse.
 
-Read from lambda-2015-03-31.json beside this module, which .ci/lambda-model writes from botocore's own model. Routing is
-engine.rest.routes', reading and writing by shapes engine.rest.shapes'. Guarantees that every shape that is named is
-there.
+Read from lambda-2015-03-31.json and logs-2014-03-28.json beside this module, which .ci/aws-models writes from
+botocore's own models. Routing is engine.rest.routes', reading and writing by shapes engine.rest.shapes'. Guarantees
+that every shape that is named is there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-MODEL_FILE = "lambda-2015-03-31.json"
+LAMBDA_MODEL = "lambda-2015-03-31.json"
+LOGS_MODEL = "logs-2014-03-28.json"
 
 # The model's patterns are Java's; Python's re has no Unicode categories. The separators are all there are (Unicode 15).
 _CATEGORIES = {
@@ -104,9 +105,9 @@ class Model(NamedTuple):
         return {name: shape for name, shape in self.shapes.items() if shape.error_status}
 
 
-def load_model() -> Model:
-    """Read the model: a few milliseconds."""
-    document = orjson.loads(files("engine.rest").joinpath(MODEL_FILE).read_bytes())
+def load_model(file: str = LAMBDA_MODEL) -> Model:
+    """Read a model: a few milliseconds."""
+    document = orjson.loads(files("engine.rest").joinpath(file).read_bytes())
     shapes = {name: _shape(name, raw) for name, raw in document["shapes"].items()}
     for name, raw in document["shapes"].items():
         _link(shapes[name], raw, shapes)

@@ -11,6 +11,7 @@ import errno
 import os
 import platform
 import socket
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from engine.rest.app import FaultLogger, LambdaApi
 from engine.rest.configuration import Documents
 from engine.rest.connection import HttpConnection
 from engine.rest.guard import check_listen_host
+from engine.rest.logs_api import LogsApi
+from engine.rest.logs_groups import Logs
 from engine.rest.metrics import Observe
 from engine.rest.model import load_model
 
@@ -55,6 +58,7 @@ class RestServer:
         stop_on_disconnect: bool = False,
         event_limit_bytes: int = EVENT_LIMIT_BYTES,
         observe: Observe | None = None,
+        logs: Logs | None = None,
     ) -> None:
         self._registry = registry
         self._code = code
@@ -68,6 +72,7 @@ class RestServer:
         self._stop_on_disconnect = stop_on_disconnect
         self._event_limit_bytes = event_limit_bytes
         self._observe = observe
+        self._logs = logs
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -76,6 +81,10 @@ class RestServer:
         loopback, a port in use or one that this user may not bind."""
         check_listen_host(host)
         listener = _listen("127.0.0.1" if host == "localhost" else host, port)
+        logs = None
+        if self._logs is not None:
+            described = (self._registry, self._attached, self._documents)
+            logs = LogsApi(self._logs, *described, wall_ms=lambda: time.time_ns() // 1_000_000)
         api = LambdaApi(
             load_model(),
             self._registry,
@@ -89,6 +98,7 @@ class RestServer:
             stop_on_disconnect=self._stop_on_disconnect,
             event_limit_bytes=self._event_limit_bytes,
             observe=self._observe,
+            logs=logs,
         )
         config = uvicorn.Config(
             api,

@@ -68,6 +68,16 @@ def read_params(match: Match, request: Request, body: bytes) -> Params:
     return params
 
 
+def read_document(shape: Shape, body: bytes) -> Params:
+    """The members of an input that is one JSON document. Raises InvalidArgument with all that is wrong, and
+    SerializationError."""
+    reader = _Reader()
+    params = reader.structure(shape, _document(body, shape), "")
+    if reader.problems:
+        raise refusal(reader.problems)
+    return params
+
+
 def _refused(problems: list[tuple[str, str]]) -> InvalidArgument:
     """A runtime that is none is refused by itself, when the model has no more to say: AWS's code does it."""
     others = [one for one in problems if one[0] != "runtime"]

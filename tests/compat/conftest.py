@@ -10,7 +10,7 @@ import pytest
 from botocore.config import Config
 from botocore.model import OperationModel
 
-from tests.compat.service_model import faults
+from tests.compat.service_model import faults, faults_of_logs
 from tests.compat.stub_rooms import REGION, ROLE, Front, Rooms, make_zip
 
 if TYPE_CHECKING:
@@ -49,6 +49,25 @@ def make_client(url: str, **settings: Any) -> LambdaClient:
         assert faults(model, http_response.status_code, headers, body) == []
 
     client.meta.events.register("after-call.lambda", hold_to_the_model)
+    return client
+
+
+def make_logs_client(url: str, **settings: Any) -> Any:
+    """The same for CloudWatch Logs."""
+    client = boto3.client(
+        "logs",
+        endpoint_url=url,
+        region_name=REGION,
+        aws_access_key_id="any",
+        aws_secret_access_key="any",
+        config=Config(retries={"total_max_attempts": 1}, read_timeout=20, **settings),
+    )
+
+    def hold_to_the_model(http_response: Any, model: OperationModel, **_: Any) -> None:
+        headers = {name.lower(): value for name, value in http_response.headers.items()}
+        assert faults_of_logs(model, http_response.status_code, headers, http_response.content) == []
+
+    client.meta.events.register("after-call.cloudwatch-logs", hold_to_the_model)
     return client
 
 

@@ -1,5 +1,5 @@
-"""botocore's own service model of AWS Lambda, and what it says of an answer: every answer that a client of these tests
-gets is held to it. Nothing here reads the engine's copy of the model.
+"""botocore's own service models of AWS Lambda and CloudWatch Logs, and what they say of an answer: every answer that a
+client of these tests gets is held to them. Nothing here reads the engine's copies.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel
 
 MODEL = ServiceModel(Loader().load_service_model("lambda", "service-2", "2015-03-31"), "lambda")
+
+LOGS_MODEL = ServiceModel(Loader().load_service_model("logs", "service-2", "2014-03-28"), "logs")
 
 OF_EVERY_OPERATION = {
     "AccessDeniedException": 403,
@@ -60,6 +62,27 @@ def faults(operation: OperationModel, status: int, headers: dict[str, str], body
     if operation.name == "GetFunctionCodeSigningConfig" and not document:
         return found  # AWS's answer for a function that has none, whatever the model requires
     return found + list(_unfit(shape, document, ""))
+
+
+def faults_of_logs(operation: OperationModel, status: int, headers: dict[str, str], body: bytes) -> list[str]:
+    """The same for CloudWatch Logs, whose protocol has the error's type in its document."""
+    found = [] if "x-amzn-requestid" in headers else ["no request id"]
+    if headers.get("content-type") != "application/x-amz-json-1.1":
+        found.append("another content type")
+    shape: Any = operation.output_shape
+    if status == 200:
+        if shape is None:
+            return found + (["a body"] if body else [])
+        document = orjson.loads(body)
+        if document.get("tags") == {}:
+            return found  # AWS's answer for what has none, whatever the model requires
+        return found + list(_unfit(shape, document, ""))
+    document = orjson.loads(body)
+    kind = document.get("__type")
+    known = {one.name for one in operation.error_shapes} | {"InvalidParameterException", "SerializationException"}
+    if kind not in known or status != 400:
+        found.append(f"{operation.name} does not know {kind} with status {status}")
+    return found if document.get("message") else [*found, "no message"]
 
 
 def _refusal(operation: OperationModel, status: int, headers: dict[str, str], body: bytes) -> Iterator[str]:

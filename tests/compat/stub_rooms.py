@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
@@ -29,6 +30,7 @@ from engine.model.function import CodeBlob, Function, FunctionState
 from engine.model.invocation import Completion, FunctionError, InvokeRequest, Pending, Report, Sink
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
+from engine.observe.function_logs import FunctionLogs
 from engine.registry.api import ChangeListener, ConfigChange
 from engine.registry.attached import MIGRATIONS, Attached
 from engine.registry.code_links import CodeLinks
@@ -45,6 +47,7 @@ T = TypeVar("T")
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/any"
+LOG_DAYS = 14
 CREATED = datetime(2026, 1, 1, 0, 0, 0, 120_000, tzinfo=UTC)
 
 
@@ -203,9 +206,23 @@ class Faults:
 class Rooms:
     """What a front stands on."""
 
-    def __init__(self) -> None:
+    def __init__(self, logs_folder: Path | None = None) -> None:
+        """With a folder there are logs, on the disk."""
         self.faults = Faults()
+        self.logs: FunctionLogs | None = None
+        self._logs_folder = logs_folder
         self.reset()
+
+    async def open_logs(self) -> None:
+        """In the front's loop, before there is a front."""
+        if self._logs_folder is not None:
+            folder = self._logs_folder
+            self.logs = await FunctionLogs.open(folder, (), keep_days=LOG_DAYS, keep_mb=64, total_mb=64, mb_per_s=100)
+
+    async def close_logs(self) -> None:
+        """After the front."""
+        if self.logs is not None:
+            await self.logs.close()
 
     def reset(self) -> None:
         """Empty, as at first."""
@@ -238,6 +255,7 @@ class Rooms:
             account=ACCOUNT,
             logger=self.faults,
             stop_on_disconnect=stop_on_disconnect,
+            logs=self.logs,
         )
 
 
@@ -278,6 +296,7 @@ class Front:
 
     def __enter__(self) -> Front:
         self._thread.start()
+        self.call(self.rooms.open_logs())
         self._server = self.call(_make(self.rooms, self._stop_on_disconnect))
         self.port = self.call(self._server.start("127.0.0.1", 0))
         return self
@@ -285,6 +304,7 @@ class Front:
     def __exit__(self, *_: object) -> None:
         if self._server is not None:
             self.call(self._server.stop(1.0))
+        self.call(self.rooms.close_logs())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

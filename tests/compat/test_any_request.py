@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from engine.rest.app import LambdaApi
 from engine.rest.configuration import Documents
+from engine.rest.logs_api import LogsApi
 from engine.rest.model import Operation, Shape, load_model, translated
 from tests.compat.service_model import MODEL as BOTOCORE
 from tests.compat.service_model import faults
@@ -169,10 +170,10 @@ async def ask(api: LambdaApi, asked: Asked) -> tuple[int, dict[str, str], bytes]
     return sent[0]["status"], headers, b"".join(message["body"] for message in sent[1:])
 
 
-def api_over(rooms: Rooms) -> LambdaApi:
+def api_over(rooms: Rooms, logs: LogsApi | None = None) -> LambdaApi:
     described = Documents(region=REGION, account=ACCOUNT, architecture="x86_64")
     parts = (rooms.registry, rooms.code, rooms.invoker, rooms.attached, rooms.events, described)
-    return LambdaApi(MODEL, *parts, logger=rooms.faults, new_uuid=uuid.uuid4)
+    return LambdaApi(MODEL, *parts, logger=rooms.faults, new_uuid=uuid.uuid4, logs=logs)
 
 
 async def hold(asked: list[Asked], answered: Counter[str]) -> None:

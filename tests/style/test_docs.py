@@ -28,6 +28,8 @@ OTHERS = {
     "pip": "downloads packages; tests/bundles.py takes those of requirements/dev.lock",
     "cp": "copies files",
     "export": "sets the reader's own shell",
+    "aws": "the AWS CLI: tests/compat/test_cli.py runs what is shown of it",
+    "xargs": "the same",
 }
 
 

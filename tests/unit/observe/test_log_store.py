@@ -145,6 +145,18 @@ def test_lines_that_are_too_old_are_removed(tmp_path: Path) -> None:
     assert on_disk(tmp_path) == 0
 
 
+def test_lines_of_a_function_with_an_age_of_its_own_are_removed_earlier(tmp_path: Path) -> None:
+    clock = Clock()
+    store = opened(tmp_path, Limits(1 << 30, 1 << 30, 8_000_000), clock=clock)
+    for number in range(8):
+        for name in ("f", "g"):
+            store.write(name, [batch(str(number), time_us=clock.us)])
+        clock.us += 1_000_000
+    store.remove_old({"g": 3_000_000, "f": 1 << 60})
+    assert texts(store, "g") == [str(number) for number in range(5, 8)]
+    assert len(texts(store)) == 8
+
+
 def test_a_disk_that_is_full_loses_what_does_not_fit_and_nothing_else(tmp_path: Path) -> None:
     store = opened(tmp_path)
     store.write("f", [batch("before")])
