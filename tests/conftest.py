@@ -36,14 +36,14 @@ class Count(NamedTuple):
 
 COUNTS: dict[str, Count] = {
     "sandboxes": Count(100, 20_000),  # started one after another, to find what each leaves
-    "kills": Count(10, 200),  # kill -9 of a writer or an engine, at random instants
+    "kills": Count(6, 200),  # kill -9 of a writer or an engine, at random instants
     "frames": Count(500, 20_000),  # hostile frames and requests sent to a reader
     "examples": Count(50, 1_000),  # of one property, by hypothesis
     "log_lines": Count(100_000, 1_000_000),  # written by one function
     "updates": Count(25, 1_000),  # of one function while it is called
     "stream_mb": Count(128, 1_024),  # through one stream
     "waiting": Count(10_000, 100_000),  # calls that are cancelled at once
-    "soak_calls": Count(400, 100_000),  # of several functions, while sandboxes and zygotes are killed
+    "soak_calls": Count(750, 100_000),  # of several functions, while sandboxes and zygotes are killed
 }
 
 
