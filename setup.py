@@ -6,6 +6,7 @@ Everything else about the distribution is in pyproject.toml.
 
 from __future__ import annotations
 
+import copy
 import os
 import shlex
 import subprocess
@@ -30,6 +31,8 @@ SCHED = sorted(
 FRONT = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/front/*.[ch]"))
 SCHED_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.h"))
 
+PROCESSORS = len(os.sched_getaffinity(0))
+
 C_FLAGS = [
     "-std=gnu11",
     "-O2",
@@ -49,12 +52,15 @@ if os.environ.get("CLEAVE_SANITIZE"):
     C_FLAGS += SANITIZE
     CYTHON_FLAGS += SANITIZE
     LINK_FLAGS += SANITIZE
-if os.environ.get("CLEAVE_STEPS"):
-    # The step counter of tests/faults/test_steps_*.py; see native/box/steps.h.
-    C_FLAGS.append("-DBOX_STEPS")
-    CYTHON_FLAGS.append("-DBOX_STEPS")
+STEPS = bool(os.environ.get("CLEAVE_STEPS"))
+if STEPS:
+    # The step counter of tests/faults/test_steps_*.py; see native/box/steps.h. Nobody times it, and the tests of a
+    # fresh clone build it: the compiler need not try hard.
+    C_FLAGS += ["-DBOX_STEPS", "-O1"]
+    CYTHON_FLAGS += ["-DBOX_STEPS", "-O1"]
     LINK_FLAGS.append("-Wl,-soname,cleave-steps")  # what a function in the tests knows its zygote's copy by
-if os.environ.get("CLEAVE_BARE"):
+BARE = bool(os.environ.get("CLEAVE_BARE"))
+if BARE:
     # Starts without isolation, for bench/isolation.py to measure against; see native/box/forkserver.c.
     C_FLAGS.append("-DBOX_BARE")
     CYTHON_FLAGS.append("-DBOX_BARE")
@@ -140,9 +146,18 @@ class BuildExt(build_ext):
             self.distribution.ext_modules,
             include_path=["native"],
             build_dir="build/cython",
+            nthreads=PROCESSORS,
             compiler_directives={"language_level": "3", "binding": False, "embedsignature": False},
         )
         super().finalize_options()
+        if self.parallel is None:
+            self.parallel = PROCESSORS
+
+    def build_extension(self, ext: Extension) -> None:
+        """In a folder of its own: extensions are built at once, and have sources in common."""
+        own = copy.copy(self)
+        own.build_temp = str(Path(self.build_temp, ext.name))
+        super(BuildExt, own).build_extension(ext)
 
 
 build.sub_commands.insert(0, ("generate_proto", None))
@@ -214,6 +229,12 @@ if has_nghttp2():
             extra_link_args=LINK_FLAGS,
         )
     )
+
+# Only what differs from the ordinary build.
+if STEPS:
+    EXTENSIONS = [one for one in EXTENSIONS if "native/box" in one.include_dirs]
+if BARE:
+    EXTENSIONS = [one for one in EXTENSIONS if one.name == "engine.zygote._fork"]
 
 setup(
     # engine.v1 is found once it was generated; in a fresh clone BuildPyAfterProto adds it.

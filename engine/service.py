@@ -279,6 +279,8 @@ class Service:
         # What lives from here on is the engine itself: the collector need not walk it again at every call's turn.
         gc.collect()
         gc.freeze()
+        if self._own_process:
+            gc.enable()
         gc.set_threshold(50_000)  # a call leaves no cycles; by default the collector would look at every sixth call
 
     async def stop(self) -> None:

@@ -35,8 +35,8 @@ class Count(NamedTuple):
 
 
 COUNTS: dict[str, Count] = {
-    "sandboxes": Count(200, 20_000),  # started one after another, to find what each leaves
-    "kills": Count(10, 200),  # kill -9 of a writer or an engine, at random instants
+    "sandboxes": Count(100, 20_000),  # started one after another, to find what each leaves
+    "kills": Count(6, 200),  # kill -9 of a writer or an engine, at random instants
     "frames": Count(500, 20_000),  # hostile frames and requests sent to a reader
     "examples": Count(50, 1_000),  # of one property, by hypothesis
     "log_lines": Count(100_000, 1_000_000),  # written by one function

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -28,6 +29,9 @@ from engine.sandbox.uids import base_of
 from engine.zygote.keeper import ZygoteSettings
 
 RUNTIME = f"python3.{sys.version_info.minor}"
+ALL_CPU = CpuRules(cpu_burst=True)
+"""For pools whose sandboxes fill memory or a /tmp: a small tier buys so little CPU that most of the time would be spent
+in waiting for it. What a tier buys is held by tests/security/test_cpu.py."""
 SLOWER = int(os.environ.get("CLEAVE_TEST_SLOWER", "1"))
 ACCEPTED = tuple(os.environ.get("CLEAVE_TEST_ACCEPT", "").split())
 """The weaker forms that will do for a run on a host, or as a user, that has no others."""
@@ -56,10 +60,15 @@ class Collected:
         raise AssertionError("nothing streams here")
 
 
+@functools.cache
+def _found(search: str) -> Mapping[str, Interpreter]:
+    return find_interpreters([], search)
+
+
 def interpreters(folder: Path) -> Mapping[str, Interpreter]:
     """This host's. In a run of .ci/sanitize a zygote loads the sanitizer's runtime first; the engine gives it no
     environment, so that takes a script in `folder`."""
-    found = find_interpreters([], os.environ.get("PATH", ""))
+    found = _found(os.environ.get("PATH", ""))
     if "CLEAVE_SANITIZED" not in os.environ:
         return found
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,13 +14,14 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 
 from engine.config_address import join_address
 from engine.errors import EngineError
 from engine.events.room import Events
+from engine.fabric.peers import connected
 from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.observe import oplog
 from engine.registry.api import CodeStore, Registry
@@ -37,6 +38,8 @@ from engine.rest.model import load_model
 KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection, so that it is they who close it and no request meets a closing one."""
 BACKLOG = 2_048
+_DATE_EVERY_S = 1.0
+_TURN_S = 0.1
 _ARCHITECTURES = {"x86_64": "x86_64", "AMD64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -130,7 +133,7 @@ class RestServer:
             return
         # uvicorn waits without an end for None and reads whole seconds only in its command line.
         self._server.config.timeout_graceful_shutdown = max(grace_s, 0.001)  # type: ignore[assignment]
-        self._server.should_exit = True
+        self._server.leave()
         await self._serving
         await asyncio.gather(*self._server.server_state.tasks, return_exceptions=True)
         for connection in list(self._server.server_state.connections):
@@ -139,11 +142,38 @@ class RestServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers, and with an event for the moment when it accepts."""
+    """uvicorn without its signal handlers, and with events for the moment when it accepts and when it is to end: itself
+    it looks ten times a second whether it should."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self._leaving = asyncio.Event()
+
+    def leave(self) -> None:
+        """Have `serve` end."""
+        self.should_exit = True
+        self._leaving.set()
+
+    async def main_loop(self) -> None:
+        """Renew the date in the headers each second until it is to end."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_DATE_EVERY_S):
+                    await self._leaving.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does it, but at once where nobody is connected. Else those who have just connected get their turn
+        first: asyncio forgets a connection that it has accepted and not yet handed on when its listener closes, and
+        the client would wait for ever. Asked on the event loop, so that none is accepted between answer and close."""
+        if self.server_state.tasks or connected(self.servers[0].sockets[0].getsockname()[1]):
+            await asyncio.sleep(_TURN_S)
+            await super().shutdown(sockets)
+            return
+        for listener in [*self.servers, *(sockets or ())]:
+            listener.close()
+        for server in self.servers:
+            await server.wait_closed()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ lets calls under way end within the grace, while health says NOT_SERVING and new
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
@@ -21,6 +22,7 @@ from structlog.typing import FilteringBoundLogger
 from engine.config_address import is_loopback, join_address, split_address
 from engine.errors import InvalidArgument, Unavailable
 from engine.events.room import Events
+from engine.fabric.peers import connected
 from engine.model.host import HostReport
 from engine.model.invocation import EVENT_LIMIT_BYTES, Invoker
 from engine.registry.api import CodeStore, Registry
@@ -55,7 +57,7 @@ MESSAGE_ROOM_BYTES = 10 * 1024 * 1024
 WATCHERS_GRACE_S = 0.1
 """How long connections may take to say goodbye."""
 QUIET_TURNS, QUIET_TURN_S = 10, 0.01
-"""Calls that were sent before their client could know of the stop are here by then."""
+"""Calls that a connected client sent before it could know of the stop are here by then."""
 LAST_GRACE_S = 2.0
 """How long handlers that were cancelled may take to clean up."""
 
@@ -119,6 +121,7 @@ class RpcServer:
         self._calls = Calls(log or structlog.get_logger("engine.rpc"))
         self._health = health.aio.HealthServicer()
         self._server: AnyServer | None = None
+        self._port = 0
 
     async def start(self, address: str) -> int:
         """Listen on "host:port" and return the port (port 0: a free one). Raises InvalidArgument for what is not a
@@ -132,7 +135,7 @@ class RpcServer:
         except RuntimeError as error:
             raise _unusable(bind_to, "cannot be opened") from error
         await server.start()
-        self._server = server
+        self._server, self._port = server, port
         for name in names:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return port
@@ -145,7 +148,7 @@ class RpcServer:
         await self._health.enter_graceful_shutdown()
         self._calls.drain()
         ended = await self._calls.idle(grace_s)
-        if grace_s > 0:
+        if grace_s > 0 and await asyncio.to_thread(connected, self._port):
             await self._calls.quiet(QUIET_TURNS, QUIET_TURN_S, LAST_GRACE_S)
         # What can be left over after all calls have ended are watchers of health.
         await server.stop(WATCHERS_GRACE_S if ended else None)

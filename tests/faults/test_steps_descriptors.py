@@ -16,7 +16,7 @@ from engine.model.outcome import Outcome
 from engine.sandbox.counts import Resource
 from engine.sandbox.pool import LinuxPool
 from tests.descriptors import left_open, opened
-from tests.sandboxes import Collected, event, real_pool, run, spec, write_code
+from tests.sandboxes import ALL_CPU, Collected, event, real_pool, run, spec, write_code
 
 pytestmark = [pytest.mark.privileged, pytest.mark.time_limit(240)]
 
@@ -84,7 +84,7 @@ async def test_a_start_with_too_few_descriptors_says_so_and_leaves_nothing(tmp_p
 @pytest.mark.parametrize("source", [HELLO, OUT_OF_MEMORY, "import os\ndef handler(event, context):\n    os._exit(3)\n"])
 async def test_a_run_without_a_free_descriptor_ends_and_so_does_its_sandbox(tmp_path: Path, source: str) -> None:
     code = write_code(tmp_path / "code", source)
-    async with real_pool(tmp_path) as pool:
+    async with real_pool(tmp_path, cpu=ALL_CPU) as pool:
         warm_up = await pool.start(spec(code, memory_mb=512))
         expected = (await run(warm_up))[0].outcome
         await warm_up.close()

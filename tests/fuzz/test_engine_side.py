@@ -36,6 +36,8 @@ from tests.fuzz.streams import Streams, parse
 from tests.sandboxes import event, spec
 
 SEED = 20_260_801
+AT_ONCE = 10
+"""A guest that leaves and whose process lives is waited for a little; in one test after another that adds up."""
 GUEST_LIMITS = dict(guest_limits(RESULT_LIMIT_BYTES))
 ANSWERS = (wire.RESULT, wire.ERROR, wire.TOO_LARGE, wire.INIT_ERROR, wire.READY, wire.HELLO)
 
@@ -293,7 +295,8 @@ async def test_a_warm_run_ends_whatever_its_guest_sends(
     counts: Mapping[str, int], faults: list[Any], janitor: Janitor
 ) -> None:
     loop = asyncio.get_running_loop()
-    for seed in range(SEED, SEED + counts["frames"] // 10):
+
+    async def run_ends(seed: int) -> None:
         streams = Streams(seed)
         answers = [frame for frame in guests_frames(streams)[2:] if streams.chance.random() < 0.5]
         stream = (
@@ -321,6 +324,9 @@ async def test_a_warm_run_ends_whatever_its_guest_sends(
                 assert isinstance(running.exception(), SandboxFault), seed
             await asyncio.wait_for(sandbox.gone.wait(), 10)
         assert not faults, (seed, faults)
+
+    for first in range(SEED, SEED + counts["frames"] // 10, AT_ONCE):
+        await asyncio.gather(*(run_ends(seed) for seed in range(first, first + AT_ONCE)))
 
 
 async def test_a_warm_answer_over_the_limit_ends_the_sandbox(faults: list[Any], janitor: Janitor) -> None:

@@ -11,11 +11,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import pytest_asyncio
 
 from engine.cli import holder
 from engine.v1 import functions_pb2
@@ -76,23 +78,38 @@ async def functions(engine: Served) -> list[str]:
     return [function.name.removeprefix("functions/") for function in response.functions]
 
 
-@pytest.mark.time_limit(180)
-async def test_every_limit_holds_in_a_running_engine_which_keeps_no_function_of_it(tmp_path: Path) -> None:
-    async with served(tmp_path / "data", flags={"init_timeout_ms": INIT_TIMEOUT_MS}) as engine:
-        process = command(tmp_path, engine.grpc_port)
-        document = await asyncio.to_thread(check, process)
-        assert document["engine_running"] is True
-        assert await functions(engine) == []
+@dataclass(frozen=True)
+class Proofs:
+    """What the command said in each case, and what it left: functions of the engine, files of its own."""
+
+    running: Any
+    functions: list[str]
+    alone: Any
+    files: list[Path]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def proofs(tmp_path_factory: pytest.TempPathFactory) -> Proofs:
+    """Both at the same time: each waits most of its own for limits to be reached."""
+    beside, alone = tmp_path_factory.mktemp("beside"), tmp_path_factory.mktemp("alone")
+    async with served(beside / "data", flags={"init_timeout_ms": INIT_TIMEOUT_MS}) as engine:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            commands = command(beside, engine.grpc_port), command(alone, closed.getsockname()[1])
+            found = await asyncio.gather(*(asyncio.to_thread(check, process) for process in commands))
+        left = await functions(engine)
         await engine.stopped()
+    return Proofs(found[0], left, found[1], list(alone.iterdir()))
 
 
-@pytest.mark.time_limit(180)
-def test_every_limit_holds_where_no_engine_runs_and_nothing_of_it_is_left(tmp_path: Path) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        document = check(command(tmp_path, closed.getsockname()[1]))
-    assert document["engine_running"] is False
-    assert list(tmp_path.iterdir()) == []
+def test_every_limit_holds_in_a_running_engine_which_keeps_no_function_of_it(proofs: Proofs) -> None:
+    assert proofs.running["engine_running"] is True
+    assert proofs.functions == []
+
+
+def test_every_limit_holds_where_no_engine_runs_and_nothing_of_it_is_left(proofs: Proofs) -> None:
+    assert proofs.alone["engine_running"] is False
+    assert proofs.files == []
 
 
 @pytest.mark.time_limit(120)

@@ -17,7 +17,7 @@ from engine.sandbox.counts import Counts, Resource
 from engine.sandbox.cpu import AS_LAMBDA
 from engine.sandbox.leaves import LeafPool
 from engine.sandbox.parts import limited_leaf
-from tests.sandboxes import Collected, event, real_pool, spec, write_code
+from tests.sandboxes import ALL_CPU, Collected, event, real_pool, spec, write_code
 
 pytestmark = pytest.mark.privileged
 
@@ -119,7 +119,7 @@ def test_one_that_cannot_be_made_ahead_is_made_when_it_is_needed_or_says_why(cou
 
 async def test_a_sandbox_in_a_leaf_that_waited_is_limited_and_leaves_nothing(tmp_path: Path) -> None:
     code = write_code(tmp_path / "code", "def handler(event, context):\n    return len(bytearray(event['mb'] << 20))\n")
-    async with real_pool(tmp_path, leaf_pool_size=2) as pool:
+    async with real_pool(tmp_path, leaf_pool_size=2, cpu=ALL_CPU) as pool:
         folder = Path(pool.cgroup_directories["memory"])
         seen = set()
         for _ in range(4):

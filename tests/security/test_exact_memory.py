@@ -15,7 +15,7 @@ import pytest_asyncio
 from engine.model.outcome import Outcome
 from engine.sandbox.pool import LinuxPool
 from tests.conftest import full_counts
-from tests.sandboxes import real_pool, run_once
+from tests.sandboxes import ALL_CPU, real_pool, run_once
 from tests.security.probes import ending_of
 
 pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LinuxPool]:
     """Of forks alone: what a parked sandbox's rehearsal takes of the tier is beside the point here."""
-    async with real_pool(tmp_path_factory.mktemp("pool")) as pool:
+    async with real_pool(tmp_path_factory.mktemp("pool"), cpu=ALL_CPU) as pool:
         yield pool
 
 

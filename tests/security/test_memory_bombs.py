@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,21 @@ import pytest_asyncio
 
 from engine.model.outcome import Outcome
 from engine.sandbox.api import Ending
+from engine.sandbox.demand import ParkSettings
 from engine.sandbox.pool import LinuxPool
+from tests.sandboxes import ALL_CPU, real_pool
 from tests.security.probes import ending_of, inside, outside
 
-pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="package")]
+pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LinuxPool]:
+    """As the package's, but with all the CPU there is."""
+    park = ParkSettings(floor=2, ceiling=4)
+    async with real_pool(tmp_path_factory.mktemp("pool"), park=park, cpu=ALL_CPU) as pool:
+        yield pool
+
 
 TIER_MB = 128
 BOMB_MB = 160
@@ -116,7 +128,7 @@ def body(bomb: str) -> str:
     return FILL + "\n".join(line[margin:] for line in lines) + "\nreturn 'alive'\n"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="package")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def exploded(pool: LinuxPool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ending]:
     """How each bomb's sandbox ended. At this tier each has a fifteenth of a CPU: so they go off together."""
     few = asyncio.Semaphore(AT_ONCE)

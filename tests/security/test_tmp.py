@@ -16,7 +16,7 @@ from engine.model.outcome import Outcome
 from engine.sandbox.pool import LinuxPool
 from engine.sandbox.scratch_backends import Images
 from tests.native.tmp import folder_of, loops_on
-from tests.sandboxes import real_pool, run, run_once, spec, write_code
+from tests.sandboxes import ALL_CPU, real_pool, run, run_once, spec, write_code
 
 pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
 
@@ -25,7 +25,7 @@ SECRET = "the-account-number-is-4711"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LinuxPool]:
-    async with real_pool(tmp_path_factory.mktemp("tmp")) as pool:
+    async with real_pool(tmp_path_factory.mktemp("tmp"), cpu=ALL_CPU) as pool:
         yield pool
 
 

@@ -19,7 +19,7 @@ import pytest_asyncio
 from engine.model.outcome import Outcome
 from engine.sandbox.pool import LinuxPool
 from tests.native.filesystems import ALL, UNLIMITED, Kind, kinds, mounted
-from tests.sandboxes import real_pool, run, run_once, spec, write_code
+from tests.sandboxes import ALL_CPU, real_pool, run, run_once, spec, write_code
 
 pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
 
@@ -41,7 +41,8 @@ async def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     kind = ALL[request.param]
     folder = tmp_path_factory.mktemp("place")
     with mounted(kind, folder, mb=1_536) as disk:
-        async with real_pool(disk, tmp_backend=kind.backend, accept_weaker=["tmp-encryption=none"]) as pool:
+        weaker = ["tmp-encryption=none"]
+        async with real_pool(disk, tmp_backend=kind.backend, accept_weaker=weaker, cpu=ALL_CPU) as pool:
             yield Place(kind, disk, pool)
 
 

@@ -300,16 +300,14 @@ def test_a_port_that_speaks_http_is_told_apart(run: Cleave) -> None:
 def test_help_loads_nothing_heavy_and_is_quick() -> None:
     check = (
         "import sys; from engine.cli.main import main; main(['--help']);"
-        "print(sorted({'grpc', 'rich', 'pydantic', 'asyncio', 'google.protobuf'} & set(sys.modules)), file=sys.stderr)"
+        "print(sorted({'grpc', 'rich', 'pydantic', 'asyncio', 'google.protobuf'} & set(sys.modules)), file=sys.stderr);"
+        "print(len(sys.modules), file=sys.stderr)"
     )
-    took = []
-    for _ in range(5):
-        begun = time.perf_counter()
-        ran = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=ROOT)
-        took.append(time.perf_counter() - begun)
-    assert ran.stderr.strip() == "[]"
+    ran = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=ROOT)
+    heavy, modules = ran.stderr.split("\n")[:2]
+    assert heavy == "[]"
     assert "Exit codes:" in ran.stdout
-    assert min(took) < 0.3  # 0.15 s on an idle machine; other tests may run beside this one
+    assert int(modules) < 240  # what it takes is in proportion: some 205 are 0.15 s on an idle machine
 
 
 def test_no_command_shows_the_help(run: Cleave) -> None:

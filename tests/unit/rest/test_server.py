@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 
 import pytest
 
@@ -105,6 +106,23 @@ async def test_idle_and_half_sent_connections_do_not_hold_up_the_stop(rooms: Roo
             with contextlib.suppress(ConnectionResetError):
                 await reader.read()
             await close(writer)
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_who_connects_as_it_stops_is_let_go_and_not_forgotten(rooms: Rooms, turns: int) -> None:
+    """Some are still to be accepted when the listener closes, some accepted and still to be handed on."""
+    server = rooms.front()
+    port = await server.start("127.0.0.1", 0)
+    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await server.stop(0)
+    async with asyncio.timeout(20):
+        for client in clients:
+            client.setblocking(False)
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+            client.close()
 
 
 async def test_a_function_goes_on_when_its_caller_leaves(rooms: Rooms, gate: Gate) -> None:

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from engine.errors import InvalidArgument, Unavailable
 from engine.model.invocation import Completion, InvokeRequest, Sink
+from engine.rpc.calls import Calls
 from engine.rpc.server import RpcServer
 from engine.v1 import functions_pb2, host_pb2
 from engine.v1 import invocations_pb2 as pb
@@ -242,6 +243,27 @@ async def test_what_outlasts_the_grace_is_cancelled() -> None:
         assert it.invoker.cancelled.is_set()
         with pytest.raises(grpc.aio.AioRpcError):
             await call
+
+
+async def test_a_stop_waits_for_calls_on_their_way_where_somebody_is_connected_and_only_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited = []
+    quiet = Calls.quiet
+
+    async def noted(calls: Calls, turns: int, turn_s: float, timeout_s: float) -> None:
+        waited.append(turns)
+        await quiet(calls, turns, turn_s, timeout_s)
+
+    monkeypatch.setattr(Calls, "quiet", noted)
+    alone = server()
+    await alone.start("127.0.0.1:0")
+    await alone.stop(30)
+    assert waited == []
+    async with front() as it:
+        await it.hosts.GetHost(host_pb2.GetHostRequest())
+        await it.server.stop(30)
+    assert len(waited) == 1
 
 
 async def test_a_stop_without_calls_does_not_wait() -> None:
