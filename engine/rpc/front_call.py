@@ -45,7 +45,7 @@ class Call(_front.Call):
         self._server = server
         self._handler: Any = None
         self._task: asyncio.Task[None] | None = None
-        self._requests: deque[bytes] = deque()
+        self._requests: deque[tuple[bytes, bool]] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._draining: asyncio.Future[None] | None = None
         self._callbacks: list[Callable[[Any], None]] = []
@@ -76,18 +76,11 @@ class Call(_front.Call):
     def on_message(self, data: bytes, compressed: bool) -> None:
         if self._finished:
             return
-        if compressed:
-            try:
-                data = self._inflated(data)
-            except zlib.error as error:
-                return self._refuse(grpc.StatusCode.INTERNAL, f"a message cannot be decompressed: {error}")
-            except OverflowError:
-                return self.on_oversized(self._server.message_limit + 1)
         if not self._handler.request_streaming:
             if self._requests:
                 return self._refuse(grpc.StatusCode.INTERNAL, "there is one request to this method, and more came")
             self.taken()
-        self._requests.append(data)
+        self._requests.append((data, compressed))
         self._wake()
 
     def on_oversized(self, size: int) -> None:
@@ -96,10 +89,12 @@ class Call(_front.Call):
         what = f"Received message larger than max ({size} vs. {self._server.message_limit})"
         self._refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, what)
 
-    def on_half_closed(self) -> None:
+    def on_half_closed(self, whole: bool) -> None:
         self._half_closed = True
         if self._finished:
             return
+        if not whole:  # half a message: gRPC knows no such thing
+            return self._refuse(grpc.StatusCode.INTERNAL, "the last message is not whole")
         if self._handler.request_streaming:
             self._wake()
         elif self._requests:
@@ -138,10 +133,7 @@ class Call(_front.Call):
                 await self._waiter
             finally:
                 self._waiter = None
-        data = self._requests.popleft()
-        self.taken()
-        decode = self._handler.request_deserializer
-        return data if decode is None else decode(data)
+        return self._next()
 
     async def write(self, message: Any) -> None:
         """Send one; waits while the client is slow."""
@@ -223,14 +215,7 @@ class Call(_front.Call):
     async def _run(self) -> None:
         handler = self._handler
         try:
-            request: Any
-            if handler.request_streaming:
-                request = self._each()
-            else:
-                decode = handler.request_deserializer
-                request = self._requests.popleft()
-                if decode is not None:
-                    request = decode(request)
+            request = self._each() if handler.request_streaming else self._next()
             if handler.response_streaming:
                 made = (handler.stream_stream or handler.unary_stream)(request, self)
                 if inspect.isasyncgen(made):
@@ -247,8 +232,8 @@ class Call(_front.Call):
             encode = handler.response_serializer
             data = response if encode is None else encode(response)
             if self._code is grpc.StatusCode.OK and not self._trailing:
-                self._finished = True
                 self.answer(data)
+                self._finished = True
             else:
                 self.send(data)
                 self._end(self._code, self._details, self._trailing)
@@ -259,6 +244,22 @@ class Call(_front.Call):
         except Exception as error:
             self._end(grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}")
             self._server.failed(self.path, error)
+
+    def _next(self) -> Any:
+        """The request that came first. It waits as it came: what is compressed is large only while it is read."""
+        data, compressed = self._requests.popleft()
+        self.taken()
+        if compressed:
+            try:
+                data = self._inflated(data)
+            except zlib.error as error:
+                self._refuse(grpc.StatusCode.INTERNAL, f"a message cannot be decompressed: {error}")
+                raise asyncio.CancelledError from None
+            except OverflowError:
+                self.on_oversized(self._server.message_limit + 1)
+                raise asyncio.CancelledError from None
+        decode = self._handler.request_deserializer
+        return data if decode is None else decode(data)
 
     async def _each(self) -> AsyncIterator[Any]:
         while (request := await self.read()) is not grpc.aio.EOF:
@@ -275,10 +276,12 @@ class Call(_front.Call):
             return
         self._finished = True
         try:
-            # gRPC knows no message of a good status.
             self.finish(code.value[0], _percent(details), _packed(trailing))
-        except ValueError as error:
-            self.finish(grpc.StatusCode.INTERNAL.value[0], _percent(f"its metadata cannot be sent: {error}"), ())
+        except Exception as error:
+            # What went wrong is worth more to its client than what cannot be said of it.
+            if code is grpc.StatusCode.OK:
+                code, details = grpc.StatusCode.INTERNAL, f"its metadata cannot be sent: {error}"
+            self.finish(code.value[0], _percent(str(details)), ())
 
     def _ended(self, _: object = None) -> None:
         self._over = True

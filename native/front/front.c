@@ -116,9 +116,9 @@ void front_free(struct front *front)
 {
     if (front == NULL)
         return;
-    nghttp2_session_del(front->session); /* tells nothing */
-    while (front->calls != NULL)
+    while (front->calls != NULL) /* first: who is told of one may speak to another */
         call_forget(front->calls);
+    nghttp2_session_del(front->session); /* tells nothing */
     free(front);
 }
 

@@ -25,6 +25,8 @@ enum {
     FRONT_WINDOW = 1 << 20,      /* of a stream */
     FRONT_ALL = 1 << 30,         /* of the connection */
     FRONT_HEAD = 16384,          /* of a call's metadata */
+    FRONT_SAID = 61440,          /* of a response's; libnghttp2 drops more than 64 KiB without a word */
+    FRONT_FIELDS = 56,           /* of them */
     FRONT_STREAMS = 65536,       /* calls under way at once */
     FRONT_RESETS_BURST = 100000, /* of calls cancelled by a client: those of a thousand callers who leave together */
     FRONT_RESETS_RATE = 10000,   /* a second */
@@ -56,8 +58,8 @@ struct front_ops {
     void (*message)(void *user, const uint8_t *data, size_t size, bool compressed);
     /* A message was announced that is larger than the limit; nothing of it is kept. */
     void (*oversized)(void *user, size_t size);
-    /* The client sends nothing more. */
-    void (*half_closed)(void *user);
+    /* The client sends nothing more; not `whole` where that was within a message. */
+    void (*half_closed)(void *user, bool whole);
     /* Less than FRONT_OUT waits to be sent of a call that was told that more does. */
     void (*drained)(void *user);
     /* It is over: nothing more is told of it, and the pointer is gone. `whole` if the client has its status. */
@@ -79,12 +81,14 @@ size_t front_calls(const struct front *front);
 /* Take no more calls, and tell the client so. */
 void front_shut(struct front *front);
 
-/* Queue the response's headers, with these fields beside the usual ones; nothing where they were queued. */
+/* Queue the response's headers, with these fields beside the usual ones; nothing where they were queued. -1 where they
+ * cannot be sent. */
 int front_begin(struct front_call *call, const struct front_field *fields, size_t count);
 /* Queue a message. Returns 1 if more than FRONT_OUT waits (`drained` is told), 0 if not, -1 with errno where it cannot;
  * `hold` is released in each case. */
 int front_send(struct front_call *call, const void *data, size_t size, void *hold);
-/* Queue the end: a gRPC status, its message as it goes over the wire, further trailers. */
+/* Queue the end: a gRPC status, its message as it goes over the wire, further trailers. Where they cannot be sent, -1
+ * and nothing is queued. */
 int front_finish(struct front_call *call, int status, struct front_text message, const struct front_field *fields,
                  size_t count);
 /* Answer what is no gRPC call, or give one up. */

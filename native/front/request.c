@@ -120,12 +120,7 @@ static void end_of_requests(struct front_call *call)
     call->half_closed = true;
     if (call->user == NULL || call->finished)
         return;
-    if (call->prefix_got > 0) { /* half a message: gRPC knows no such thing */
-        front_finish(call, 13, (struct front_text){"the last message is not whole", 29}, NULL, 0);
-        call->front->ops->half_closed(call->user);
-        return;
-    }
-    call->front->ops->half_closed(call->user);
+    call->front->ops->half_closed(call->user, call->prefix_got == 0);
 }
 
 int request_frame(nghttp2_session *session, const nghttp2_frame *frame, void *data)

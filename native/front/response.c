@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { FIELDS = 64 };
+enum { FIELDS = FRONT_FIELDS + 8 };
 
 static nghttp2_nv pair(const char *name, size_t name_size, const char *value, size_t value_size, uint8_t flags)
 {
@@ -125,11 +125,15 @@ static int begin(struct front_call *call, const char *packed, size_t packed_size
 static char *pack(const struct front_field *fields, size_t count, size_t extra, size_t *size)
 {
     size_t needs = extra;
+    if (count > FRONT_FIELDS)
+        return NULL;
     for (size_t i = 0; i < count; i++) {
-        if (fields[i].name.size > UINT16_MAX || fields[i].value.size > UINT16_MAX)
+        if (fields[i].name.size > FRONT_SAID || fields[i].value.size > FRONT_SAID)
             return NULL;
         needs += fields[i].name.size + fields[i].value.size + 4;
     }
+    if (needs > FRONT_SAID)
+        return NULL;
     char *packed = malloc(needs + 1), *at = packed;
     if (packed == NULL)
         return NULL;
@@ -184,12 +188,10 @@ int front_finish(struct front_call *call, int status, struct front_text message,
         return 0;
     if (message.size > 4096)
         message.size = 4096;
-    call->finished = true;
     call->trailers = pack(fields, count, number_size + message.size + 64, &size);
-    if (call->trailers == NULL || count > FIELDS - 8) {
-        front_reset(call);
+    if (call->trailers == NULL)
         return -1;
-    }
+    call->finished = true;
     char *at = put(put(call->trailers + size, "grpc-status", 11), number, number_size);
     if (message.size > 0)
         at = put(put(at, "grpc-message", 12), message.data, message.size);

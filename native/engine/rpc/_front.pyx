@@ -33,7 +33,7 @@ cdef extern from "front/front.h":
         void *(*opened)(void *owner, front_call *call, const front_head *head) noexcept
         void (*message)(void *user, const uint8_t *data, size_t size, c_bool compressed) noexcept
         void (*oversized)(void *user, size_t size) noexcept
-        void (*half_closed)(void *user) noexcept
+        void (*half_closed)(void *user, c_bool whole) noexcept
         void (*drained)(void *user) noexcept
         void (*closed)(void *user, c_bool whole) noexcept
         void (*released)(void *hold) noexcept
@@ -56,7 +56,7 @@ cdef front_ops OPS
 cdef class Connection:
     cdef front *_front
     cdef int _fd
-    cdef bint _telling, _scheduled, _writing
+    cdef bint _telling, _scheduled, _writing, _over
     cdef object _loop, _make, _on_closed, _socket
     cdef readonly str peer
 
@@ -119,7 +119,7 @@ cdef class Connection:
 
     def _flush(self):
         self._scheduled = False
-        if self._front == NULL:
+        if self._front == NULL or self._over:
             return
         self._telling = True
         cdef int waits = front_flush(self._front)
@@ -135,6 +135,7 @@ cdef class Connection:
 
     cdef void _lost(self):
         """Later, since who asked for it may be a call of this connection."""
+        self._over = True
         self._loop.remove_reader(self._fd)
         if self._writing:
             self._writing = False
@@ -327,10 +328,10 @@ cdef void _oversized(void *user, size_t size) noexcept:
         front_reset(call._call)
 
 
-cdef void _half_closed(void *user) noexcept:
+cdef void _half_closed(void *user, c_bool whole) noexcept:
     cdef Call call = <Call>user
     try:
-        call.on_half_closed()
+        call.on_half_closed(bool(whole))
     except BaseException as error:
         call._connection._failed("a call could not begin", error)
         front_reset(call._call)

@@ -25,6 +25,7 @@ class Methods(grpc.GenericRpcHandler):
         self.begun = asyncio.Event()
         self.done = 0
         self.contexts: list[Any] = []
+        self.extra: dict[str, Any] = {}
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         return {
@@ -36,6 +37,7 @@ class Methods(grpc.GenericRpcHandler):
             "/t/Count": grpc.stream_unary_rpc_method_handler(self.count),
             "/t/Deaf": grpc.stream_unary_rpc_method_handler(self.hang),
             "/t/Chat": grpc.stream_stream_rpc_method_handler(self.chat),
+            **self.extra,
         }.get(details.method)
 
     async def echo(self, request: bytes, context: Any) -> bytes:
