@@ -27,7 +27,7 @@ enum {
     FRONT_HEAD = 16384,          /* of a call's metadata */
     FRONT_SAID = 61440,          /* of a response's; libnghttp2 drops more than 64 KiB without a word */
     FRONT_FIELDS = 56,           /* of them */
-    FRONT_STREAMS = 65536,       /* calls under way at once */
+    FRONT_STREAMS = 16384,       /* calls under way at once */
     FRONT_RESETS_BURST = 100000, /* of calls cancelled by a client: those of a thousand callers who leave together */
     FRONT_RESETS_RATE = 10000,   /* a second */
 };
