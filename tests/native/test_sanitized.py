@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.sandbox import box
+from engine.zygote.host import fork_module_path
 from tests.sandboxes import RUNTIME, real_pool
 
 LIBRARY = os.environ.get("CLEAVE_SANITIZED", "")
@@ -21,4 +22,6 @@ async def test_the_engine_and_its_zygotes_run_the_sanitized_code(tmp_path: Path)
         for process in ("self", str(pool.zygote_pids[RUNTIME])):
             mapped = Path(f"/proc/{process}/maps").read_text()
             assert "libasan" in mapped or "libubsan" in mapped
-            assert LIBRARY in mapped
+            # A zygote has a copy in memory, which tells no path.
+            assert LIBRARY in mapped or process != "self"
+    assert str(fork_module_path().resolve()).startswith(LIBRARY)
