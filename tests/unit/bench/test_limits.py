@@ -140,13 +140,14 @@ def test_the_projects_limits_are_those_that_were_promised() -> None:
         assert held[figure].aim == aim
 
 
-def test_no_function_is_let_run_20_ms_beyond_its_deadline_and_one_process_is_gone_by_then() -> None:
+def test_ends_are_held_to_20_ms_but_for_what_a_busy_machine_and_a_thousand_processes_take() -> None:
     asked = {(limit.scenario, limit.figure): limit.bound for limit in load()}
     for clinger in CLINGERS:
-        if clinger.notes:
-            assert clinger.busy or asked[clinger.name, "ran_us.p99"] <= 20_000
-        else:
-            assert asked[clinger.name, "late_us.p50"] <= asked[clinger.name, "late_us.p99"] <= 20_000
+        if clinger.notes and not clinger.busy:
+            assert asked[clinger.name, "ran_us.p99"] <= 20_000
+        if clinger.children < 1_000:
+            assert asked[clinger.name, "late_us.p50"] <= 20_000
+            assert clinger.busy or asked[clinger.name, "late_us.p99"] <= 20_000
 
 
 @pytest.mark.parametrize("bounds", ["at_most_us = 3", "at_least_times = 3\nat_most_mb = 3", "asked = 3"])
