@@ -43,6 +43,7 @@ COUNTS: dict[str, Count] = {
     "updates": Count(25, 1_000),  # of one function while it is called
     "stream_mb": Count(128, 1_024),  # through one stream
     "waiting": Count(10_000, 100_000),  # calls that are cancelled at once
+    "threads": Count(200, 4_000),  # what each of several threads does beside the others
     "soak_calls": Count(750, 100_000),  # of several functions, while sandboxes and zygotes are killed
 }
 
