@@ -1,4 +1,4 @@
-"""A call that is throttled is told so at every door, in the door's own way: why, by AWS's name, and when to come back."""
+"""A throttled call is told so at every door in the door's own way: why, by AWS's name, and when to come back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import grpc
@@ -66,8 +66,8 @@ async def test_over_grpc_in_one_piece_as_a_stream_and_as_a_conversation(running:
         await stream.read()
     assert_told(await refusal(stream))
     talk = running.grpc.invocations.Converse()
+    await talk.write(pb.ConverseRequest(start=pb.ConverseStart(name=f"functions/{NAME}")))
     with pytest.raises(grpc.aio.AioRpcError):
-        await talk.write(pb.ConverseRequest(start=pb.ConverseStart(name=f"functions/{NAME}")))
         await talk.read()
     assert_told(await refusal(talk))
 
@@ -83,7 +83,7 @@ async def test_over_http_in_one_piece_and_as_a_stream(running: Engine) -> None:
 
 
 @pytest.mark.parametrize("mode", ["BUFFERED", "RESPONSE_STREAM"])
-async def test_at_a_functions_url(running: Engine, mode: str) -> None:
+async def test_at_a_functions_url(running: Engine, mode: Literal["BUFFERED", "RESPONSE_STREAM"]) -> None:
     client = running.http.client
     made = await asyncio.to_thread(
         client.create_function_url_config, FunctionName=NAME, AuthType="NONE", InvokeMode=mode
