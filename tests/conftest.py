@@ -47,6 +47,7 @@ COUNTS: dict[str, Count] = {
     "stream_mb": Count(128, 1_024),  # through one stream
     "waiting": Count(10_000, 100_000),  # calls that are cancelled at once
     "threads": Count(200, 4_000),  # what each of several threads does beside the others
+    "simulated": Count(50_000, 1_000_000),  # calls of ten thousand functions on virtual sandboxes
     "soak_calls": Count(750, 100_000),  # of several functions, while sandboxes and zygotes are killed
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from engine.scheduler.core import Rejected
@@ -111,8 +113,10 @@ def test_what_cannot_be_reserved_is_refused() -> None:
         simulate(World(1, aliases={0: Alias(0.5, second_provisioned=901)}), Arrivals())
 
 
-def test_every_call_of_ten_thousand_functions_runs_or_is_throttled_and_the_sums_add_up() -> None:
-    functions, calls = 10_000, 50_000
+def test_every_call_of_ten_thousand_functions_runs_or_is_throttled_and_the_sums_add_up(
+    counts: Mapping[str, int],
+) -> None:
+    functions, calls = 10_000, counts["simulated"]
     rows = Arrivals.of((number * 20_000, number * number % functions, 50 * MS) for number in range(calls))
     outcome = simulate(World(functions, room=600, crash_every=100), rows)
     assert outcome.ran + sum(outcome.throttled.values()) == calls == outcome.counts["submitted"]
