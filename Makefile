@@ -1,7 +1,7 @@
 # The one place where work on Cleave starts. Every target does all the set-up that it needs, from a fresh clone on.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hosts test-full check format serve bench build lock clean
+.PHONY: help demo test test-hosts test-threads test-full check format serve bench build lock clean
 MAKEFLAGS += --no-print-directory
 
 # What `make serve` and `make bench` pass on, such as ARGS="--data-dir /tmp/cleave" or ARGS="--rounds 50".
@@ -23,12 +23,17 @@ test-hosts: ## boot hosts of cgroup v2, v1, both and none under qemu and run the
 	@.ci/v2-image
 	@CLEAVE_HOSTS=1 .venv/bin/pytest tests/hosts
 
+test-threads: ## look for races in the native code with ThreadSanitizer, with reduced counts
+	@.ci/setup dev
+	@.ci/sanitize thread
+
 test-full: ## run the tests with full counts, other hosts' kernels, the analyzer and the sanitizers
 	@.ci/setup dev
 	@.ci/v2-image
 	@CLEAVE_COUNTS=full .venv/bin/pytest
 	@.ci/analyze
 	@.ci/sanitize
+	@CLEAVE_COUNTS=full .ci/sanitize thread
 
 check: ## lint, types, import directions, formatting, warnings
 	@.ci/setup dev

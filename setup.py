@@ -232,6 +232,13 @@ if has_nghttp2():
         )
     )
 
+if os.environ.get("CLEAVE_SANITIZE") == "thread":
+    # A zygote has one thread, and an environment of its own, in which nothing loads the sanitizer's runtime.
+    for one in EXTENSIONS:
+        if one.name == "engine.zygote._fork":
+            one.extra_compile_args = [flag for flag in C_FLAGS if flag not in SANITIZE]
+            one.extra_link_args = [flag for flag in LINK_FLAGS if flag not in SANITIZE]
+
 # Only what differs from the ordinary build.
 if STEPS:
     EXTENSIONS = [one for one in EXTENSIONS if "native/box" in one.include_dirs]

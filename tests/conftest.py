@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import time
@@ -19,11 +20,13 @@ from typing import NamedTuple
 
 import hypothesis
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 from tests import leftovers
 from tests.sandboxes import ACCEPTED
 
 DEFAULT_LIMIT_S = 60.0
+LAST_RESORT_S = 240.0  # after its time limit a test that does not stop ends the run
 CI = os.environ.get("CI", "").lower() == "true"
 
 
@@ -43,6 +46,8 @@ COUNTS: dict[str, Count] = {
     "updates": Count(25, 1_000),  # of one function while it is called
     "stream_mb": Count(128, 1_024),  # through one stream
     "waiting": Count(10_000, 100_000),  # calls that are cancelled at once
+    "threads": Count(200, 4_000),  # what each of several threads does beside the others
+    "simulated": Count(50_000, 1_000_000),  # calls of ten thousand functions on virtual sandboxes
     "soak_calls": Count(750, 100_000),  # of several functions, while sandboxes and zygotes are killed
 }
 
@@ -113,6 +118,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     def expire(signum: int, frame: FrameType | None) -> None:
         raise TimeLimitExceeded(f"the test took over {limit_s:g} s")
 
+    if limit_s > DEFAULT_LIMIT_S:
+        # The last resort of pyproject.toml is later here, too: it would end the whole run.
+        stderr = item.config.stash.get(fault_handler_stderr_fd_key, 2)
+        faulthandler.dump_traceback_later(limit_s + LAST_RESORT_S, exit=True, file=stderr)
     before = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, limit_s)
     try:

@@ -173,7 +173,7 @@ def _status(error: grpc.Call) -> status_pb2.Status | None:
 
 
 def _refusal(what: str, code: str, status: status_pb2.Status) -> Problem:
-    reason, fix, retry_after_ms = "", "", None
+    reason, fix, throttled, retry_after_ms = "", "", "", None
     fields: dict[str, str] = {}
     for detail in status.details:
         info = error_details_pb2.ErrorInfo()
@@ -181,11 +181,16 @@ def _refusal(what: str, code: str, status: status_pb2.Status) -> Problem:
         retry = error_details_pb2.RetryInfo()
         if detail.Unpack(info):
             reason, fix = info.reason, info.metadata.get("fix", "")
+            throttled = info.metadata.get("throttle_reason", "")
         elif detail.Unpack(bad):
             fields |= {violation.field: violation.description for violation in bad.field_violations}
         elif detail.Unpack(retry):
             retry_after_ms = retry.retry_delay.ToMilliseconds()
     why = status.message.removesuffix(fix).removesuffix("; ") if fix else status.message
+    if throttled:
+        why = f"{why} ({throttled})"
     if not fix:
         fix = "try again" if retry_after_ms is not None else "cleave doctor"
-    return Problem(what, why, fix, code=code, reason=reason, fields=fields, retry_after_ms=retry_after_ms)
+    problem = Problem(what, why, fix, code=code, reason=reason, fields=fields, retry_after_ms=retry_after_ms)
+    problem.throttle_reason = throttled
+    return problem

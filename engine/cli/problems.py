@@ -49,6 +49,8 @@ class Problem(Exception):
         self.reason = reason
         self.fields = dict(fields or {})
         self.retry_after_ms = retry_after_ms
+        self.throttle_reason = ""
+        """AWS's name of why a call was throttled."""
 
     def document(self) -> dict[str, Any]:
         """What `--output json` prints."""
@@ -63,6 +65,7 @@ class Problem(Exception):
             "reason": self.reason,
             "fields": self.fields,
             "retry_after_ms": self.retry_after_ms,
+            "throttle_reason": self.throttle_reason,
         }
         return {"error": error | {name: value for name, value in optional.items() if value}}
 

@@ -8,6 +8,7 @@ class Simulation:
         self, functions: int, *, start_ns: int, close_ns: int, crash_every: int = 0, **settings: int
     ) -> None: ...
     def limit(self, reserved: Mapping[int, int], provisioned: Mapping[int, int]) -> None: ...
+    def alias(self, number: int, weight: int, provisioned: int) -> None: ...
     def run(
         self,
         times: array[int],
@@ -15,4 +16,5 @@ class Simulation:
         durations: array[int],
         waits: array[int],
         reasons: bytearray,
+        seconds: bytearray,
     ) -> CoreCounts: ...

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engine.scheduler._simulate import Simulation
-from engine.scheduler.core import BURST, REASON_NAMES
+from engine.scheduler.core import BURST, REASON_NAMES, WEIGHT
 
 if TYPE_CHECKING:
     from engine.scheduler.core import CoreCounts
@@ -48,6 +48,14 @@ class Arrivals:
 
 
 @dataclass(frozen=True)
+class Alias:
+    """What a function is called through: two versions of it, by weight. The first is what it is without one."""
+
+    second_share: float  # of the calls, in millionths at the finest; 0: all stay with the first
+    second_provisioned: int = 0  # sandboxes kept ready of the second
+
+
+@dataclass(frozen=True)
 class World:
     """Where the load arrives. The figures are AWS's, with room for as many sandboxes as calls."""
 
@@ -62,6 +70,7 @@ class World:
     crash_every: int = 0  # of so many calls one takes its sandbox along; 0: none
     reserved: Mapping[int, int] = field(default_factory=dict)  # by the number of a function
     provisioned: Mapping[int, int] = field(default_factory=dict)
+    aliases: Mapping[int, Alias] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,7 @@ class Outcome:
     throttled: Mapping[str, int]  # by AWS's reason, without those that there were none of
     bursts: int  # of them, those by the burst rule
     took_s: float  # real time
+    seconds: bytes = b""  # of each arrival: 1 where its alias sent it to the second version
 
     @property
     def ran(self) -> int:
@@ -91,8 +101,8 @@ class Outcome:
 
 
 def simulate(world: World, load: Arrivals) -> Outcome:
-    """Raises ValueError where a row of the load is out of order or names no function, and Rejected where what is
-    reserved or provisioned does not fit."""
+    """Raises ValueError where a row of the load is out of order or names no function, or an alias has no share, and
+    Rejected where what is reserved or provisioned does not fit."""
     simulation = Simulation(
         world.functions,
         start_ns=round(world.start_ms * 1e6),
@@ -105,12 +115,16 @@ def simulate(world: World, load: Arrivals) -> Outcome:
         burst=world.burst,
     )
     simulation.limit(world.reserved, world.provisioned)
-    waits, reasons = array("q", bytes(8 * len(load))), bytearray(len(load))
+    for number, alias in world.aliases.items():
+        if not 0 <= alias.second_share <= 1:
+            raise ValueError(f"the alias of function {number}: {alias.second_share} of the calls is no share")
+        simulation.alias(number, round(alias.second_share * WEIGHT), alias.second_provisioned)
+    waits, reasons, seconds = array("q", bytes(8 * len(load))), bytearray(len(load)), bytearray(len(load))
     began = time.perf_counter()
-    counts = simulation.run(load.times_ns, load.functions, load.durations_ns, waits, reasons)
+    counts = simulation.run(load.times_ns, load.functions, load.durations_ns, waits, reasons, seconds)
     took_s = time.perf_counter() - began
     throttled: dict[str, int] = {}
     for reason, number in enumerate(counts["throttled"]):
         if number:
             throttled[REASON_NAMES[reason]] = throttled.get(REASON_NAMES[reason], 0) + number
-    return Outcome(counts, waits, throttled, counts["throttled"][BURST], took_s)
+    return Outcome(counts, waits, throttled, counts["throttled"][BURST], took_s, bytes(seconds))

@@ -18,6 +18,7 @@ from engine.sandbox.pool import LinuxPool
 from engine.v1 import reports_pb2 as pb
 from tests.doors import Answer, zip_of
 from tests.engines import Engine, engine
+from tests.faults.test_steps_descriptors import only
 from tests.remains import nothing_left, until
 from tests.sandboxes import real_pool, run, spec, write_code
 
@@ -126,6 +127,46 @@ async def test_a_host_without_processes_fails_what_starts_and_not_what_runs(tmp_
         again = await started(pool, code)
         assert (await run(warm))[0].payload == b"3"
         await asyncio.gather(warm.close(), again.close())
+        await until(lambda: pool.alive == 0)
+
+
+async def test_an_engine_without_descriptors_fails_what_starts_and_not_what_runs(tmp_path: Path) -> None:
+    code = write_code(tmp_path / "code", COUNTS)
+    async with real_pool(tmp_path / "pool") as pool:
+        warm = await pool.start(spec(code))
+        assert (await run(warm))[0].payload == b"1"
+        with only(0):
+            for number in range(2, 5):
+                with pytest.raises(SandboxFault):
+                    await (await started(pool, code)).close()
+                assert (await run(warm))[0].payload == b"%d" % number
+        again = await started(pool, code)
+        assert (await run(warm))[0].payload == b"5"
+        await asyncio.gather(warm.close(), again.close())
+        await until(lambda: pool.alive == 0)
+
+
+async def test_a_host_without_memory_kills_who_takes_it_and_nobody_beside(tmp_path: Path) -> None:
+    code = write_code(tmp_path / "code", COUNTS)
+    takes = write_code(tmp_path / "takes", "def handler(event, context):\n    return len(bytearray(512 << 20))\n")
+    async with real_pool(tmp_path / "pool") as pool:
+        warm = await pool.start(spec(code))
+        assert (await run(warm))[0].payload == b"1"
+        folder = Path(pool.cgroup_directories["memory"])
+        used, limit = folder / "memory.usage_in_bytes", folder / "memory.limit_in_bytes"
+        if not limit.exists():
+            used, limit = folder / "memory.current", folder / "memory.max"
+        before = limit.read_text()
+        limit.write_text(str(int(used.read_text()) + (64 << 20)))  # all sandboxes together, each far below its tier
+        for number in range(2, 5):
+            taking = await pool.start(spec(takes))
+            assert (await run(taking))[0].outcome is Outcome.OUT_OF_MEMORY
+            await taking.close()
+            assert (await run(warm))[0].payload == b"%d" % number
+        limit.write_text(before)
+        ending, _ = await run(taking := await pool.start(spec(takes)))
+        assert (ending.outcome, ending.payload) == (Outcome.OK, b"536870912")
+        await asyncio.gather(warm.close(), taking.close())
         await until(lambda: pool.alive == 0)
 
 

@@ -199,9 +199,12 @@ cdef class Leaf:
     def remove(self):
         cdef box_error err
         cdef int status
+        # Others may be reading it: before the GIL is let go of, it has no descriptor that is about to be another's.
+        cdef box_leaf gone = self.leaf
+        self.leaf.peak_fd = self.leaf.usage_fd = self.leaf.cache_fd = -1
+        self.let_go()
         with nogil:
-            self.let_go()
-            status = box_leaf_remove(&self.owner.host, &self.leaf, &err)
+            status = box_leaf_remove(&self.owner.host, &gone, &err)
         if status < 0:
             raise fault(&err)
 

@@ -5,7 +5,8 @@ cdef class Scratch:
     """One /tmp. Its descriptor is a detached mount, for one sandbox."""
 
     cdef box_scratch scratch
-    cdef bint whole
+    cdef bint whole  # there is a mount, and nobody is at it without the GIL
+    cdef bint emptied  # somebody is, who has it afterwards
 
     def __dealloc__(self):
         if self.whole:
@@ -41,11 +42,15 @@ cdef class Scratch:
         cdef int renewed
         if not self.whole:
             raise ValueError("this /tmp is closed")
+        self.whole, self.emptied = False, True
         with nogil:
             renewed = box_scratch_renew(&self.scratch)
+        self.whole, self.emptied = True, False
         return renewed == 1
 
     def close(self):
+        if self.emptied:
+            raise ValueError("this /tmp is being emptied by another thread")
         if self.whole:
             self.whole = False
             with nogil:

@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
+from engine.cli.render import size
 from engine.cli.top_order import Order
-from engine.cli.top_view import summary, view
+from engine.cli.top_view import HEAD, cells, summary, view
 from engine.v1 import host_pb2, metrics_pb2, reports_pb2
 
 from .conftest import Cleave, StubEngine
@@ -96,6 +97,24 @@ def test_what_is_shown_is_what_came_between_two_moments() -> None:
     assert (found.window_s, found.calls_per_s, found.errors) == (2.0, 62.0, 1)
     assert (found.throttled, found.starts, found.concurrency) == ({"TooMany": 3}, {"warm": 121}, 7)
     assert "counted since 2.0 s ago" in summary(found, "here")[0]
+
+
+def test_concurrency_the_queue_throttles_by_reason_starts_by_kind_memory_and_cpu_are_all_shown() -> None:
+    found = view(AFTER, BEFORE, Order.NAME)
+    told = "\n".join(summary(found, "here"))
+    for words in ("62.0/s, 7 of", "under way", "waiting; throttled: 3 TooMany; errors: 1", "Starts: 121 warm", "CPU: "):
+        assert words in told
+    assert told.count("sandboxes, ") == 2, "of CPU and of memory"
+    shown = dict(zip(HEAD, cells(found.functions)[0], strict=True))
+    assert {name: shown[name] for name in ("FUNCTION", "NOW", "WAIT", "IDLE", "THROTTLED", "CPU", "MEMORY")} == {
+        "FUNCTION": "a",
+        "NOW": "7",
+        "WAIT": "4",
+        "IDLE": "3",
+        "THROTTLED": "3",
+        "CPU": "0.50",
+        "MEMORY": size(9),
+    }
 
 
 def test_at_first_all_that_was_counted_since_the_engine_started_is_shown() -> None:

@@ -34,6 +34,8 @@ async def test_versions_are_published_listed_and_deleted(command: Command, it: S
     ran = await command("versions", "publish", "f", "--description", "the first")
     assert ran.out.startswith("Version 1 of f.")
     assert "cleave invoke f:1" in ran.out
+    again = await command("versions", "publish", "f", "-o", "json")
+    assert again.document["version"]["version"] == "1", "nothing has changed"
     latest = await it.registry.update("f", ConfigChange(memory_mb=256))
     ran = await command(
         "versions", "publish", "f", "--etag", latest.etag, "--code-sha256", latest.code_sha256, "-o", "json"
@@ -65,6 +67,10 @@ async def test_what_is_refused_says_what_to_do(command: Command) -> None:
         (("aliases", "update", "f", "live"), 2, "nothing is to be changed", "--version"),
         (("aliases", "update", "f", "live", "--weight", "1=0.5"), 1, "already included", "weights"),
         (("aliases", "update", "f", "live", "--weight", "2=0.5", "--no-weights"), 2, "exclude", "one of them"),
+        (("aliases", "create", "f", "x", "9"), 1, "Function not found: f:9", "cleave versions list f"),
+        (("aliases", "create", "f", "x", "1", "--weight", "9=0.5"), 1, "not found: f:9", "cleave versions list f"),
+        (("aliases", "create", "f", "x", "1", "--weight", "1=1.5"), 1, "shares of 0 to 1", "correct weights"),
+        (("concurrency", "provision", "f:$LATEST", "1"), 2, "not published", "f:1"),
         (("aliases", "get", "f", "no"), 1, "Cannot find alias: f:no", "cleave aliases list f"),
         (("concurrency", "reserve", "f", "901"), 1, "below its minimum value of [100]", "reserve less"),
         (("concurrency", "provision", "f", "1"), 2, "not published", "f:1"),

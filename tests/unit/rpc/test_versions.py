@@ -68,6 +68,8 @@ async def test_a_version_is_published_read_listed_and_deleted(doors: Doors) -> N
     assert made.config.description == "first"
     read = await doors.functions.GetFunction(functions_pb2.GetFunctionRequest(name=made.name))
     assert read.function == made
+    again = (await doors.versions.PublishVersion(versions.PublishVersionRequest(parent="functions/f"))).version
+    assert again == made, "nothing has changed"
     assert await publish(doors, 256) == "2"
     assert await publish(doors, 512) == "3"
     found, token = [], ""
@@ -159,6 +161,28 @@ async def test_an_alias_is_created_changed_by_mask_listed_and_deleted(doors: Doo
     await doors.aliases.DeleteAlias(aliases.DeleteAliasRequest(name=made.name, etag=changed.etag))
     status = await refusal(doors.aliases.GetAlias(aliases.GetAliasRequest(name=made.name)))
     assert code(status) == "NOT_FOUND"
+
+
+async def test_what_an_alias_cannot_be_and_what_cannot_be_provisioned_is_refused(doors: Doors) -> None:
+    assert await publish(doors, 256) == "1"
+    for alias, refused_as in (
+        (aliases.Alias(version="9"), "NOT_FOUND"),
+        (aliases.Alias(version="1", weights={"9": 0.5}), "NOT_FOUND"),
+        (aliases.Alias(version="1", weights={"$LATEST": 0.5}), "INVALID_ARGUMENT"),
+        (aliases.Alias(version="1", weights={"1": 0.5}), "INVALID_ARGUMENT"),
+    ):
+        request = aliases.CreateAliasRequest(parent="functions/f", alias_id="live", alias=alias)
+        assert code(await refusal(doors.aliases.CreateAlias(request))) == refused_as, alias
+    assert await publish(doors, 512) == "2"
+    for weight in (-0.1, 1.5, float("nan")):
+        alias = aliases.Alias(version="1", weights={"2": weight})
+        request = aliases.CreateAliasRequest(parent="functions/f", alias_id="live", alias=alias)
+        assert code(await refusal(doors.aliases.CreateAlias(request))) == "INVALID_ARGUMENT", weight
+    assert not (await doors.aliases.ListAliases(aliases.ListAliasesRequest(parent="functions/f"))).aliases
+    for name in ("functions/f/versions/$LATEST", "functions/f/versions/9", "functions/f/aliases/no"):
+        put = concurrency.PutProvisionedConcurrencyConfigRequest(name=name, requested=1)
+        status = await refusal(doors.concurrency.PutProvisionedConcurrencyConfig(put))
+        assert code(status) == ("INVALID_ARGUMENT" if "$" in name else "NOT_FOUND"), name
 
 
 async def test_concurrency_is_reserved_and_taken_back(doors: Doors) -> None:
