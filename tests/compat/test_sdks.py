@@ -1,5 +1,5 @@
-"""AWS's SDKs of other languages, unmodified, against a running engine. A program of each (tests/compat/js) does what
-its users do and prints what it saw; here is what it has to have seen, the same for each.
+"""AWS's SDKs of other languages, unmodified, against a running engine. A program of each (tests/compat/js,
+tests/compat/go) does what its users do and prints what it saw; here is what it has to have seen, the same for each.
 
 `.ci/sdks` makes the programs ready. Where one is not, its tests are skipped, and fail under CI.
 """
@@ -26,8 +26,9 @@ from tests.engines import engine
 pytestmark = [pytest.mark.privileged, pytest.mark.time_limit(120)]
 
 HERE = Path(__file__).resolve().parent
-PROGRAMS = {"js": ["node", str(HERE / "js/promises.mjs")]}
-NEEDED = {"js": HERE / "js/node_modules/@aws-sdk/client-lambda"}
+BUILT = HERE.parents[1] / "build/sdks"
+PROGRAMS = {"js": ["node", str(HERE / "js/promises.mjs")], "go": [str(BUILT / "from-go")]}
+NEEDED = {"js": HERE / "js/node_modules/@aws-sdk/client-lambda", "go": BUILT / "from-go"}
 LIMIT_S = 110.0
 
 CODE = zip_of("""
