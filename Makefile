@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 # What `make serve` and `make bench` pass on, such as ARGS="--data-dir /tmp/cleave" or ARGS="--rounds 50".
 ARGS ?=
 
-WITHOUT = echo "going on without: tests/compat/test_sdks.py skips what is missing, and fails where CI=true" >&2
+WITHOUT = echo "going on without: tests/compat skips what is missing, and fails where CI=true" >&2
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
