@@ -15,6 +15,7 @@ from typing import TypeVar, Unpack
 
 from msgspec.structs import replace
 
+from engine.client.async_attached import AsyncAttachedCalls
 from engine.client.async_layers import AsyncLayerCalls
 from engine.client.async_resources import AsyncResourceCalls
 from engine.client.async_stored import AsyncStoredCalls
@@ -34,7 +35,7 @@ OnLog = Callable[[LogLine], None]
 PAGE = 1_000
 
 
-class AsyncCalls(AsyncResourceCalls, AsyncLayerCalls, AsyncStoredCalls, AsyncEventCalls):
+class AsyncCalls(AsyncResourceCalls, AsyncLayerCalls, AsyncStoredCalls, AsyncAttachedCalls, AsyncEventCalls):
     """What can be asked of an engine. `code` is a folder, a zip's path, or a zip's bytes. Every call raises EngineError
     for what the engine refuses."""
 

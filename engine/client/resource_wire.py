@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC
 from typing import Any
 
+from engine.client.attached_wire import ATTACHED
 from engine.client.rpcs import Rpc
 from engine.client.stored_wire import STORED
 from engine.client.wire import function_from_proto
@@ -174,4 +175,5 @@ RPCS: dict[str, Rpc] = {
     "ListQueuedEvents": Rpc(*_EVENTS, lambda answer: [queued_from_proto(one) for one in answer.events], True),
     "GetAccountSettings": Rpc(*_CONCURRENCY, account_from_proto),
     **STORED,
+    **ATTACHED,
 }

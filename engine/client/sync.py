@@ -32,6 +32,7 @@ from engine.client.results import (
     result_of,
 )
 from engine.client.stored_calls import StoredCall
+from engine.client.sync_attached import AttachedCalls
 from engine.client.sync_layers import LayerCalls
 from engine.client.sync_resources import ResourceCalls
 from engine.client.sync_stored import StoredCalls
@@ -234,7 +235,7 @@ class Conversation(Stream):
             yield chunk
 
 
-class Client(ResourceCalls, LayerCalls, StoredCalls, EventCalls):
+class Client(ResourceCalls, LayerCalls, StoredCalls, AttachedCalls, EventCalls):
     """`with Client() as client`. See AsyncClient for what it takes and AsyncCalls for what the calls do."""
 
     def __init__(self, address: str | None = None, *, timeout_s: float = 30.0, retries: int = 3) -> None:
