@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -101,6 +102,11 @@ class Engine(AsyncCalls):
 
     async def _upload(self, code: bytes) -> str:
         return (await self._parts.code.add(_once(code), size_bytes=len(code))).sha256
+
+    async def _download(self, resource_name: str) -> bytes:
+        function = self._parts.registry.get(parse_resource_name(resource_name))
+        async with aclosing(self._parts.code.read_zip(function.code_sha256)) as pieces:
+            return b"".join([piece async for piece in pieces])
 
     async def _create(self, name: str, sha256: str, options: FunctionOptions) -> Function:
         return await self._parts.registry.create(name, ConfigChange(**checked(options)), sha256)

@@ -19,6 +19,8 @@ from engine.model.function import Function
 from engine.model.invocation import Completion, InvokeRequest, LogLine
 from engine.observe.log_query import LogQuery
 from engine.v1 import (
+    code_pb2,
+    code_pb2_grpc,
     functions_pb2,
     functions_pb2_grpc,
     invocations_pb2,
@@ -32,7 +34,7 @@ T = TypeVar("T")
 
 class AsyncClient(AsyncCalls):
     """`async with AsyncClient() as client`. `address` is host:port of an engine's gRPC; default: CLEAVE_GRPC_ADDRESS,
-    else 127.0.0.1:50051. `timeout_s` is for calls that run no function, five times it for uploads."""
+    else 127.0.0.1:50051. `timeout_s` is for calls that run no function, five times it for those of code."""
 
     def __init__(self, address: str | None = None, *, timeout_s: float = 30.0, retries: int = 3) -> None:
         super().__init__(retries=retries)
@@ -74,6 +76,17 @@ class AsyncClient(AsyncCalls):
         call = self._functions.UploadCode(wire.upload_frames(code), timeout=5 * self._timeout_s)
         return (await self._answer(call)).code_blob.removeprefix("blobs/")
 
+    async def _download(self, resource_name: str) -> bytes:
+        stub: code_pb2_grpc.CodeServiceAsyncStub = code_pb2_grpc.CodeServiceStub(self._connected())
+        call: Any = stub.DownloadCode(code_pb2.DownloadCodeRequest(name=resource_name), timeout=5 * self._timeout_s)
+        chunks = []
+        try:
+            while (frame := await self._answer(call.read())) is not grpc.aio.EOF:
+                chunks.append(frame.chunk)
+        finally:
+            call.cancel()
+        return b"".join(chunks)
+
     async def _create(self, name: str, sha256: str, options: FunctionOptions) -> Function:
         config, _ = wire.config_to_proto(options)
         function = resources_pb2.Function(config=config, code_blob=f"blobs/{sha256}")
@@ -113,7 +126,8 @@ class AsyncClient(AsyncCalls):
             if not page.next_page_token:
                 return found  # type: ignore[no-any-return]
             request.page_token = page.next_page_token
-        return rpc.read(await self._answer(make(request, timeout=self._timeout_s)))  # type: ignore[no-any-return]
+        timeout_s = (5 if rpc.slow else 1) * self._timeout_s
+        return rpc.read(await self._answer(make(request, timeout=timeout_s)))  # type: ignore[no-any-return]
 
     async def _invoke(self, request: InvokeRequest) -> Completion:
         message = invocations_pb2.InvokeRequest(**wire.invoke_fields(request))

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import abc
-import asyncio
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TypeVar
 
 from engine.client import layer_calls as calls
-from engine.client.packing import packed
-from engine.client.resource_calls import Call
+from engine.client.code_calls import AsyncCodeCalls, Code
 from engine.model.layer import LayerRef, LayerVersion
 
-T = TypeVar("T")
 
-
-class AsyncLayerCalls(abc.ABC):
+class AsyncLayerCalls(AsyncCodeCalls):
     """Every call raises EngineError for what the engine refuses; `layer` is name:version or an ARN."""
-
-    @abc.abstractmethod
-    async def _make(self, call: Call[T]) -> T: ...
-
-    @abc.abstractmethod
-    async def _upload(self, code: bytes) -> str: ...
 
     async def publish_layer(
         self,
-        code: str | Path | bytes,
+        code: Code,
         name: str,
         *,
         description: str = "",
@@ -35,9 +22,9 @@ class AsyncLayerCalls(abc.ABC):
         runtimes: Sequence[str] = (),
         architectures: Sequence[str] = (),
     ) -> LayerVersion:
-        """Make a version of a layer from a folder, a zip's path, or a zip's bytes: what is in it is found at /opt.
+        """Make a version of a layer from code wherever it is: what is in it is found at /opt.
         Raises InvalidArgument, InvalidCode."""
-        sha256 = await self._upload(await asyncio.to_thread(packed, code))
+        sha256 = await self._store(code)
         return await self._make(calls.publish_layer(name, sha256, description, license_info, runtimes, architectures))
 
     async def get_layer(self, layer: str | LayerRef) -> LayerVersion:

@@ -10,17 +10,17 @@ from __future__ import annotations
 import abc
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import TypeVar, Unpack
 
 from msgspec.structs import replace
 
+from engine.client.async_attached import AsyncAttachedCalls
 from engine.client.async_layers import AsyncLayerCalls
 from engine.client.async_resources import AsyncResourceCalls
 from engine.client.async_stored import AsyncStoredCalls
+from engine.client.code_calls import Code
 from engine.client.events import AsyncEventCalls
 from engine.client.log_reads import When, log_query
-from engine.client.packing import packed
 from engine.client.results import FunctionOptions, InvokeOptions, Result, ref_of, request_of, result_of, timed_out
 from engine.client.streams import AsyncConversation, AsyncStream, Items
 from engine.errors import NotFound, Throttled
@@ -34,39 +34,37 @@ OnLog = Callable[[LogLine], None]
 PAGE = 1_000
 
 
-class AsyncCalls(AsyncResourceCalls, AsyncLayerCalls, AsyncStoredCalls, AsyncEventCalls):
-    """What can be asked of an engine. `code` is a folder, a zip's path, or a zip's bytes. Every call raises EngineError
+class AsyncCalls(AsyncResourceCalls, AsyncLayerCalls, AsyncStoredCalls, AsyncAttachedCalls, AsyncEventCalls):
+    """What can be asked of an engine. `code` is a folder, a zip's path, a zip's bytes, or an object in a store that
+    speaks S3 (s3://bucket/key), which the engine fetches. Every call raises EngineError
     for what the engine refuses."""
 
     def __init__(self, *, retries: int) -> None:
         self._retries = retries
 
-    async def deploy(self, code: str | Path | bytes, name: str, **options: Unpack[FunctionOptions]) -> Function:
+    async def deploy(self, code: Code, name: str, **options: Unpack[FunctionOptions]) -> Function:
         """Create a function, or change the code and what is given of one that exists."""
-        zipped = await asyncio.to_thread(packed, code)
+        sha256 = await self._store(code)
         try:
             existing = await self.get_function(name)
         except NotFound:
-            return await self.create_function(name, zipped, **options)
-        return await self.update_function(name, code=zipped, etag=existing.etag, **options)
+            return await self._create(name, sha256, options)
+        return await self._update(existing.name, sha256, existing.etag, options)
 
-    async def create_function(
-        self, name: str, code: str | Path | bytes, **options: Unpack[FunctionOptions]
-    ) -> Function:
+    async def create_function(self, name: str, code: Code, **options: Unpack[FunctionOptions]) -> Function:
         """Raises AlreadyExists, InvalidArgument with every wrong field."""
-        zipped = await asyncio.to_thread(packed, code)
-        return await self._create(name, await self._upload(zipped), options)
+        return await self._create(name, await self._store(code), options)
 
     async def update_function(
         self,
         name: str,
         *,
-        code: str | Path | bytes | None = None,
+        code: Code | None = None,
         etag: str = "",
         **options: Unpack[FunctionOptions],
     ) -> Function:
         """Change what is given. Raises NotFound, StaleEtag if an etag is given and is not the current one."""
-        sha256 = None if code is None else await self._upload(await asyncio.to_thread(packed, code))
+        sha256 = None if code is None else await self._store(code)
         return await self._update(ref_of(name).name, sha256, etag, options)
 
     async def get_function(self, name: str) -> Function:
@@ -161,10 +159,6 @@ class AsyncCalls(AsyncResourceCalls, AsyncLayerCalls, AsyncStoredCalls, AsyncEve
             except Throttled as error:
                 await asyncio.sleep(error.retry_after_ms / 1000)
         return await call()
-
-    @abc.abstractmethod
-    async def _upload(self, code: bytes) -> str:
-        """Store a zip; returns its SHA-256."""
 
     @abc.abstractmethod
     async def _create(self, name: str, sha256: str, options: FunctionOptions) -> Function: ...

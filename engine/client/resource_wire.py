@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC
 from typing import Any
 
+from engine.client.attached_wire import ATTACHED
 from engine.client.rpcs import Rpc
 from engine.client.stored_wire import STORED
 from engine.client.wire import function_from_proto
@@ -17,6 +18,8 @@ from engine.model.names import parse_resource_name
 from engine.v1 import (
     aliases_pb2,
     aliases_pb2_grpc,
+    code_pb2,
+    code_pb2_grpc,
     concurrency_pb2,
     concurrency_pb2_grpc,
     events_pb2,
@@ -173,5 +176,9 @@ RPCS: dict[str, Rpc] = {
     "DeleteEventInvokeConfig": Rpc(*_EVENTS, _nothing),
     "ListQueuedEvents": Rpc(*_EVENTS, lambda answer: [queued_from_proto(one) for one in answer.events], True),
     "GetAccountSettings": Rpc(*_CONCURRENCY, account_from_proto),
+    "ImportCode": Rpc(
+        code_pb2_grpc.CodeServiceStub, code_pb2, lambda answer: answer.code_blob.removeprefix("blobs/"), slow=True
+    ),
     **STORED,
+    **ATTACHED,
 }

@@ -10,7 +10,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -18,9 +17,9 @@ import grpc
 
 from engine.client import resource_wire, wire
 from engine.client.calls import PAGE
+from engine.client.code_calls import Code
 from engine.client.events import EventCalls
 from engine.client.log_reads import When, log_query
-from engine.client.packing import packed
 from engine.client.resource_calls import Call
 from engine.client.results import (
     FunctionFailed,
@@ -32,6 +31,7 @@ from engine.client.results import (
     result_of,
 )
 from engine.client.stored_calls import StoredCall
+from engine.client.sync_attached import AttachedCalls
 from engine.client.sync_layers import LayerCalls
 from engine.client.sync_resources import ResourceCalls
 from engine.client.sync_stored import StoredCalls
@@ -39,6 +39,8 @@ from engine.errors import NotFound, Throttled
 from engine.model.function import Function
 from engine.model.invocation import Completion, LogLine, Report
 from engine.v1 import (
+    code_pb2,
+    code_pb2_grpc,
     functions_pb2,
     functions_pb2_grpc,
     invocations_pb2,
@@ -234,7 +236,7 @@ class Conversation(Stream):
             yield chunk
 
 
-class Client(ResourceCalls, LayerCalls, StoredCalls, EventCalls):
+class Client(ResourceCalls, LayerCalls, StoredCalls, AttachedCalls, EventCalls):
     """`with Client() as client`. See AsyncClient for what it takes and AsyncCalls for what the calls do."""
 
     def __init__(self, address: str | None = None, *, timeout_s: float = 30.0, retries: int = 3) -> None:
@@ -258,7 +260,7 @@ class Client(ResourceCalls, LayerCalls, StoredCalls, EventCalls):
     ) -> None:
         self.close()
 
-    def deploy(self, code: str | Path | bytes, name: str, **options: Unpack[FunctionOptions]) -> Function:
+    def deploy(self, code: Code, name: str, **options: Unpack[FunctionOptions]) -> Function:
         """Create a function, or change the code and what is given of one that exists."""
         try:
             existing = self.get_function(name)
@@ -266,10 +268,10 @@ class Client(ResourceCalls, LayerCalls, StoredCalls, EventCalls):
             return self.create_function(name, code, **options)
         return self.update_function(name, code=code, etag=existing.etag, **options)
 
-    def create_function(self, name: str, code: str | Path | bytes, **options: Unpack[FunctionOptions]) -> Function:
+    def create_function(self, name: str, code: Code, **options: Unpack[FunctionOptions]) -> Function:
         """See AsyncCalls.create_function."""
         config, _ = wire.config_to_proto(options)
-        function = resources_pb2.Function(config=config, code_blob=f"blobs/{self._upload(code)}")
+        function = resources_pb2.Function(config=config, code_blob=f"blobs/{self._store(code)}")
         request = functions_pb2.CreateFunctionRequest(function_id=name, function=function)
         answer = self._answer(lambda: self._functions.CreateFunction(request, timeout=self._timeout_s))
         return wire.function_from_proto(answer.function)
@@ -278,12 +280,12 @@ class Client(ResourceCalls, LayerCalls, StoredCalls, EventCalls):
         self,
         name: str,
         *,
-        code: str | Path | bytes | None = None,
+        code: Code | None = None,
         etag: str = "",
         **options: Unpack[FunctionOptions],
     ) -> Function:
         """See AsyncCalls.update_function."""
-        sha256 = None if code is None else self._upload(code)
+        sha256 = None if code is None else self._store(code)
         request = wire.update_request(ref_of(name).name, sha256, etag, options)
         answer = self._answer(lambda: self._functions.UpdateFunction(request, timeout=self._timeout_s))
         return wire.function_from_proto(answer.function)
@@ -397,12 +399,18 @@ class Client(ResourceCalls, LayerCalls, StoredCalls, EventCalls):
             if not page.next_page_token:
                 return found  # type: ignore[no-any-return]
             request.page_token = page.next_page_token
-        return rpc.read(self._answer(lambda: make(request, timeout=self._timeout_s)))  # type: ignore[no-any-return]
+        timeout_s = (5 if rpc.slow else 1) * self._timeout_s
+        return rpc.read(self._answer(lambda: make(request, timeout=timeout_s)))  # type: ignore[no-any-return]
 
-    def _upload(self, code: str | Path | bytes) -> str:
-        zipped, timeout_s = packed(code), 5 * self._timeout_s
-        answer = self._answer(lambda: self._functions.UploadCode(wire.upload_frames(zipped), timeout=timeout_s))
+    def _upload(self, code: bytes) -> str:
+        timeout_s = 5 * self._timeout_s
+        answer = self._answer(lambda: self._functions.UploadCode(wire.upload_frames(code), timeout=timeout_s))
         return answer.code_blob.removeprefix("blobs/")
+
+    def _download(self, resource_name: str) -> bytes:
+        stub, request = code_pb2_grpc.CodeServiceStub(self._channel), code_pb2.DownloadCodeRequest(name=resource_name)
+        timeout_s = 5 * self._timeout_s
+        return self._answer(lambda: b"".join(frame.chunk for frame in stub.DownloadCode(request, timeout=timeout_s)))
 
     def _answer(self, call: Callable[[], T], timeout_s: float | None = None, retries: int | None = None) -> T:
         left = self._retries if retries is None else retries

@@ -3,30 +3,19 @@ engine.client.async_layers.AsyncLayerCalls, which documents them."""
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TypeVar
 
 from engine.client import layer_calls as calls
-from engine.client.resource_calls import Call
+from engine.client.code_calls import Code, CodeCalls
 from engine.model.layer import LayerRef, LayerVersion
 
-T = TypeVar("T")
 
-
-class LayerCalls(abc.ABC):
+class LayerCalls(CodeCalls):
     """Every call raises EngineError for what the engine refuses."""
-
-    @abc.abstractmethod
-    def _make(self, call: Call[T]) -> T: ...
-
-    @abc.abstractmethod
-    def _upload(self, code: str | Path | bytes) -> str: ...
 
     def publish_layer(
         self,
-        code: str | Path | bytes,
+        code: Code,
         name: str,
         *,
         description: str = "",
@@ -35,7 +24,7 @@ class LayerCalls(abc.ABC):
         architectures: Sequence[str] = (),
     ) -> LayerVersion:
         """See AsyncLayerCalls.publish_layer."""
-        sha256 = self._upload(code)
+        sha256 = self._store(code)
         return self._make(calls.publish_layer(name, sha256, description, license_info, runtimes, architectures))
 
     def get_layer(self, layer: str | LayerRef) -> LayerVersion:

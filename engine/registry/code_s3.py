@@ -23,7 +23,7 @@ from typing import IO, TypeVar
 import msgspec
 
 from engine.config import Settings
-from engine.errors import EngineError, InvalidCode, NotServed, PermissionDenied, Unavailable
+from engine.errors import EngineError, InvalidArgument, InvalidCode, NotServed, PermissionDenied, Unavailable
 from engine.registry.code_s3_child import FORBIDDEN, NOT_INSTALLED, Failed, Found, Wanted
 
 T = TypeVar("T")
@@ -57,6 +57,26 @@ class S3Object:
     bucket: str
     key: str
     version: str = ""
+
+
+KEY_LIMIT_CHARACTERS = 1_024
+"""Of a key and of a version: docs.aws.amazon.com/lambda/latest/api/API_FunctionCode.html."""
+BUCKET_LIMIT_CHARACTERS = 63
+
+
+def check_object(wanted: S3Object) -> None:
+    """Raise InvalidArgument for what no object can be called."""
+    wrong = {
+        f"s3_object.{name}": f"must have 1 to {most:,} characters"
+        for name, text, most in (
+            ("bucket", wanted.bucket, BUCKET_LIMIT_CHARACTERS),
+            ("key", wanted.key, KEY_LIMIT_CHARACTERS),
+            ("version", wanted.version or "-", KEY_LIMIT_CHARACTERS),
+        )
+        if not 0 < len(text) <= most
+    }
+    if wrong:
+        raise InvalidArgument("the object in S3 cannot be", fix="name a bucket and a key in it", fields=wrong)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,13 @@ CONDITIONS = (
     ("InvokedViaFunctionUrl", "Bool", "lambda:InvokedViaFunctionUrl"),
 )
 """The parameters that are conditions of a statement, by AWS's names: their operators and keys."""
+GET_LAYER = "lambda:GetLayerVersion"
+"""The only action of a layer's policy."""
+
+_SID = re.compile(r"[a-zA-Z0-9_-]{1,100}")
+_ACTION = re.compile(r"lambda:[*]|lambda:[a-zA-Z]+|[*]")
+_READER = re.compile(r"\d{12}|\*|arn:aws[a-zA-Z-]*:iam::\d{12}:root")
+"""Who may have a layer: of botocore's service model, as the two above."""
 _ACCOUNT = re.compile(r"\d{12}")
 _ROLE = re.compile(r"arn:aws[a-zA-Z-]*:(iam|sts)::\d{12}:.+")
 _SERVICE = re.compile(r"[a-z0-9.-]+\.(amazonaws\.com(\.cn)?|amazon\.com)")
@@ -153,9 +160,39 @@ def statement_of(sid: str, action: str, principal: str, resource: str, given: Ma
     return {**statement, "Condition": conditions} if conditions else statement
 
 
+def function_statement(
+    sid: str, action: str, principal: str, resource: str, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One of a function's policy. Raises InvalidArgument for an id, an action or a principal that is none."""
+    _check_sid(sid)
+    if not _ACTION.fullmatch(action):
+        raise wrong("action", "must be one such as lambda:InvokeFunction")
+    return statement_of(sid, action, principal, resource, given)
+
+
+def layer_statement(sid: str, action: str, principal: str, resource: str, organization: str) -> dict[str, Any]:
+    """One of a layer's policy; `action` "": the only one that there is. Raises InvalidArgument."""
+    _check_sid(sid)
+    if action not in ("", GET_LAYER):
+        raise wrong("action", f"must be {GET_LAYER}")
+    if not _READER.fullmatch(principal):
+        raise wrong("principal", "must be *, an account, or an ARN such as arn:aws:iam::000000000000:root")
+    return statement_of(sid, GET_LAYER, principal, resource, {"PrincipalOrgID": organization or None})
+
+
+def wrong(field: str, what: str) -> InvalidArgument:
+    """The error for a field of a call."""
+    return InvalidArgument(f"{field} {what}", fix=f"correct {field} and try again", fields={field: what})
+
+
 def none() -> NotFound:
     """The error for a policy that is not there."""
     return NotFound("The resource you requested does not exist.")
+
+
+def _check_sid(sid: str) -> None:
+    if not _SID.fullmatch(sid):
+        raise wrong("statement_id", "must be 1 to 100 letters, digits, - and _")
 
 
 def _policy(statements: Sequence[Any]) -> Document:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.errors import AlreadyExists, NotFound
+from engine.errors import AlreadyExists, InvalidArgument, NotFound
 from engine.model.names import FunctionRef
 from engine.registry.attached import Attached, Document
 
@@ -19,6 +19,12 @@ KIND = "url"
 ID_CHARACTERS = 32
 MEMBERS = ("AuthType", "Cors", "InvokeMode")
 """The settings, by AWS's names and with AWS's values."""
+MOST_VALUES = {"AllowHeaders": 100, "AllowMethods": 6, "AllowOrigins": 100, "ExposeHeaders": 100}
+MAX_AGE_S = 86_400
+"""How long a browser may keep what Cors says."""
+
+_CHOICES = {"AuthType": ("NONE", "AWS_IAM"), "InvokeMode": ("BUFFERED", "RESPONSE_STREAM")}
+_CORS_MEMBERS = {"AllowCredentials", "MaxAge", *MOST_VALUES}
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -98,6 +104,25 @@ class Urls:
 
     def _moment(self) -> str:
         return self._now().isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def checked(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings by AWS's names, as MEMBERS has them. Raises InvalidArgument for values that none of them has."""
+    wrong: dict[str, str] = {}
+    for name, values in _CHOICES.items():
+        if settings.get(name, values[0]) not in values:
+            wrong[name] = f"must be {' or '.join(values)}"
+    cors = settings.get("Cors", {})
+    if unknown := sorted(cors.keys() - _CORS_MEMBERS):
+        wrong["Cors"] = f"has no {', '.join(unknown)}"
+    for name, most in MOST_VALUES.items():
+        if len(cors.get(name, ())) > most:
+            wrong[f"Cors.{name}"] = f"must have at most {most} values"
+    if not 0 <= cors.get("MaxAge", 0) <= MAX_AGE_S:
+        wrong["Cors.MaxAge"] = f"must be 0 to {MAX_AGE_S} seconds"
+    if wrong:
+        raise InvalidArgument("the settings of a URL cannot be used", fix="correct what is named", fields=wrong)
+    return settings
 
 
 def host_of(url_id: str, region: str) -> str:

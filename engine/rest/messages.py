@@ -23,6 +23,8 @@ T = TypeVar("T")
 DISCARD_LIMIT_BYTES = 128 * 2**20
 DISCARD_LIMIT_S = 5.0
 SMALL_BODY_BYTES = 65_536
+PAUSE_S = 0.5
+"""How long a body that nobody wants may stop before its request is answered nevertheless."""
 QUERY_LIMIT_FIELDS = 1_000
 
 
@@ -33,9 +35,12 @@ class ClientGone(Exception):
 class Body:
     """What follows a request's head. Read once, or discarded."""
 
-    def __init__(self, receive: Receive, *, declared_bytes: int | None, expected: bool) -> None:
+    def __init__(
+        self, receive: Receive, *, declared_bytes: int | None, expected: bool, asked_about: bool = False
+    ) -> None:
         self._receive = receive
         self._declared_bytes = declared_bytes
+        self._asked_about = asked_about
         self.finished = not expected
 
     @property
@@ -58,15 +63,25 @@ class Body:
             pieces.append(piece)
         return b"".join(pieces)
 
-    async def discard(self) -> None:
-        """Throw away what is left, up to DISCARD_LIMIT_BYTES and DISCARD_LIMIT_S."""
+    async def discard(self, *, pause_s: float | None = None) -> None:
+        """Throw away what is left, up to DISCARD_LIMIT_BYTES and DISCARD_LIMIT_S, or until it stops for `pause_s`."""
         size = 0
         try:
             async with asyncio.timeout(DISCARD_LIMIT_S):
                 while not self.finished and size < DISCARD_LIMIT_BYTES:
-                    size += len(await self._next())
+                    async with asyncio.timeout(pause_s):
+                        size += len(await self._next())
         except (TimeoutError, ClientGone):
             pass
+
+    async def discard_before_answer(self) -> None:
+        """Throw away a body that is on its way, for clients that lose an answer which comes before they have sent all:
+        aws-sdk-go-v2 takes the body away then, and its connection ends by it. Who asks first (Expect) is spared it."""
+        if self.is_small:
+            # It costs less than a new connection.
+            await self.discard()
+        elif not self._asked_about:
+            await self.discard(pause_s=PAUSE_S)
 
     async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
         """Do this, with the body read, and cancel it when the client leaves: raises ClientGone then."""
@@ -120,7 +135,12 @@ class Request:
             path=scope["raw_path"].decode("latin-1"),
             query_string=scope["query_string"],
             headers=headers,
-            body=Body(receive, declared_bytes=declared, expected=chunked or bool(declared)),
+            body=Body(
+                receive,
+                declared_bytes=declared,
+                expected=chunked or bool(declared),
+                asked_about=any(name == "expect" for name, _ in headers),
+            ),
             client=(scope.get("client") or ("",))[0],
         )
 
@@ -189,9 +209,8 @@ async def respond_streamed(
 async def respond(request: Request, response: Response, send: Send, *, linger: bool = True) -> None:
     """Send an answer, and deal with what the client still sends. Without `linger`, do not wait for it."""
     body = request.body
-    if linger and body.is_small:
-        # It costs less than a new connection.
-        await body.discard()
+    if linger:
+        await body.discard_before_answer()
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
     headers.append((b"x-amzn-requestid", request.id.encode()))
     if response.status != 204:

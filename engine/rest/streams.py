@@ -48,10 +48,10 @@ class Streams:
         )
         answer = await Answer.begin(self._invoker, call)
         headers = [("content-type", CONTENT_TYPE), ("x-amz-executed-version", answer.version or ref.qualifier)]
-        return StreamedResponse(200, headers, _messages(answer))
+        return StreamedResponse(200, headers, _messages(answer, tail))
 
 
-async def _messages(answer: Answer) -> AsyncGenerator[bytes]:
+async def _messages(answer: Answer, tail: bool) -> AsyncGenerator[bytes]:
     """The event stream. Closing it before its end stops the function."""
     chunks = answer.chunks()
     try:
@@ -66,16 +66,16 @@ async def _messages(answer: Answer) -> AsyncGenerator[bytes]:
             return
         for piece in pieces(completion.payload):
             yield payload_chunk(piece)
-        yield invoke_complete(_last(completion))
+        yield invoke_complete(_last(completion, tail))
     finally:
         await chunks.aclose()
 
 
-def _last(completion: Completion) -> dict[str, str]:
+def _last(completion: Completion, tail: bool) -> dict[str, str]:
     members = {}
     if completion.error is not None:
         members["ErrorCode"] = completion.error.type
         members["ErrorDetails"] = completion.error.document.decode(errors="replace")
-    if completion.log_tail:
+    if tail and completion.log_tail:
         members["LogResult"] = base64.b64encode(completion.log_tail).decode()
     return members

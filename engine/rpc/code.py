@@ -9,18 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import aclosing
 
-from engine.errors import InvalidArgument
 from engine.model.names import parse_resource_name
 from engine.registry.api import CodeStore, Registry
-from engine.registry.code_s3 import S3Object
+from engine.registry.code_s3 import S3Object, check_object
 from engine.rpc.calls import Method, Write
 from engine.rpc.convert import BLOB_PREFIX
 from engine.v1 import code_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["CodeService"]
-KEY_LIMIT_CHARACTERS = 1_024
-"""Of a key and of a version: docs.aws.amazon.com/lambda/latest/api/API_FunctionCode.html."""
-BUCKET_LIMIT_CHARACTERS = 63
 
 
 class CodeService:
@@ -45,19 +41,10 @@ class CodeService:
 
     async def fetch(self, request: pb.ImportCodeRequest) -> pb.ImportCodeResponse:
         """Store a zip that lies in a bucket."""
-        wanted = request.s3_object
-        wrong = {
-            f"s3_object.{name}": f"must have 1 to {most:,} characters"
-            for name, text, most in (
-                ("bucket", wanted.bucket, BUCKET_LIMIT_CHARACTERS),
-                ("key", wanted.key, KEY_LIMIT_CHARACTERS),
-                ("version", wanted.version or "-", KEY_LIMIT_CHARACTERS),
-            )
-            if not 0 < len(text) <= most
-        }
-        if wrong:
-            raise InvalidArgument("the object in S3 cannot be", fix="name a bucket and a key in it", fields=wrong)
-        blob = await self._code.fetch(S3Object(wanted.bucket, wanted.key, wanted.version))
+        given = request.s3_object
+        wanted = S3Object(given.bucket, given.key, given.version)
+        check_object(wanted)
+        blob = await self._code.fetch(wanted)
         return pb.ImportCodeResponse(
             code_blob=BLOB_PREFIX + blob.sha256, size_bytes=blob.size_bytes, unpacked_bytes=blob.unpacked_bytes
         )

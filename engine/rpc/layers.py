@@ -7,10 +7,9 @@ from collections.abc import Mapping
 
 import orjson
 
-from engine.errors import InvalidArgument
 from engine.model.layer import LayerVersion, layer_arn, parse_resource
 from engine.registry.api import LayerContent, Layers
-from engine.registry.policies import document, statement_of
+from engine.registry.policies import document, layer_statement, wrong
 from engine.rpc import pages
 from engine.rpc.calls import Method
 from engine.rpc.convert import BLOB_PREFIX, blob_sha256, timestamp
@@ -18,11 +17,7 @@ from engine.v1 import layers_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["LayerService"]
 
-ACTION = "lambda:GetLayerVersion"
 _PARENT = re.compile(r"layers/([^/]+)")
-_SID = re.compile(r"[a-zA-Z0-9_-]{1,100}")
-_PRINCIPAL = re.compile(r"\d{12}|\*|arn:aws[a-zA-Z-]*:iam::\d{12}:root")
-"""Of botocore's service model."""
 
 
 class LayerService:
@@ -99,16 +94,10 @@ class LayerService:
     async def permit(self, request: pb.AddLayerVersionPermissionRequest) -> pb.AddLayerVersionPermissionResponse:
         """Add a statement."""
         ref = parse_resource(request.name)
-        action = request.action or ACTION
-        if not _SID.fullmatch(request.statement_id):
-            raise _wrong("statement_id", "must be 1 to 100 letters, digits, - and _")
-        if action != ACTION:
-            raise _wrong("action", f"must be {ACTION}")
-        if not _PRINCIPAL.fullmatch(request.principal):
-            raise _wrong("principal", "must be *, an account, or an ARN such as arn:aws:iam::000000000000:root")
-        given = {"PrincipalOrgID": request.organization_id or None}
         arn = layer_arn(self._region, self._account, *ref)
-        statement = statement_of(request.statement_id, action, request.principal, arn, given)
+        statement = layer_statement(
+            request.statement_id, request.action, request.principal, arn, request.organization_id
+        )
         policy = await self._layers.permit(ref, statement, revision=request.etag)
         return pb.AddLayerVersionPermissionResponse(
             statement=orjson.dumps(statement).decode(), etag=policy["RevisionId"]
@@ -143,9 +132,5 @@ def _layer(parent: str) -> str:
     """The name of a layer as a whole; whether it can be one is the registry's to say. Raises InvalidArgument."""
     match = _PARENT.fullmatch(parent)
     if match is None:
-        raise _wrong("parent", "must be layers/{layer}")
+        raise wrong("parent", "must be layers/{layer}")
     return match[1]
-
-
-def _wrong(field: str, what: str) -> InvalidArgument:
-    return InvalidArgument(f"{field} {what}", fix=f"correct {field} and try again", fields={field: what})

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import orjson
 
-from engine.errors import InvalidArgument
 from engine.model.function import LATEST, Function
 from engine.model.names import function_arn, parse_resource_name
 from engine.registry.api import Registry
-from engine.registry.policies import Policies, document, statement_of
+from engine.registry.policies import Policies, document, function_statement, wrong
 from engine.rpc.calls import Method
 from engine.v1 import policies_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PolicyService"]
 
-_SID = re.compile(r"[a-zA-Z0-9_-]{1,100}")
-_ACTION = re.compile(r"lambda:[*]|lambda:[a-zA-Z]+|[*]")
 _MEMBERS = {
     "SourceArn": "source_arn",
     "SourceAccount": "source_account",
@@ -49,12 +45,8 @@ class PolicyService:
     async def add(self, request: pb.AddPermissionRequest) -> pb.AddPermissionResponse:
         """Add a statement."""
         function, qualifier, arn = self._target(request.name)
-        if not _SID.fullmatch(request.statement_id):
-            raise _wrong("statement_id", "must be 1 to 100 letters, digits, - and _")
-        if not _ACTION.fullmatch(request.action):
-            raise _wrong("action", "must be one such as lambda:InvokeFunction")
         given = {name: getattr(request, field) or None for name, field in _MEMBERS.items()}
-        statement = statement_of(request.statement_id, request.action, request.principal, arn, given)
+        statement = function_statement(request.statement_id, request.action, request.principal, arn, given)
         policy = await self._policies.add(function.name, qualifier, statement, revision=request.etag)
         return pb.AddPermissionResponse(statement=orjson.dumps(statement).decode(), etag=policy["RevisionId"])
 
@@ -86,10 +78,6 @@ class PolicyService:
         """What the policy is for: it, its qualifier, its ARN. Raises NotFound, InvalidArgument."""
         ref = parse_resource_name(resource_name)
         if resource_name.endswith(f"/{LATEST}"):
-            raise _wrong("name", f"is {LATEST}, which has no policy of its own")
+            raise wrong("name", f"is {LATEST}, which has no policy of its own")
         qualifier = "" if ref.qualifier == LATEST else ref.qualifier
         return self._registry.get(ref), qualifier, function_arn(self._region, self._account, ref)
-
-
-def _wrong(field: str, what: str) -> InvalidArgument:
-    return InvalidArgument(f"{field} {what}", fix=f"correct {field} and try again", fields={field: what})

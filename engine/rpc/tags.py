@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from engine.model.names import FunctionRef
 from engine.registry import mappings, signing
 from engine.registry.stored import Stored
 from engine.rpc.calls import Method
@@ -18,10 +17,8 @@ class TagService:
     """Sets and reads tags."""
 
     def __init__(self, stored: Stored) -> None:
-        self._registry = stored.registry
+        self._stored = stored
         self._tags = stored.tags
-        self._mappings = stored.mappings
-        self._configs = stored.signing
 
     def methods(self) -> Mapping[str, Method]:
         """RPC name → method."""
@@ -42,8 +39,5 @@ class TagService:
 
     def _resource(self, resource_name: str) -> tuple[str, str]:
         """The owner and the key of a resource that is there. Raises NotFound, InvalidArgument."""
-        if match := mappings.RESOURCE_NAME.fullmatch(resource_name):
-            return "", self._mappings.tag_key(self._mappings.get(match[1]).mapping_id)
-        if match := signing.RESOURCE_NAME.fullmatch(resource_name):
-            return "", self._configs.tag_key(self._configs.get(self._configs.arn(match[1]))["CodeSigningConfigArn"])
-        return self._registry.get(FunctionRef(whole_function(resource_name))).name, ""
+        has_no_owner = any(kind.RESOURCE_NAME.fullmatch(resource_name) for kind in (mappings, signing))
+        return self._stored.tagged(resource_name if has_no_owner else whole_function(resource_name))

@@ -11,7 +11,7 @@ from engine.errors import InvalidArgument
 from engine.model.function import LATEST
 from engine.model.names import FunctionRef, function_arn, parse_resource_name
 from engine.registry.api import Registry
-from engine.registry.urls import FunctionUrl, Urls, host_of, path_of
+from engine.registry.urls import MAX_AGE_S, MOST_VALUES, FunctionUrl, Urls, host_of, path_of
 from engine.rpc import pages
 from engine.rpc.calls import Method
 from engine.rpc.convert import timestamp
@@ -36,8 +36,6 @@ _CORS = {
     "ExposeHeaders": "expose_headers",
     "MaxAge": "max_age_s",
 }
-_MOST = {"AllowHeaders": 100, "AllowMethods": 6, "AllowOrigins": 100, "ExposeHeaders": 100}
-MAX_AGE_S = 86_400
 
 
 class UrlService:
@@ -167,11 +165,11 @@ def _cors(cors: pb.Cors) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, field in _CORS.items():
         value = getattr(cors, field)
-        if name in _MOST:
+        if name in MOST_VALUES:
             value = list(value)
-            if len(value) > _MOST[name]:
+            if len(value) > MOST_VALUES[name]:
                 raise InvalidArgument(
-                    f"cors.{field} has {len(value)} values: at most {_MOST[name]}",
+                    f"cors.{field} has {len(value)} values: at most {MOST_VALUES[name]}",
                     fix="leave some out",
                     fields={f"cors.{field}": "too many"},
                 )

@@ -88,14 +88,19 @@ def test_a_large_answer_comes_whole(client: LambdaClient, rooms: Rooms) -> None:
     assert body == piece * 105
 
 
-def test_the_log_tail_comes_with_the_end(client: LambdaClient, rooms: Rooms) -> None:
+def test_the_log_tail_comes_with_the_end_where_it_is_asked_for(client: LambdaClient, rooms: Rooms) -> None:
+    asked = []
+
     async def logs(request: InvokeRequest) -> Completion:
-        assert request.log_tail
+        asked.append(request.log_tail)
         return completed(request, b"1", log_tail=b"START \xff\nEND\n")
 
     rooms.invoker.run = logs
     _, last = events_of(client.invoke_with_response_stream(FunctionName="thumbs", LogType="Tail"))
     assert base64.b64decode(last["LogResult"]) == b"START \xff\nEND\n"
+    assert events_of(client.invoke_with_response_stream(FunctionName="thumbs", LogType="None")) == (b"1", {})
+    assert events_of(client.invoke_with_response_stream(FunctionName="thumbs")) == (b"1", {})
+    assert asked == [True, False, False]
 
 
 def test_a_failure_ends_the_stream_with_its_type_and_document(client: LambdaClient, rooms: Rooms) -> None:

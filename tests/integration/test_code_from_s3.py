@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import pytest
 import pytest_asyncio
 from botocore.exceptions import ClientError
 
+from engine import AsyncClient, Client, embedded
 from engine.cli.main import main
+from engine.errors import InvalidArgument, NotFound
 from engine.v1 import code_pb2, code_pb2_grpc
 from tests.doors import ROLE, RUNTIME, refusal, zip_of
 from tests.engines import Engine
@@ -92,6 +94,39 @@ async def test_code_comes_from_a_bucket_by_every_door(
     stored = await calls.ImportCode(code_pb2.ImportCodeRequest(s3_object=wanted))
     assert stored.code_blob == f"blobs/{hashlib.sha256(FIRST).hexdigest()}"
     assert stored.size_bytes == len(FIRST)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_code_comes_from_a_bucket_and_goes_back_by_every_client(running: tuple[Engine, S3Server]) -> None:
+    one, s3 = running
+    first = s3.client.put_object(Bucket="code", Key="apps/two.zip", Body=FIRST)["VersionId"]
+    s3.client.put_object(Bucket="code", Key="apps/two.zip", Body=SECOND)
+    latest, oldest = "s3://code/apps/two.zip", f"s3://code/apps/two.zip?versionId={first}"
+
+    async def walk(function: str, call: Callable[..., Awaitable[Any]]) -> None:
+        await call("create_function", function, latest)
+        assert (await call("invoke", function)).value == 2
+        await call("publish_version", function)
+        await call("deploy", oldest, function)
+        assert (await call("invoke", function)).value == 1
+        assert await call("download_code", function) == FIRST
+        assert await call("download_code", f"{function}:1") == SECOND
+        assert await call("download_code", function, qualifier="1") == SECOND
+        layer = await call("publish_layer", latest, "from-s3")
+        assert layer.code_sha256 == hashlib.sha256(SECOND).hexdigest()
+        for wrong in ("s3://code", "s3://code/", "s3:///key", f"{latest}?versionId=", f"s3://{'b' * 64}/key"):
+            with pytest.raises(InvalidArgument):
+                await call("update_function", function, code=wrong)
+        with pytest.raises(NotFound):
+            await call("download_code", "none")
+
+    address = f"127.0.0.1:{one.service.grpc_port}"
+    with Client(address) as client:
+        await walk("sync", lambda name, *args, **kwargs: asyncio.to_thread(getattr(client, name), *args, **kwargs))
+    async with AsyncClient(address) as calls:
+        await walk("async", lambda name, *args, **kwargs: getattr(calls, name)(*args, **kwargs))
+    async with embedded.Engine(s3_endpoint=s3.url) as here:
+        await walk("here", lambda name, *args, **kwargs: getattr(here, name)(*args, **kwargs))
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -14,6 +14,8 @@ from engine import AsyncClient, Client
 from engine.client import resource_wire
 from engine.client.async_layers import AsyncLayerCalls
 from engine.client.async_resources import AsyncResourceCalls
+from engine.client.attached_wire import ATTACHED
+from engine.client.code_calls import AsyncCodeCalls, CodeCalls
 from engine.client.events import AsyncEventCalls, EventCalls
 from engine.client.resource_calls import Call
 from engine.client.stored_wire import STORED
@@ -42,6 +44,9 @@ class Local(AsyncResourceCalls, AsyncLayerCalls):
 
     async def _upload(self, code: bytes) -> str:
         return (await self._code.add(pieces(code))).sha256
+
+    async def _download(self, resource_name: str) -> bytes:
+        raise NotImplementedError(resource_name)
 
     async def _make(self, call: Call[T]) -> T:
         return await call.local(self._registry)
@@ -159,12 +164,14 @@ def test_every_rpc_of_the_services_has_a_call_in_each_client() -> None:
     rpcs = {method.name for room in (versions, aliases, concurrency) for method in room.SERVICE.methods}
     of_events = {method.name for method in events.SERVICE.methods} | {"InvokeAsync"}
     of_layers = {method.name for method in layers.SERVICE.methods}
-    of_layers -= {name for name in of_layers if "Polic" in name or "Permission" in name}  # for clients of gRPC alone
-    assert resource_wire.RPCS.keys() - STORED.keys() == rpcs | of_events | of_layers
+    of_layers -= {name for name in of_layers if "Polic" in name or "Permission" in name}  # see test_attached.py
+    assert resource_wire.RPCS.keys() - STORED.keys() - ATTACHED.keys() == rpcs | of_events | of_layers | {"ImportCode"}
     for of, asynchronous, synchronous in (
         (rpcs, AsyncResourceCalls, ResourceCalls),
         (of_events, AsyncEventCalls, EventCalls),
         (of_layers, AsyncLayerCalls, LayerCalls),
+        # An import is made where code is taken.
+        ({"DownloadCode"}, AsyncCodeCalls, CodeCalls),
     ):
         calls = {name for name in vars(asynchronous) if not name.startswith("_")}
         assert calls == {name for name in vars(synchronous) if not name.startswith("_")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import select
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -90,6 +91,21 @@ def test_a_client_that_reads_only_after_it_has_sent_everything_gets_its_answer(w
     wire.send(HEAD + f"Content-Length: {size}\r\n\r\n".encode())
     wire.send(bytes(size))
     assert wire.answer().status == 413
+
+
+def test_a_body_on_its_way_is_taken_before_its_refusal_and_keeps_its_connection(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "PAUSE_S", 20.0)
+    size = BODY_LIMIT_BYTES + 1
+    wire.send(HEAD + f"Content-Length: {size}\r\n\r\n".encode())
+    wire.send(bytes(size - 1))
+    # Nothing comes while something is missing.
+    assert select.select([wire.socket], [], [], 0.05) == ([], [], [])
+    wire.send(b"x")
+    answer = wire.answer()
+    assert (answer.status, "connection" in answer.headers) == (413, False)
+    assert wire.ask("POST", INVOKE, b"1").body == b"1"
 
 
 def test_a_client_that_sends_on_gets_its_answer_and_an_end(
