@@ -11,6 +11,7 @@ import re
 from engine.errors import InvalidArgument, NotFound, PermissionDenied
 from engine.model.function import LATEST, Function
 from engine.model.names import FunctionRef, parse_aws_name
+from engine.model.partitions import partition_of
 from engine.registry.api import Registry
 from engine.rest.configuration import Documents
 from engine.rest.constraints import problem, refusal
@@ -46,8 +47,8 @@ class Named:
                 raise NotFound(f"Functions from '{found['region']}' are not reachable in this region ('{region}')")
             if found["account"] not in (None, account):
                 raise PermissionDenied(
-                    f"User: arn:aws:iam::{account}:root is not authorized to perform this operation on resource: "
-                    f"{text} because no resource-based policy allows it"
+                    f"User: arn:{partition_of(region)}:iam::{account}:root is not authorized to perform this operation "
+                    f"on resource: {text} because no resource-based policy allows it"
                 )
             if found["region"] and not text.startswith("arn:"):
                 text = text.removeprefix(f"{found['region']}:")
