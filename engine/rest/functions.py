@@ -149,10 +149,9 @@ class Functions:
     async def delete(self, params: Params, request: Request) -> dict[str, Any]:
         """DeleteFunction."""
         ref = self._named.ref(params)
-        if params.get("Qualifier") == LATEST:
+        if self._named.qualifier(params) == LATEST:
             raise InvalidArgument(
                 "$LATEST version cannot be deleted without deleting the function.",
-                fix="leave the Qualifier out",
                 fields={"Qualifier": "must not be $LATEST"},
             )
         self._named.function(FunctionRef(ref.name))

@@ -53,7 +53,10 @@ class Named:
             if found["region"] and not text.startswith("arn:"):
                 text = text.removeprefix(f"{found['region']}:")
         _check_length(text)
-        return parse_aws_name(text, qualifier)
+        try:
+            return parse_aws_name(text, qualifier)
+        except InvalidArgument as error:  # in AWS's words, to which nothing is added
+            raise InvalidArgument(error.message, fields=error.fields) from None
 
     def unqualified(self, params: Params) -> str:
         """The name of a function that is to be changed. Raises InvalidArgument for a version or an alias of it."""
@@ -64,8 +67,11 @@ class Named:
 
     def with_qualifier(self, params: Params) -> tuple[Function, str]:
         """A function, and the qualifier that the client gave. Raises NotFound."""
-        ref = self.ref(params)
-        return self.function(ref), self.qualifier(params)
+        ref, qualifier = self.ref(params), self.qualifier(params)
+        try:
+            return self._registry.get(ref), qualifier
+        except NotFound:
+            raise NotFound(f"Function not found: {self._documents.arn(ref.name, qualifier)}") from None
 
     def qualifier(self, params: Params) -> str:
         """The qualifier that the client gave, "" if none."""

@@ -53,8 +53,9 @@ class UrlConfigs:
 
     async def get(self, params: Params, request: Request) -> dict[str, Any]:
         """GetFunctionUrlConfig."""
+        name, qualifier = self._named.ref(params).name, self._named.qualifier(params)
         try:
-            return self._written(self._urls.get(self._named.ref(params).name, self._named.qualifier(params)), request)
+            return self._written(self._urls.get(name, qualifier), request)
         except NotFound:
             raise _none() from None
 
@@ -77,8 +78,9 @@ class UrlConfigs:
 
     async def delete(self, params: Params, request: Request) -> dict[str, Any]:
         """DeleteFunctionUrlConfig."""
+        name, qualifier = self._named.ref(params).name, self._named.qualifier(params)
         try:
-            await self._urls.delete(self._named.ref(params).name, self._named.qualifier(params))
+            await self._urls.delete(name, qualifier)
         except NotFound:
             raise _none() from None
         return {}
