@@ -99,6 +99,15 @@ class Named:
         self.function(ref)
         return ref
 
+    def invoked(self, params: Params) -> FunctionRef:
+        """What an invocation names. Raises NotFound, which says $LATEST too, if it is not there."""
+        ref = self.ref(params)
+        try:
+            self._registry.get(ref)
+        except NotFound:
+            raise NotFound(f"Function not found: {self._documents.arn(ref.name, ref.qualifier)}") from None
+        return ref
+
     def missing(self, ref: FunctionRef) -> NotFound:
         """The error for a function, a version or an alias that is not there."""
         qualifier = "" if ref.qualifier == LATEST else ref.qualifier

@@ -97,6 +97,11 @@ NOT_THERE: list[tuple[str, dict[str, Any], str]] = [
         {"FunctionName": "x", "ReservedConcurrentExecutions": 1},
         f"Function not found: {OTHER}:$LATEST",
     ),
+    ("invoke", {"FunctionName": "x"}, f"Function not found: {OTHER}:$LATEST"),
+    ("invoke", {"FunctionName": "x", "InvocationType": "Event"}, f"Function not found: {OTHER}:$LATEST"),
+    ("invoke", {"FunctionName": "x", "Qualifier": "live"}, f"Function not found: {OTHER}:live"),
+    ("invoke_async", {"FunctionName": "x", "InvokeArgs": b"{}"}, f"Function not found: {OTHER}:$LATEST"),
+    ("invoke_with_response_stream", {"FunctionName": "x"}, f"Function not found: {OTHER}:$LATEST"),
     ("get_function_concurrency", {"FunctionName": "x"}, f"Function not found: {OTHER}"),
     (
         "put_provisioned_concurrency_config",
