@@ -17,7 +17,7 @@ AS_LISTED = {"a.py::one": "passed", "a.py::two": "failed", "a.py::three": "faile
 
 def test_a_run_as_listed_differs_in_nothing_and_is_counted_by_kind() -> None:
     found = compare(TABLE, AS_LISTED)
-    assert (found.differences, found.passed, found.ran) == ([], 1, 3)
+    assert (found.differences, found.passed, found.ran, found.asked) == ([], 1, 3, 2)
     assert found.failed_by_kind == {"moto": 1, "host": 1}
 
 

@@ -48,6 +48,7 @@ async def run(made: Environment, folder: Path, arguments: list[str]) -> Results:
 def tell(found: table.Comparison, kinds: dict[str, str], results: Results) -> None:
     """Print the share, why the others do not pass, and each difference with what its test said."""
     print(f"moto's tests of Lambda: {found.passed} of {found.ran} pass ({found.passed / max(found.ran, 1):.1%})")
+    print(f"of those that ask the engine for what AWS does: {found.passed / max(found.asked, 1):.1%} of {found.asked}")
     for kind, count in sorted(found.failed_by_kind.items(), key=lambda one: -one[1]):
         print(f"  {count:3} {kind}: {kinds.get(kind, 'listed as passing')}")
     for difference in found.differences:
