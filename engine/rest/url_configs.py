@@ -72,9 +72,10 @@ class UrlConfigs:
         name = self._named.ref(params).name
         if self._named.find(name) is None:
             raise NotFound("Function does not exist")
-        found = self._urls.of(name)
-        keys, marker = page(list(found), params, most=PAGE_MAX)
-        return {"FunctionUrlConfigs": [self._written(found[key], request) for key in keys], **marker}
+        # A marker is an ARN: the qualifier of a function's own URL is empty, and an empty marker is none.
+        found = {self._documents.arn(name, qualifier): url for qualifier, url in self._urls.of(name).items()}
+        arns, marker = page(list(found), params, most=PAGE_MAX)
+        return {"FunctionUrlConfigs": [self._written(found[arn], request) for arn in arns], **marker}
 
     async def delete(self, params: Params, request: Request) -> dict[str, Any]:
         """DeleteFunctionUrlConfig."""
