@@ -1,7 +1,7 @@
 # The one place where work on Cleave starts. Every target does all the set-up that it needs, from a fresh clone on.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hosts test-threads test-full check format serve bench build lock clean
+.PHONY: help demo test test-hosts test-threads test-moto test-full check format serve bench build lock clean
 MAKEFLAGS += --no-print-directory
 
 # What `make serve` and `make bench` pass on, such as ARGS="--data-dir /tmp/cleave" or ARGS="--rounds 50".
@@ -30,11 +30,16 @@ test-threads: ## look for races in the native code with ThreadSanitizer, with re
 	@.ci/setup dev
 	@.ci/sanitize thread
 
+test-moto: ## run moto's own tests of Lambda, downloaded by hash, against engines and moto's server; ARGS="-k alias"
+	@.ci/setup dev
+	@.venv/bin/python -m tests.compat.moto $(ARGS)
+
 test-full: ## run the tests with full counts, other hosts' kernels, the analyzer and the sanitizers
 	@.ci/setup dev
 	@.ci/v2-image
 	@.ci/sdks || $(WITHOUT)
 	@CLEAVE_COUNTS=full .venv/bin/pytest
+	@.venv/bin/python -m tests.compat.moto
 	@.ci/analyze
 	@.ci/sanitize
 	@CLEAVE_COUNTS=full .ci/sanitize thread
@@ -75,6 +80,7 @@ lock: ## resolve pyproject.toml into requirements/*.lock; LOCK=--upgrade for new
 	@build/lock-env/bin/pip install --quiet --disable-pip-version-check uv
 	@$(UV) --all-extras --group dev pyproject.toml --output-file requirements/dev.lock
 	@$(UV) --group demo --constraints requirements/dev.lock pyproject.toml --output-file requirements/run.lock
+	@$(UV) --group pyproject.toml:moto --constraints requirements/dev.lock --output-file requirements/moto.lock
 	@rm -rf build/lock-env
 
 clean: ## remove what was built, and .venv

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from engine.errors import InvalidArgument
+from engine.model.partitions import partition_of
 
 LAYERS_LIMIT = 5
 """Of one function: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html."""
@@ -103,5 +104,5 @@ def parse_resource(text: str, field: str = "name") -> LayerRef:
 
 def layer_arn(region: str, account: str, name: str, version: int = 0) -> str:
     """The ARN of a layer version; of the layer as a whole without one."""
-    arn = f"arn:aws:lambda:{region}:{account}:layer:{name}"
+    arn = f"arn:{partition_of(region)}:lambda:{region}:{account}:layer:{name}"
     return f"{arn}:{version}" if version else arn

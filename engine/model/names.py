@@ -13,6 +13,7 @@ import msgspec
 
 from engine.errors import InvalidArgument
 from engine.model.function import LATEST
+from engine.model.partitions import partition_of
 
 FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _AWS = re.compile(
@@ -83,5 +84,5 @@ def parse_aws_name(text: str, qualifier: str | None = None) -> FunctionRef:
 
 def function_arn(region: str, account: str, ref: FunctionRef) -> str:
     """The ARN, qualified unless it means $LATEST."""
-    arn = f"arn:aws:lambda:{region}:{account}:function:{ref.name}"
+    arn = f"arn:{partition_of(region)}:lambda:{region}:{account}:function:{ref.name}"
     return arn if ref.qualifier == LATEST else f"{arn}:{ref.qualifier}"

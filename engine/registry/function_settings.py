@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.errors import InvalidArgument
+from engine.model.partitions import partition_of
 from engine.registry.attached import Attached, Document
 
 RECURSION = "recursion"
@@ -90,7 +91,7 @@ class FunctionSettings:
 
 def runtime_version_arn(region: str, runtime: str) -> str:
     """Names the interpreter that a function runs on: the host's own."""
-    return f"arn:aws:lambda:{region}::runtime:{runtime}"
+    return f"arn:{partition_of(region)}:lambda:{region}::runtime:{runtime}"
 
 
 def _check_one_of(name: str, value: str, values: tuple[str, ...]) -> None:

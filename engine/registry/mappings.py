@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine.errors import AlreadyExists, EngineError, InvalidArgument, NotFound
+from engine.model.partitions import partition_of
 from engine.registry.attached import Attached, Document
 from engine.registry.source_checks import check, completed, without_empty
 from engine.registry.sources import BY_NAME, UNCHANGEABLE, duplicate_text, is_same, source_of
@@ -105,7 +106,7 @@ class EventSourceMappings:
     ) -> None:
         self._attached = attached
         self._tags = Tags(attached)
-        self._prefix = f"arn:aws:lambda:{region}:{account}:{KIND}:"
+        self._prefix = f"arn:{partition_of(region)}:lambda:{region}:{account}:{KIND}:"
         self._now = now
 
     async def create(

@@ -153,7 +153,7 @@ def statement_of(sid: str, action: str, principal: str, resource: str, given: Ma
     statement: dict[str, Any] = {
         "Sid": sid,
         "Effect": "Allow",
-        "Principal": _principal(principal),
+        "Principal": _principal(principal, resource.split(":")[1]),
         "Action": action,
         "Resource": resource,
     }
@@ -249,11 +249,11 @@ def _no_policy(why: str) -> InvalidArgument:
     return InvalidArgument(f"The policy is not valid: {why}.", fields={"policy": why})
 
 
-def _principal(text: str) -> str | dict[str, str]:
+def _principal(text: str, partition: str) -> str | dict[str, str]:
     if text == "*":
         return text
     if _ACCOUNT.fullmatch(text):
-        return {"AWS": f"arn:aws:iam::{text}:root"}
+        return {"AWS": f"arn:{partition}:iam::{text}:root"}
     if _ROLE.fullmatch(text):
         return {"AWS": text}
     if _SERVICE.fullmatch(text):

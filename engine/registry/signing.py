@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine.errors import EngineError, InvalidArgument, NotFound
+from engine.model.partitions import partition_of
 from engine.registry.attached import Attached, Document
 from engine.registry.tags import Tags, checked
 
@@ -57,7 +58,7 @@ class SigningConfigs:
     ) -> None:
         self._attached = attached
         self._tags = Tags(attached)
-        self._prefix = f"arn:aws:lambda:{region}:{account}:{KIND}:"
+        self._prefix = f"arn:{partition_of(region)}:lambda:{region}:{account}:{KIND}:"
         self._now = now
 
     async def create(self, settings: Mapping[str, Any], *, tags: Mapping[str, str]) -> Document:

@@ -37,7 +37,7 @@ def completed(source: Source, given: Settings, mapping_id: str, now: datetime) -
     """The settings of a new mapping, with what was left out. Raises InvalidArgument."""
     check_types(given)
     settings = {**source.defaults, **given}
-    position = given.get("StartingPosition")
+    position = settings.get("StartingPosition")
     if source.positions and not position:
         raise wrong(
             "StartingPosition",

@@ -141,7 +141,7 @@ MSK = Source(
 KAFKA = Source(
     "kafka",
     re.compile(r"(?!)"),  # it has no ARN
-    _LOG_DEFAULTS,
+    MappingProxyType({**_LOG_DEFAULTS, "StartingPosition": "TRIM_HORIZON"}),
     frozenset({*_TOPICS, "SelfManagedEventSource", "SelfManagedKafkaEventSourceConfig"}),
     positions=_ALL_POSITIONS,
     needed=("SourceAccessConfigurations", "Topics"),

@@ -7,6 +7,7 @@ docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html for the names th
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -187,7 +188,6 @@ def _wrong_levels(config: FunctionConfig) -> dict[str, str]:
 
 def _wrong_environment(environment: Mapping[str, str]) -> dict[str, str]:
     wrong: dict[str, str] = {}
-    size = 0
     for name, value in environment.items():
         field = f"config.environment[{name!a}]"
         if name in RESERVED_NAMES:
@@ -196,9 +196,13 @@ def _wrong_environment(environment: Mapping[str, str]) -> dict[str, str]:
             wrong[field] = "must start with a letter and go on with letters, digits and _"
         elif not is_text(value):
             wrong[field] = "must have a value of Unicode text without null characters"
-        size += len(f"{name}{value}".encode(errors="replace"))
+    # AWS measures them so: names and values of 4,096 bytes are too much, and what separates them in JSON counts.
+    measured = json.dumps(dict(environment), ensure_ascii=False, separators=(",", ":"))
+    size = len(measured.encode(errors="replace"))
     if size > ENVIRONMENT_LIMIT_BYTES:
-        wrong["config.environment"] = f"names and values have {size:,} bytes: at most {ENVIRONMENT_LIMIT_BYTES:,}"
+        wrong["config.environment"] = (
+            f"names and values have {size:,} bytes as JSON: at most {ENVIRONMENT_LIMIT_BYTES:,}"
+        )
     return wrong
 
 

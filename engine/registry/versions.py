@@ -118,10 +118,12 @@ class VersionRegistry:
 
 
 def _unchanged(entry: Entry) -> Function | None:
-    """The last version, if $LATEST still is what it was published from."""
+    """The last version, if nobody has written $LATEST since it was published from it. As on AWS, the same code written
+    again is a change."""
     published = entry.versions.get(str(entry.last_version))
     if published is None:
         return None
     latest, version = entry.function, published.function
     was = replace(version.config, description=published.latest_description)
-    return version if latest.config == was and latest.code_sha256 == version.code_sha256 else None
+    same = latest.config == was and latest.code_sha256 == version.code_sha256
+    return version if same and latest.update_time <= version.create_time else None

@@ -75,7 +75,7 @@ class Aliases:
         try:
             aliases.get(function, name)
         except NotFound:
-            raise self._missing(function, name) from None
+            raise NotFound(f"Alias not found: {self._documents.arn(function, name)}") from None
         try:
             alias = await aliases.update(function, name, _change(params), etag=params.get("RevisionId") or None)
         except NotFound:

@@ -80,8 +80,9 @@ def _environment(error: InvalidArgument) -> InvalidArgument | None:
             fields=fields,
         )
     if list(fields) == ["config.environment"]:
+        measured = fields["config.environment"]
         return InvalidArgument(
-            f"{_ENVIRONMENT}exceeded the 4KB limit. {fields['config.environment'].capitalize()}", fields=fields
+            f"{_ENVIRONMENT}exceeded the 4KB limit. {measured[0].upper()}{measured[1:]}", fields=fields
         )
     return None
 

@@ -42,7 +42,9 @@ class Concurrency:
 
     async def put(self, params: Params, request: Request) -> dict[str, Any]:
         """PutFunctionConcurrency."""
-        name = self._function(params)
+        name = self._named.unqualified(params)
+        if self._named.find(name) is None:
+            raise NotFound(f"Function not found: {self._documents.arn(name, LATEST)}")
         try:
             reserved = await self._registry.concurrency.reserve(name, params["ReservedConcurrentExecutions"])
         except InvalidArgument as error:
@@ -155,6 +157,6 @@ class Concurrency:
         return {**document, "StatusReason": allocation.reason} if allocation.reason else document
 
     def _missing(self, ref: FunctionRef) -> NotFound:
-        if ref.qualifier.isdigit() or self._named.find(ref.name) is None:
+        if ref.qualifier.isdigit():
             return self._named.missing(ref)
         return NotFound(f"Cannot find alias arn: {self._documents.arn(ref.name, ref.qualifier)}")

@@ -52,6 +52,7 @@ _NO_VPC: Mapping[str, Any] = {
     "VpcId": "",
     "Ipv6AllowedForDualStack": False,
 }
+_NOT_LISTED = ("State", "LastUpdateStatus", "RuntimeVersionConfig")
 _DEAD_LETTERS = re.compile(r"arn:aws[a-zA-Z-]*:(sqs|sns):[a-z0-9-]+:\d{12}:.+")
 
 
@@ -109,6 +110,17 @@ class Documents:
         if "VpcConfig" in kept:
             document["VpcConfig"] = {**_NO_VPC, **kept["VpcConfig"]}
         return document | {name: kept[name] for name in ("DeadLetterConfig", "KMSKeyArn") if name in kept}
+
+    def created(self, function: Function) -> dict[str, Any]:
+        """What CreateFunction answers: nothing has been updated yet, and the ARN is the function's also where a version
+        was published of it."""
+        document = self.configuration(function)
+        return {name: value for name, value in document.items() if not name.startswith("LastUpdateStatus")}
+
+    def listed(self, function: Function, qualifier: str = "") -> dict[str, Any]:
+        """What stands in lists: without the state, docs.aws.amazon.com/lambda/latest/api/API_ListFunctions.html."""
+        document = self.configuration(function, qualifier)
+        return {name: value for name, value in document.items() if not name.startswith(_NOT_LISTED)}
 
     def check_honoured(self, params: Params) -> None:
         """Raise InvalidArgument naming every parameter that asks for what is not served."""

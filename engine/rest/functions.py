@@ -86,7 +86,7 @@ class Functions:
             await self._tags.add(tags, name)
         if signing:
             await self._signing.set(name, signing)
-        return await self._written(params, function)
+        return self._documents.created(await self._published(params, function))
 
     async def get(self, params: Params, request: Request) -> dict[str, Any]:
         """GetFunction."""
@@ -117,10 +117,10 @@ class Functions:
         limit = min(params.get("MaxItems", LIST_PAGE_MAX), LIST_PAGE_MAX)
         if params.get("FunctionVersion") == "ALL":
             functions, marker = every_version(self._registry, limit=limit, after=after)
-            listed = {"Functions": [self._documents.configuration(one, one.version) for one in functions]}
+            listed = {"Functions": [self._documents.listed(one, one.version) for one in functions]}
         else:
             functions, marker = self._registry.list(limit=limit, after=after.partition(":")[0])
-            listed = {"Functions": [self._documents.configuration(function) for function in functions]}
+            listed = {"Functions": [self._documents.listed(function) for function in functions]}
         return {**listed, "NextMarker": marker} if marker else listed
 
     async def update_code(self, params: Params, request: Request) -> dict[str, Any]:
@@ -149,10 +149,9 @@ class Functions:
     async def delete(self, params: Params, request: Request) -> dict[str, Any]:
         """DeleteFunction."""
         ref = self._named.ref(params)
-        if params.get("Qualifier") == LATEST:
+        if self._named.qualifier(params) == LATEST:
             raise InvalidArgument(
                 "$LATEST version cannot be deleted without deleting the function.",
-                fix="leave the Qualifier out",
                 fields={"Qualifier": "must not be $LATEST"},
             )
         self._named.function(FunctionRef(ref.name))
@@ -178,18 +177,18 @@ class Functions:
             raise stale() from None
         except InvalidArgument as error:
             raise in_aws_words(error, params) from None
-        return await self._written(params, function)
+        version = await self._published(params, function)
+        return self._documents.configuration(version, "" if version.version == LATEST else version.version)
 
     def _change(self, params: Params) -> ConfigChange:
         """The settings that a request names. Raises InvalidArgument, PermissionDenied."""
         return dataclasses.replace(change_of(params), layers=layers_of(params, self._documents))
 
-    async def _written(self, params: Params, function: Function) -> dict[str, Any]:
+    async def _published(self, params: Params, function: Function) -> Function:
         """What was written, or the version that was to be published of it."""
         try:
-            version = await publish_if_asked(self._registry, params, function)
+            return await publish_if_asked(self._registry, params, function)
         except NotFound:
             raise self._named.missing(FunctionRef(function.name)) from None
         except StaleEtag:
             raise stale() from None
-        return self._documents.configuration(version, "" if version.version == LATEST else version.version)

@@ -55,7 +55,7 @@ class Invocations:
         self._documents.check_honoured(params)
         kind = params.get("InvocationType", "RequestResponse")
         context = client_context(params.get("ClientContext", ""))
-        ref = self._named.check(params)
+        ref = self._named.invoked(params)
         if kind == "DryRun":
             return {"StatusCode": 204}
         if kind == "Event":
@@ -87,7 +87,7 @@ class Invocations:
 
     async def invoke_async(self, params: Params, request: Request) -> dict[str, Any]:
         """InvokeAsync, what Event was called once."""
-        await self._enqueue(self._named.check(params), params["InvokeArgs"], request)
+        await self._enqueue(self._named.invoked(params), params["InvokeArgs"], request)
         return {"Status": 202}
 
     async def _enqueue(self, ref: FunctionRef, payload: bytes, request: Request, tenant_id: str | None = None) -> None:

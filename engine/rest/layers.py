@@ -149,13 +149,14 @@ class Layers:
         document: dict[str, Any] = {
             "LayerVersionArn": self._arn(*layer.ref),
             "Version": layer.ref.version,
-            "Description": layer.description,
             "CreatedDate": last_modified(layer.create_time),
         }
         if layer.runtimes:
             document["CompatibleRuntimes"] = list(layer.runtimes)
         if layer.architectures:
             document["CompatibleArchitectures"] = list(layer.architectures)
+        if layer.description:
+            document["Description"] = layer.description
         if layer.license_info:
             document["LicenseInfo"] = layer.license_info
         return document
@@ -166,7 +167,8 @@ class Layers:
             "CodeSha256": base64.b64encode(bytes.fromhex(layer.code_sha256)).decode(),
             "CodeSize": layer.code_size_bytes,
         }
-        return {"Content": content, "LayerArn": self._arn(layer.ref.name), **self._listed(layer)}
+        arn = self._arn(layer.ref.name)
+        return {"Content": content, "LayerArn": arn, **self._listed(layer), "Description": layer.description}
 
 
 def _filters(params: Params) -> dict[str, str]:

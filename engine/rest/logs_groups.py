@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 import orjson
 
 from engine.errors import AlreadyExists, InvalidArgument, NotFound
+from engine.model.partitions import partition_of
 from engine.observe.log_index import Span
 from engine.observe.log_search import Page, Search
 from engine.registry.api import Registry
@@ -90,7 +91,7 @@ class LogGroups:
         self._writers = LogWriters(registry)
         self._attached = attached
         self._tags = Tags(attached)
-        self._arn = f"arn:aws:logs:{documents.region}:{documents.account}:log-group:"
+        self._arn = f"arn:{partition_of(documents.region)}:logs:{documents.region}:{documents.account}:log-group:"
         self._account = documents.account
         self._wall_ms = wall_ms
 

@@ -11,6 +11,7 @@ import re
 from engine.errors import InvalidArgument, NotFound, PermissionDenied
 from engine.model.function import LATEST, Function
 from engine.model.names import FunctionRef, parse_aws_name
+from engine.model.partitions import partition_of
 from engine.registry.api import Registry
 from engine.rest.configuration import Documents
 from engine.rest.constraints import problem, refusal
@@ -46,13 +47,16 @@ class Named:
                 raise NotFound(f"Functions from '{found['region']}' are not reachable in this region ('{region}')")
             if found["account"] not in (None, account):
                 raise PermissionDenied(
-                    f"User: arn:aws:iam::{account}:root is not authorized to perform this operation on resource: "
-                    f"{text} because no resource-based policy allows it"
+                    f"User: arn:{partition_of(region)}:iam::{account}:root is not authorized to perform this operation "
+                    f"on resource: {text} because no resource-based policy allows it"
                 )
             if found["region"] and not text.startswith("arn:"):
                 text = text.removeprefix(f"{found['region']}:")
         _check_length(text)
-        return parse_aws_name(text, qualifier)
+        try:
+            return parse_aws_name(text, qualifier)
+        except InvalidArgument as error:  # in AWS's words, to which nothing is added
+            raise InvalidArgument(error.message, fields=error.fields) from None
 
     def unqualified(self, params: Params) -> str:
         """The name of a function that is to be changed. Raises InvalidArgument for a version or an alias of it."""
@@ -63,8 +67,11 @@ class Named:
 
     def with_qualifier(self, params: Params) -> tuple[Function, str]:
         """A function, and the qualifier that the client gave. Raises NotFound."""
-        ref = self.ref(params)
-        return self.function(ref), self.qualifier(params)
+        ref, qualifier = self.ref(params), self.qualifier(params)
+        try:
+            return self._registry.get(ref), qualifier
+        except NotFound:
+            raise NotFound(f"Function not found: {self._documents.arn(ref.name, qualifier)}") from None
 
     def qualifier(self, params: Params) -> str:
         """The qualifier that the client gave, "" if none."""
@@ -90,6 +97,15 @@ class Named:
         """What a request names. Raises NotFound if it is not there."""
         ref = self.ref(params)
         self.function(ref)
+        return ref
+
+    def invoked(self, params: Params) -> FunctionRef:
+        """What an invocation names. Raises NotFound, which says $LATEST too, if it is not there."""
+        ref = self.ref(params)
+        try:
+            self._registry.get(ref)
+        except NotFound:
+            raise NotFound(f"Function not found: {self._documents.arn(ref.name, ref.qualifier)}") from None
         return ref
 
     def missing(self, ref: FunctionRef) -> NotFound:

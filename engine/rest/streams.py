@@ -33,7 +33,7 @@ class Streams:
         """Begin; returns once the function has begun, or has ended before that."""
         self._documents.check_honoured(params)
         context = client_context(params.get("ClientContext", ""))
-        ref = self._named.check(params)
+        ref = self._named.invoked(params)
         if params.get("InvocationType") == "DryRun":
             return Response(204, [])
         tail = params.get("LogType") == "Tail"

@@ -53,8 +53,9 @@ class UrlConfigs:
 
     async def get(self, params: Params, request: Request) -> dict[str, Any]:
         """GetFunctionUrlConfig."""
+        name, qualifier = self._named.ref(params).name, self._named.qualifier(params)
         try:
-            return self._written(self._urls.get(self._named.ref(params).name, self._named.qualifier(params)), request)
+            return self._written(self._urls.get(name, qualifier), request)
         except NotFound:
             raise _none() from None
 
@@ -71,14 +72,16 @@ class UrlConfigs:
         name = self._named.ref(params).name
         if self._named.find(name) is None:
             raise NotFound("Function does not exist")
-        found = self._urls.of(name)
-        keys, marker = page(list(found), params, most=PAGE_MAX)
-        return {"FunctionUrlConfigs": [self._written(found[key], request) for key in keys], **marker}
+        # A marker is an ARN: the qualifier of a function's own URL is empty, and an empty marker is none.
+        found = {self._documents.arn(name, qualifier): url for qualifier, url in self._urls.of(name).items()}
+        arns, marker = page(list(found), params, most=PAGE_MAX)
+        return {"FunctionUrlConfigs": [self._written(found[arn], request) for arn in arns], **marker}
 
     async def delete(self, params: Params, request: Request) -> dict[str, Any]:
         """DeleteFunctionUrlConfig."""
+        name, qualifier = self._named.ref(params).name, self._named.qualifier(params)
         try:
-            await self._urls.delete(self._named.ref(params).name, self._named.qualifier(params))
+            await self._urls.delete(name, qualifier)
         except NotFound:
             raise _none() from None
         return {}

@@ -66,7 +66,7 @@ class Versions:
             found += published
         elif not self._registry.versions.list(ref.name, limit=1)[0]:
             more = ""
-        listed = {"Versions": [self._documents.configuration(version, version.version) for version in found]}
+        listed = {"Versions": [self._documents.listed(version, version.version) for version in found]}
         return {**listed, "NextMarker": more} if more else listed
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 
 from engine import __version__
+from engine.model.partitions import partition_of
 
 
 def runtime_version(runtime: str, full: str) -> str:
@@ -19,4 +20,4 @@ def runtime_version(runtime: str, full: str) -> str:
 def runtime_version_arn(region: str, version: str) -> str:
     """An ARN of AWS's form: the same for the same interpreter under the same engine."""
     digest = hashlib.sha256(f"{version} cleave {__version__}".encode()).hexdigest()
-    return f"arn:aws:lambda:{region}::runtime:{digest}"
+    return f"arn:{partition_of(region)}:lambda:{region}::runtime:{digest}"

@@ -56,7 +56,7 @@ def test_an_alias_is_created_read_changed_and_deleted(thumbs: LambdaClient) -> N
     error = error_of(thumbs.get_alias, FunctionName="thumbs", Name="live")
     assert (error["Code"], error["Message"]) == ("ResourceNotFoundException", f"Cannot find alias arn: {ARN}:live")
     error = error_of(thumbs.update_alias, FunctionName="thumbs", Name="live", FunctionVersion="1")
-    assert (error["Code"], error["Message"]) == ("ResourceNotFoundException", f"Cannot find alias arn: {ARN}:live")
+    assert (error["Code"], error["Message"]) == ("ResourceNotFoundException", f"Alias not found: {ARN}:live")
 
 
 def test_aliases_are_listed_by_name_and_by_version_a_page_at_a_time(thumbs: LambdaClient) -> None:

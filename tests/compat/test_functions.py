@@ -63,13 +63,23 @@ def test_a_created_function_is_described_in_full(create: Create) -> None:
         "Environment": {"Variables": {"COLOUR": "blue"}},
         "TracingConfig": {"Mode": "PassThrough"},
         "State": "Active",
-        "LastUpdateStatus": "Successful",
         "PackageType": "Zip",
         "EphemeralStorage": {"Size": 1024},
         "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
         "RuntimeVersionConfig": {"RuntimeVersionArn": f"arn:aws:lambda:{REGION}::runtime:python3.11"},
         "LoggingConfig": {"LogFormat": "Text", "LogGroup": "/aws/lambda/thumbs"},
     }
+
+
+def test_lists_of_functions_leave_out_what_only_a_get_tells(client: LambdaClient, create: Create) -> None:
+    create(Publish=True)
+    whole: Any = client.get_function_configuration(FunctionName="thumbs")
+    assert (whole["State"], whole["LastUpdateStatus"]) == ("Active", "Successful")
+    less = set(whole) - {"State", "LastUpdateStatus", "RuntimeVersionConfig", "ResponseMetadata"}
+    every_version: Any = client.list_functions(FunctionVersion="ALL")["Functions"]
+    versions: Any = client.list_versions_by_function(FunctionName="thumbs")["Versions"]
+    for one in (*client.list_functions()["Functions"], *every_version, *versions):
+        assert set(one) == less
 
 
 def test_a_log_has_a_format_and_in_json_levels(client: LambdaClient, create: Create) -> None:

@@ -139,6 +139,17 @@ def test_a_kafka_mapping_gets_a_consumer_group(client: LambdaClient, create: Cre
     assert (made["Topics"], made["SourceAccessConfigurations"], made["BatchSize"]) == (["topic"], SECRET, 100)
 
 
+def test_a_mapping_of_a_self_managed_kafka_starts_at_the_oldest_record_unless_told(
+    client: LambdaClient, create: Create
+) -> None:
+    create()
+    least = {name: value for name, value in KAFKA.items() if name != "StartingPosition"}
+    made = client.create_event_source_mapping(FunctionName="thumbs", **least)
+    assert made["StartingPosition"] == "TRIM_HORIZON"
+    other = {**least, "Topics": ["other"], "StartingPosition": "LATEST"}
+    assert client.create_event_source_mapping(FunctionName="thumbs", **other)["StartingPosition"] == "LATEST"
+
+
 def test_filters_that_select_nothing_are_none(client: LambdaClient, create: Create) -> None:
     create()
     made = client.create_event_source_mapping(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.compat.conftest import Create
-from tests.compat.stub_rooms import Rooms, make_zip
+from tests.compat.stub_rooms import CREATED, Rooms, make_zip
 from tests.compat.test_functions import ARN, error_of, sha
 
 if TYPE_CHECKING:
@@ -43,6 +44,19 @@ def test_publishing_what_has_not_changed_returns_the_last_version(client: Lambda
     assert client.publish_version(FunctionName=ARN, Description="else")["RevisionId"] == first["RevisionId"]
     client.update_function_configuration(FunctionName="thumbs", MemorySize=256)
     assert client.publish_version(FunctionName="thumbs")["Version"] == "2"
+
+
+def test_code_that_is_uploaded_again_is_a_change_that_can_be_published(
+    client: LambdaClient, create: Create, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(Publish=True)
+    assert client.publish_version(FunctionName="thumbs")["Version"] == "1"
+    later = iter(range(1, 100))
+    monkeypatch.setattr(rooms.registry.shelf, "now", lambda: CREATED + timedelta(seconds=next(later)))
+    client.update_function_code(FunctionName="thumbs", ZipFile=make_zip())
+    for _ in range(2):
+        assert client.publish_version(FunctionName="thumbs")["Version"] == "2"
+    assert client.update_function_code(FunctionName="thumbs", ZipFile=make_zip(), Publish=True)["Version"] == "3"
 
 
 def test_what_is_published_is_what_the_publisher_saw(client: LambdaClient, create: Create) -> None:
@@ -109,9 +123,10 @@ def test_all_versions_of_all_functions_are_listed_a_page_at_a_time(client: Lambd
 @pytest.mark.parametrize("publish", [True, False])
 def test_a_create_and_an_update_of_code_publish_if_asked(client: LambdaClient, create: Create, publish: bool) -> None:
     made = create(Publish=publish)
-    assert (made["Version"], made["FunctionArn"]) == (("1", f"{ARN}:1") if publish else ("$LATEST", ARN))
+    # The ARN of a CreateFunction's answer is the function's, whatever was published; that of an update the version's.
+    assert (made["Version"], made["FunctionArn"]) == ("1" if publish else "$LATEST", ARN)
     changed = client.update_function_code(FunctionName="thumbs", ZipFile=make_zip("x = 2"), Publish=publish)
-    assert changed["Version"] == ("2" if publish else "$LATEST")
+    assert (changed["Version"], changed["FunctionArn"]) == (("2", f"{ARN}:2") if publish else ("$LATEST", ARN))
     versions = client.list_versions_by_function(FunctionName="thumbs")["Versions"]
     assert len(versions) == (3 if publish else 1)
 

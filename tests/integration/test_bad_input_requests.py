@@ -218,7 +218,7 @@ async def test_an_unknown_function_is_not_found(running: Engine, door: str) -> N
         door,
         grpc=("NOT_FOUND", "NOT_FOUND"),
         http=(404, "ResourceNotFoundException"),
-        message="nosuch" if door == "grpc" else f"Function not found: {ARN}nosuch",
+        message="nosuch" if door == "grpc" else f"Function not found: {ARN}nosuch:$LATEST",
     )
 
 

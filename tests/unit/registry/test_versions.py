@@ -67,6 +67,17 @@ async def test_publishing_what_has_not_changed_returns_the_last_version(
     assert (await registry.versions.publish("f")).version == "2"
 
 
+async def test_the_same_code_written_again_is_published_again(
+    registry: FunctionRegistry, store: Sqlite, code: LocalCodeStore, sha256: str
+) -> None:
+    first = await registry.versions.publish("f")
+    await registry.update("f", NOTHING, code_sha256=sha256)
+    again = await reopened(store, code)
+    second = await again.versions.publish("f")
+    assert (second.version, second.code_sha256) == ("2", first.code_sha256)
+    assert await again.versions.publish("f") == second
+
+
 async def test_a_version_is_refused_where_latest_is_not_what_its_publisher_saw(registry: FunctionRegistry) -> None:
     before = registry.get(FunctionRef("f"))
     latest = await registry.update("f", ConfigChange(memory_mb=256))
