@@ -1,9 +1,12 @@
-"""The functions that rows about HTTP call: a trivial one, and one that streams."""
+"""What rows about HTTP share: the functions that they call, a trivial one and one that streams, and boto3's client."""
 
 from __future__ import annotations
 
 import io
 import zipfile
+from typing import Any
+
+import boto3
 
 CODE = "web"
 MEMORY_MB = 1_769
@@ -25,3 +28,14 @@ def code() -> bytes:
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr(zipfile.ZipInfo("app.py"), _HANDLER)
     return archive.getvalue()
+
+
+def lambda_client(address: str) -> Any:
+    """boto3's, of the API at host:port."""
+    return boto3.client(
+        "lambda",
+        endpoint_url=f"http://{address}",
+        region_name="us-east-1",
+        aws_access_key_id="any",
+        aws_secret_access_key="any",
+    )
