@@ -184,10 +184,10 @@ def compare(trees: tuple[Path, Path], scenarios: Sequence[Scenario], sessions: i
 
 @contextlib.contextmanager
 def _bed(folder: Path, kind: str, echo: str) -> Iterator[Bed]:
-    with own_engine(root=folder, settings=ENGINES[kind], what=f"cannot measure {folder}") as address:
-        choices = Choices(address=address)
+    with own_engine(root=folder, settings=ENGINES[kind], what=f"cannot measure {folder}") as own:
+        choices = Choices(address=own.grpc)
         with connected(choices) as engine, failures_of(f"cannot measure {folder}", choices):
-            yield Bed(address, echo, engine, {"": trivial_code, **weights.CODES})
+            yield Bed(own.grpc, echo, engine, codes={"": trivial_code, **weights.CODES})
 
 
 def _session(found: Found, beds: Sequence[Bed], rounds: int) -> None:

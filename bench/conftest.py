@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from bench import density, inside, limits, listing, log_flood, rivals, weights
+from bench import boto3_calls, density, inside, limits, listing, log_flood, rivals, url_streams, urls, web, weights
 from bench import isolation as isolation_bench
 from bench.figures import markdown
 from engine.cli.benching import loads, show
@@ -35,6 +35,9 @@ TABLES: list[Table] = [
     (rivals.HEAD, rivals.table),
     (log_flood.HEAD, lambda result: log_flood.table(result["rows"])),
     (listing.HEAD, lambda result: listing.table(result["rows"])),
+    (boto3_calls.HEAD, lambda result: boto3_calls.table(result["rows"])),
+    (urls.HEAD, lambda result: urls.table(result["rows"])),
+    (url_streams.HEAD, lambda result: url_streams.table(result["rows"])),
     (show.ENDS_HEAD, show.ends),
     (isolation_bench.HEAD, lambda result: isolation_bench.table(result["isolation"])),
     (density.HEAD, lambda result: density.table(result["rows"])),
@@ -64,7 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def beds() -> Iterator[Beds]:
     """Engines, each started when a scenario first asks for it, and an echo server."""
     try:
-        with test_beds({**weights.CODES, log_flood.CODE: log_flood.code}) as beds:
+        with test_beds({**weights.CODES, log_flood.CODE: log_flood.code, web.CODE: web.code}) as beds:
             yield beds
     except Problem as problem:
         pytest.fail(problem.text(), pytrace=False)

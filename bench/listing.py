@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import boto3
 import uvloop
 
+from bench.web import lambda_client
 from engine.cli.benching.comparison import summary
 from engine.cli.benching.facts import ROOT
 from engine.cli.benching.show import ms
@@ -51,13 +51,7 @@ def measure(rounds: int) -> dict[str, Any]:
     """The row of so many rounds, each of one page from each place."""
     took: dict[str, list[float]] = {"boto3": [], "http": []}
     with _front(FUNCTIONS) as port:
-        client: Any = boto3.client(
-            "lambda",
-            endpoint_url=f"http://127.0.0.1:{port}",
-            region_name="us-east-1",
-            aws_access_key_id="any",
-            aws_secret_access_key="any",
-        )
+        client = lambda_client(f"127.0.0.1:{port}")
         connection = http.client.HTTPConnection("127.0.0.1", port)
         places = [_function(number) for number in (0, FUNCTIONS // 2, FUNCTIONS - PAGE - 1)]
         for turn, (after, every) in zip(range(-2, rounds * 2 * len(places)), itertools.cycle(_pages(places))):

@@ -38,8 +38,8 @@ def prove(choices: Choices) -> tuple[dict[str, Any], bool]:
         report = _unless_unreachable(choices)
         running = report is not None
         if report is None:
-            address = stack.enter_context(own_engine(what=WHAT, environment=dict(os.environ)))
-            choices = Choices(address=address, output=choices.output)
+            own = stack.enter_context(own_engine(what=WHAT, environment=dict(os.environ)))
+            choices = Choices(address=own.grpc, output=choices.output)
             report = _ask(choices)
         weaker = _in_weaker_form(report["checks"])
         began = time.monotonic()

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import uvicorn
 
@@ -41,6 +42,23 @@ BACKLOG = 2_048
 _DATE_EVERY_S = 1.0
 _TURN_S = 0.1
 _ARCHITECTURES = {"x86_64": "x86_64", "AMD64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+def front_config(application: Any) -> uvicorn.Config:
+    """uvicorn as the front sets it up, for an ASGI application."""
+    return uvicorn.Config(
+        application,
+        http=HttpConnection,
+        ws="none",
+        interface="asgi3",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        backlog=BACKLOG,
+    )
 
 
 class RestServer:
@@ -103,20 +121,7 @@ class RestServer:
             observe=self._observe,
             logs=logs,
         )
-        config = uvicorn.Config(
-            api,
-            http=HttpConnection,
-            ws="none",
-            interface="asgi3",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            backlog=BACKLOG,
-        )
-        self._server = _Server(config)
+        self._server = _Server(front_config(api))
         self._serving = asyncio.create_task(self._server.serve([listener]), name="rest")
         ready = asyncio.create_task(self._server.ready.wait())
         await asyncio.wait({ready, self._serving}, return_when=asyncio.FIRST_COMPLETED)

@@ -21,7 +21,7 @@ from engine.cli.benching.processes import echo_server, own_engine, stopped_by_si
 from engine.cli.benching.targets import a_change
 from engine.cli.client import CONTROL_TIMEOUT_S, UPLOAD_TIMEOUT_S, Engine, connected, failures_of
 from engine.cli.options import Choices
-from engine.v1 import functions_pb2, resources_pb2
+from engine.v1 import functions_pb2, resources_pb2, urls_pb2
 
 HANDLER = '''"""Returns what it gets: the least that a function can do, in each way to do it."""
 
@@ -51,8 +51,10 @@ TIMEOUT_MS = 900_000
 ENGINES: dict[str, Mapping[str, str]] = {
     "": {},
     "unparked": {"CLEAVE_PARKED_FLOOR": "0", "CLEAVE_PARKED_CEILING": "0"},
+    "long-streams": {"CLEAVE_STREAM_LIMIT_MB": "1100"},
 }
-"""The settings of an engine by the name that a scenario calls it: the defaults, and one that parks nothing."""
+"""The settings of an engine by the name that a scenario calls it: the defaults, one that parks nothing, and one that
+lets a gigabyte out of a function."""
 CHUNK_BYTES = 1 << 20
 
 
@@ -63,9 +65,11 @@ class Bed:
     engine_address: str
     echo_address: str
     _engine: Engine
+    http_address: str = ""  # of an engine of its own
     codes: Mapping[str, Callable[[], bytes]] = field(default_factory=lambda: {"": trivial_code})
     _token: str = field(default_factory=lambda: secrets.token_hex(4))
     _blobs: dict[str, str] = field(default_factory=dict)
+    _hosts: dict[str, str] = field(default_factory=dict)
     _functions: dict[tuple[int, str, str, bool, int], str] = field(default_factory=dict)
     _changes: Iterator[int] = field(default_factory=itertools.count)
 
@@ -95,6 +99,14 @@ class Bed:
             self._functions[key] = response.function.name
         return self._functions[key]
 
+    def url(self, name: str, *, streamed: bool = False) -> str:
+        """The host under which a function answers over HTTP; made when first asked for."""
+        if name not in self._hosts:
+            mode = urls_pb2.URL_INVOKE_MODE_RESPONSE_STREAM if streamed else urls_pb2.URL_INVOKE_MODE_BUFFERED
+            request = urls_pb2.CreateUrlRequest(url=urls_pb2.Url(name=name, invoke_mode=mode))
+            self._hosts[name] = self._engine.urls.CreateUrl(request, timeout=CONTROL_TIMEOUT_S).url.host
+        return self._hosts[name]
+
     def renewer(self, name: str) -> Callable[[], None]:
         """A change of the function, after which no sandbox of it is warm: the next call is a cold start."""
 
@@ -106,6 +118,7 @@ class Bed:
 
     def clear(self) -> None:
         """Delete the functions."""
+        self._hosts.clear()
         while self._functions:
             request = functions_pb2.DeleteFunctionRequest(name=self._functions.popitem()[1])
             with contextlib.suppress(grpc.RpcError):
@@ -135,11 +148,13 @@ class Beds:
     def bed(self, engine: str = "", choices: Choices | None = None) -> Bed:
         """The one of this engine of ENGINES, which is started, or which `choices` lead to. Raises Problem."""
         if engine not in self._beds:
+            http_address = ""
             if choices is None:
-                choices = Choices(address=self._stack.enter_context(own_engine(settings=ENGINES[engine])))
+                own = self._stack.enter_context(own_engine(settings=ENGINES[engine]))
+                choices, http_address = Choices(address=own.grpc), own.http
             connection = self._stack.enter_context(connected(choices))
             self._stack.enter_context(failures_of("cannot measure", choices))
-            bed = self._beds[engine] = Bed(choices.address, self._echo, connection, self._codes)
+            bed = self._beds[engine] = Bed(choices.address, self._echo, connection, http_address, self._codes)
             self._stack.callback(bed.clear)
         return self._beds[engine]
 

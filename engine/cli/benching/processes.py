@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from engine.cli.benching.facts import ROOT
 from engine.cli.holder import ending_with_this, own_folder
@@ -27,6 +27,13 @@ _WHAT = "cannot measure"
 _START_WITHIN_S = 30.0
 _STOP_WITHIN_S = 30.0
 _SHOWN_LINES = 15
+
+
+class Addresses(NamedTuple):
+    """Where an engine listens."""
+
+    grpc: str
+    http: str
 
 
 @contextlib.contextmanager
@@ -61,8 +68,8 @@ def own_engine(
     environment: Mapping[str, str] | None = None,
     settings: Mapping[str, str] | None = None,
     root: Path = ROOT,
-) -> Iterator[str]:
-    """An engine in a folder that goes with it; yields its gRPC address. `settings` are added to its environment, and
+) -> Iterator[Addresses]:
+    """An engine in a folder that goes with it; yields its addresses. `settings` are added to its environment, and
     `root` is the folder that its package is in. `what` failed if it does not start. Raises Problem."""
     with own_folder("cleave-own-") as folder:
         data, log = folder / "data", folder / "engine.log"
@@ -85,7 +92,8 @@ def own_engine(
                 start_new_session=True,
             )
         try:
-            yield f"127.0.0.1:{_grpc_port(data / 'ports.json', process, log, what)}"
+            ports = _ports(data / "ports.json", process, log, what)
+            yield Addresses(*(f"127.0.0.1:{ports[name]}" for name in ("grpc_port", "http_port")))
         except BaseException:
             _stop(process)
             raise
@@ -109,12 +117,13 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _grpc_port(file: Path, process: subprocess.Popen[bytes], log: Path, what: str) -> int:
-    """The port, once the engine serves: it writes the file last."""
+def _ports(file: Path, process: subprocess.Popen[bytes], log: Path, what: str) -> dict[str, int]:
+    """By their names, once the engine serves: it writes the file last."""
     until = time.monotonic() + _START_WITHIN_S
     while time.monotonic() < until and process.poll() is None:
         with contextlib.suppress(FileNotFoundError):
-            return int(json.loads(file.read_bytes())["grpc_port"])
+            ports: dict[str, int] = json.loads(file.read_bytes())
+            return ports
         time.sleep(0.02)
     raise _engine_ended(process, log, what)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench import decisions, listing, log_flood
+from bench import boto3_calls, decisions, listing, log_flood, url_streams, urls
 from bench.ends import CLINGERS
 from bench.limits import KINDS, Limit, Verdict, judge, load, table
 from bench.streams import LONG_STREAMS
@@ -74,7 +74,7 @@ def test_the_projects_limits_name_scenarios_that_exist_and_figures_that_a_row_ha
     ]
     rivals = {"name": "rivals-1769", "times": {"bubblewrap": {"start": 100.0}}}
     flood = {"name": log_flood.NAME, "flood_times": {"p50": 1.0}}
-    streams = [stream.name for stream in LONG_STREAMS]
+    streams = [*(stream.name for stream in LONG_STREAMS), url_streams.URL]
     calls = [scenario.name for scenario in (*SCENARIOS, PAYLOAD)]
     density = ("idle-parked", "idle-fork", "churn", "crowd-1000")
     inside: list[dict[str, Any]] = [
@@ -85,7 +85,9 @@ def test_the_projects_limits_name_scenarios_that_exist_and_figures_that_a_row_ha
     ]
     decision = decisions.row([1.0], [1.0])
     listed = {"name": listing.NAME, "page_us": {"p50": 1.0}}
-    named = (rivals, flood, decision, listed)
+    url = {"name": urls.NAME, "per_workerd": {"times": 2.0}}
+    boto3 = {"name": boto3_calls.NAME, "above_bare_us": {"p50": 1.0}}
+    named = (rivals, flood, decision, listed, url, boto3)
     others = {
         *(row["name"] for row in inside),
         *ends,
@@ -126,6 +128,9 @@ def test_the_projects_limits_are_those_that_were_promised() -> None:
         ("log-flood-1769", "flood_times.p50"): (1.3, None, 1.1),
         ("decision", "ratio"): (1.5, None, 1.1),
         ("list-5000", "page_us.p50"): (50_000, None, 10_000),
+        ("boto3-1769", "above_bare_us.p50"): (300, None, 120),
+        ("url-1769", "per_workerd.times"): (0.6, None, 1.1),
+        ("url-stream-1769", "ratio"): (0.6, None, 0.9),
         ("inside-share", "above_bare_us.p50"): (100, 80, 50),
         ("inside-share", "above_bare_us.p99"): (400, None, 200),
         ("inside-rate-64", "calls_per_s"): (10_000, 25_000, 60_000),

@@ -38,7 +38,8 @@ def cleave(*arguments: str) -> subprocess.CompletedProcess[str]:
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("functions")
     (folder / "app.py").write_text(HANDLERS)
-    with own_engine() as address:
+    with own_engine() as own:
+        address = own.grpc
         for handler in ("handler", "fails"):
             options = ("--handler", f"app.{handler}", "--memory", "256", "--env", "OWN=yes", "--address", address)
             deployed = cleave("deploy", str(folder), "--name", handler, *options)
