@@ -44,6 +44,7 @@ from engine.sandbox._box import (
     scratch_project,
     scratch_subvolume,
     scratch_sweep,
+    scratch_template,
     scratch_tmpfs,
     subvolume_quota,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "scratch_project",
     "scratch_subvolume",
     "scratch_sweep",
+    "scratch_template",
     "scratch_tmpfs",
     "subvolume_quota",
 ]

@@ -155,6 +155,8 @@ struct box_scratch {
     uint64_t base_bytes, base_files, base_disk; /* what an empty one takes, in itself and of the disk */
 };
 
+/* Make a formatted ext4 image what all copies of it begin with: the folder that becomes /tmp, and nothing else. */
+int box_scratch_template(const char *path, struct box_error *err);
 /* A fresh copy of the ext4 image at `template_path`, in a nameless file in `dir`, on a loop device, mounted nowhere.
  * Closing it takes everything away; so does the end of the process. */
 int box_scratch_open(struct box_scratch *scratch, const char *template_path, const char *dir, unsigned flags,
