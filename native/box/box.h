@@ -327,11 +327,11 @@ struct box_report {
     struct box_error error;
 };
 
-/* Send a request; closes nothing. */
-int box_fork_send(int sock, const struct box_fork_request *request, const struct box_fork_fds *fds,
-                  struct box_error *err);
-/* Receive the answer to the oldest request: returns the pidfd and sets *pid. Blocks at most timeout_ms. */
-int box_fork_receive(int sock, int timeout_ms, pid_t *pid, struct box_error *err);
+/* Ask for a sandbox: returns its pidfd and sets *pid; closes nothing. Blocks at most timeout_ms. One caller at a time a
+ * socket. Failures of the stage "zygote" leave open what it did: it has to be ended, and what `journal` names with it.
+ */
+int box_fork_ask(int sock, int journal, const struct box_fork_request *request, const struct box_fork_fds *fds,
+                 int timeout_ms, pid_t *pid, struct box_error *err);
 
 /* In a zygote, once it has its root: it talks to nobody, neither do the modules that it imports ahead, and what is
  * cloned from it is never in the host's network, not even before its first step. And what is cloned from it has the

@@ -3,6 +3,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "box.h" nogil:
+    int box_fail(box_error *err, const char *stage, const char *format, ...)
     enum: BOX_HIERARCHIES
     enum: BOX_MEMORY
     enum: BOX_CPU
@@ -155,8 +156,8 @@ cdef extern from "box.h" nogil:
     int box_link_remove(int sock, const char *name, box_error *err)
     int box_address_add(int sock, uint32_t index, uint32_t address, uint8_t prefix, box_error *err)
     int box_route_default(int sock, uint32_t via, box_error *err)
-    int box_fork_send(int sock, const box_fork_request *request, const box_fork_fds *fds, box_error *err)
-    int box_fork_receive(int sock, int timeout_ms, int *pid, box_error *err)
+    int box_fork_ask(int sock, int journal, const box_fork_request *request, const box_fork_fds *fds, int timeout_ms,
+                     int *pid, box_error *err)
     int box_mount_into(int pidfd, int mount_fd, const char *path, int opt_fd, box_error *err)
     int box_kill(int pidfd, box_error *err)
     int box_reap(int pidfd, int *status, box_usage *usage, box_error *err)
