@@ -32,6 +32,7 @@ from engine.cli.benching.show import ms
 from engine.fabric.datadir import new_instance_id
 from engine.model.outcome import Outcome, StartKind
 from engine.runtimes.interpreters import Interpreter, find_interpreters
+from engine.sandbox import box
 from engine.sandbox.api import Ending, Event, SandboxSpec
 from engine.sandbox.demand import ParkSettings
 from engine.sandbox.link import Ends
@@ -156,8 +157,8 @@ class BarePool(LinuxPool):
         os.set_blocking(report, False)
         theirs = [answers_write, events_read, log_write, report_write]
 
-        def fork(sock: int) -> tuple[int, int]:
-            with socket.socket(fileno=os.dup(sock)) as zygote_socket:
+        def fork(turns: box.Turns) -> tuple[int, int]:
+            with socket.socket(fileno=os.dup(turns.fileno())) as zygote_socket:
                 socket.send_fds(zygote_socket, [request], theirs)
                 reply, fds, _, _ = socket.recv_fds(zygote_socket, _REPLY_BYTES, 1)
             if not fds:

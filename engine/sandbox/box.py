@@ -21,6 +21,7 @@ from engine.sandbox._box import (
     NativeOwner,
     Scratch,
     Seat,
+    Turns,
     address_add,
     code_mount,
     fork,
@@ -44,6 +45,7 @@ from engine.sandbox._box import (
     scratch_project,
     scratch_subvolume,
     scratch_sweep,
+    scratch_template,
     scratch_tmpfs,
     subvolume_quota,
 )
@@ -68,6 +70,7 @@ __all__ = [
     "NativeOwner",
     "Scratch",
     "Seat",
+    "Turns",
     "address_add",
     "code_mount",
     "fork",
@@ -91,6 +94,7 @@ __all__ = [
     "scratch_project",
     "scratch_subvolume",
     "scratch_sweep",
+    "scratch_template",
     "scratch_tmpfs",
     "subvolume_quota",
 ]

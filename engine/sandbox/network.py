@@ -88,8 +88,10 @@ class Network:
         settings: NetworkSettings,
         counts: Counts,
         put_off: Callable[[Callable[[], None]], None] = at_once,
+        forking: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`put_off` calls what takes the start's time, which took a namespace, when that is over."""
+        """`put_off` calls what takes the start's time, which took a namespace, when that is over; `forking` tells how
+        many starts are under way."""
         self._id = instance_id
         self._settings = settings
         self._problem: EngineError | None = HostUnfit("egress was not set up yet", fix="try again in a moment")
@@ -97,7 +99,11 @@ class Network:
         self._router: Router | None = None
         self._closed = False
         self._closed_pool = NamespacePool(
-            lambda: Made(*box.net_make()), counts=counts, target=settings.pool_size, put_off=put_off
+            lambda: Made(*box.net_make()),
+            counts=counts,
+            target=settings.pool_size,
+            put_off=put_off,
+            forking=forking,
         )
         self._open_pool = NamespacePool(
             self._link,

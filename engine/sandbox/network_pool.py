@@ -1,9 +1,10 @@
 """Network namespaces made ahead of need and let go in peace, both at a bounded rate, by one thread.
 
 Making one costs 0.3 to 0.5 ms, and freeing a thousand at once stalls every other maker of namespaces on the host: so a
-tick makes at most one and frees at most one. What waits to be freed is bounded; what comes beyond is freed at once. A
-namespace is never used twice: what a function left in it (a bound port, a connection, an abstract socket) would be met
-by the next one.
+tick makes at most one and frees at most one. While many starts are under way it makes none: their processes make their
+own, side by side, and quicker than one thread that takes a CPU from them. What waits to be freed is bounded; what comes
+beyond is freed at once. A namespace is never used twice: what a function left in it (a bound port, a connection, an
+abstract socket) would be met by the next one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from engine.sandbox.counts import Counts, Resource
 
 RATE_PER_S = 200.0
 BACKLOG = 256
+_A_BURST = 4
+"""Starts that are under way at a time, from which on none is made ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,12 @@ class NamespacePool:
         rate_per_s: float = RATE_PER_S,
         backlog: int = BACKLOG,
         put_off: Callable[[Callable[[], None]], None] = at_once,
+        forking: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`forget` is told of each that was freed. `put_off` calls what would hold a start up, when that is over."""
+        """`forget` is told of each that was freed. `put_off` calls what would hold a start up, when that is over.
+        `forking` tells how many starts are under way."""
         self._put_off = put_off
+        self._forking = forking
         self._make = make
         self._counts = counts
         self._forget = forget
@@ -143,7 +149,7 @@ class NamespacePool:
                 short, leaving = self._short, self._leaving.popleft() if self._leaving else None
             if leaving is not None:
                 self._free(leaving)
-            if short:
+            if short and self._forking() <= _A_BURST:
                 self._add()
             with self._wake:
                 self._wake.wait_for(lambda: self._closed, timeout=self._tick_s)

@@ -224,8 +224,8 @@ def _build(
     os.set_blocking(report, False)
     mark("descriptors")
     pidfd, pid = zygote.ask(
-        lambda sock: box.fork(
-            sock,
+        lambda turns: box.fork(
+            turns,
             leaf,
             uid=uid,
             pids=PIDS,

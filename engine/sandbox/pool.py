@@ -50,6 +50,7 @@ from engine.zygote.keeper import Zygotes, ZygoteSettings
 _COMMON_TMP_MB = 512
 _COMMON_MEMORY_MB = 128
 _ZYGOTE_TRIES = 5
+_BUILDERS = 6
 _TAKEN_AWAY_WITHIN_S = 5.0
 
 
@@ -101,8 +102,8 @@ class LinuxPool:
         self._uids = Uids(uid_base, uid_count)
         self._cpu = cpu
         self._names = itertools.count(1)  # of leaves, and so of sandboxes
-        # Few threads: building is a chain of short kernel calls, and one zygote forks one at a time anyway.
-        self._builders = ThreadPoolExecutor(2, thread_name_prefix="cleave-build")
+        # As many as a burst keeps at work: half of what they do is waiting, for the zygote and for a loop device.
+        self._builders = ThreadPoolExecutor(_BUILDERS, thread_name_prefix="cleave-build")
         # For assigning alone: each of its threads leaves the root that it shares with the others.
         self._assigners = assigners()
         self._parkers = ThreadPoolExecutor(1, thread_name_prefix="cleave-park")
@@ -126,7 +127,9 @@ class LinuxPool:
         )
         self._scratch: ScratchPool | None = None
         self._starts: set[asyncio.Future[_Made]] = set()
-        self._network = Network(instance_id, network or NetworkSettings(), self._counts, self._refill.put_off)
+        self._network = Network(
+            instance_id, network or NetworkSettings(), self._counts, self._refill.put_off, self._starts.__len__
+        )
         self._closed = False
 
     async def open(self, runtime: str | None = None) -> int:
@@ -165,7 +168,7 @@ class LinuxPool:
                 make=self._park,
                 bury=lambda parked: self._bury(parked.slot, parked.parts),
                 counts=self._counts,
-                forking=lambda: len(self._starts),
+                forking=self._starts.__len__,
             )
             self._parked.start()
         return left

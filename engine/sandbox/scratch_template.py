@@ -1,5 +1,6 @@
 """The formatted ext4 images that every /tmp of a size is copied from, one file a size, made when first needed.
 
+It has the folder in it that becomes /tmp, and is empty else: what each copy would do again costs it more than copying.
 Guarantees of an image for N MB: an unprivileged user can store N MiB in it and at most 2 % more; it holds N × 64 files
 and folders (one for each 16 KiB) and at most 5 % more; it is sparse, some 100 KB of the disk. What is there already is
 used only if it is such an image. How an image becomes a mount is native/box/scratch.c's.
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import HostUnfit, SandboxFault
+from engine.sandbox import box
 
 FILES_PER_MB = 64
 _BLOCK = 4_096
@@ -29,6 +31,8 @@ _SUPERBLOCK_AT, _SUPERBLOCK_BYTES = 1_024, 1_024
 _BLOCKS, _FREE_BLOCKS, _FREE_FILES, _INCOMPATIBLE = 0x4, 0xC, 0x10, 0x60
 _MAGIC_AT, _MAGIC = 0x38, 0xEF53
 _ENCRYPT = 0x10000
+_LABEL_AT, _LABEL_BYTES, _LABEL = 0x78, 16, b"cleave /tmp"
+"""The name of the file system, which no image has that was made in another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class _Formatted:
     free_blocks: int
     free_files: int
     encrypt: bool
+    label: bytes
 
     @property
     def usable_blocks(self) -> int:
@@ -57,6 +62,7 @@ def make_template(folder: Path, size_mb: int) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _format(making, size_mb)
+        box.scratch_template(os.fsencode(making))
         os.replace(making, path)
         _drop_oldest(folder)
     except OSError as error:
@@ -96,9 +102,11 @@ def _run_mkfs(path: Path, blocks: int, files: int) -> None:
     with open(path, "wb") as image:
         image.truncate(blocks * _BLOCK)
     # No journal: what it would recover nobody will read. No reserved blocks, no room to grow: all is the function's.
+    # No copies of the superblock, which every image would have to have: nobody repairs one.
     done = subprocess.run(
         [find_mkfs(), "-q", "-F", "-b", str(_BLOCK), "-I", str(_INODE), "-N", str(files), "-m", "0",
-         "-O", "^has_journal,^resize_inode,encrypt", "-E", "lazy_itable_init=1,nodiscard", str(path)],
+         "-L", _LABEL.decode(), "-O", "^has_journal,^resize_inode,encrypt,sparse_super2",
+         "-E", "lazy_itable_init=1,nodiscard,num_backup_sb=0", str(path)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=60,
@@ -124,7 +132,8 @@ def _read(path: Path) -> _Formatted | None:
     )
     if blocks * _BLOCK != size:
         return None
-    return _Formatted(blocks, free_blocks, free_files, encrypt=bool(features & _ENCRYPT))
+    label = block[_LABEL_AT : _LABEL_AT + _LABEL_BYTES].rstrip(b"\0")
+    return _Formatted(blocks, free_blocks, free_files, bool(features & _ENCRYPT), label)
 
 
 def _fits(path: Path, size_mb: int) -> bool:
@@ -132,6 +141,7 @@ def _fits(path: Path, size_mb: int) -> bool:
     return (
         found is not None
         and found.encrypt
+        and found.label == _LABEL
         and found.usable_blocks >= size_mb * _BLOCKS_PER_MB
         and found.free_files >= size_mb * FILES_PER_MB
     )

@@ -1,9 +1,10 @@
 """The engine's side of a zygote: start it, know whether it lives, fork from it, end it.
 
 Theory of operation: a zygote is exec'ed with one SOCK_SEQPACKET socket. It answers "ready" once, and then each
-request with a pidfd (native/box/forkserver.c). One fork is under way at a time, under `lock`; a start that finds the
-zygote dead starts another. Sandboxes are the engine's children, not the zygote's: its death ends none of them. One that
-it cloned and could not tell of before it died is found by its journal, in which the kernel notes each clone.
+request with a pidfd (native/box/forkserver.c). One fork is under way at a time (native/engine/sandbox/_turns.pxi); a
+start that finds the zygote dead starts another. Sandboxes are the engine's children, not the zygote's: its death ends
+none of them. One that it cloned and could not tell of before it died is found by its journal, in which the kernel notes
+each clone.
 
 Start zygotes from a thread that lives as long as the engine: the kernel sends a sandbox its parent-death signal when
 the thread that started its zygote exits (prctl(2), PR_SET_PDEATHSIG).
@@ -26,6 +27,7 @@ from typing import NamedTuple, TypeVar
 
 from engine.errors import SandboxFault
 from engine.runtimes.interpreters import Interpreter
+from engine.sandbox import box
 from engine.sandbox.counts import Counts, Resource
 from engine.zygote.subids import SubIds
 
@@ -107,7 +109,8 @@ class Zygote:
         self._packages = packages
         self._ready_within_s = ready_within_s
         self._fork_module = fork_module
-        self.lock = threading.Lock()
+        self._ending = threading.Lock()
+        self._turns: box.Turns | None = None
         self._uid_base = uid_base
         self._uid_count = uid_count
         self._own_user = own_user
@@ -136,6 +139,7 @@ class Zygote:
             self._said = os.memfd_create("zygote")
             self._journal = os.memfd_create("zygote")
             os.ftruncate(self._journal, _PID.size)
+            self._turns = box.Turns(self._socket.fileno(), self._journal)
             self._process = self._exec(theirs.fileno())
             if self.pid <= _GUEST_PID:  # only where the engine is process 1: the next has another
                 self.end()
@@ -245,7 +249,8 @@ class Zygote:
     @property
     def alive(self) -> bool:
         """Whether it can be asked for a fork."""
-        return self._process is not None and self._process.poll() is None
+        process = self._process
+        return process is not None and process.poll() is None
 
     def fileno(self) -> int:
         """Its socket. Raises SandboxFault if it was not started or is closed."""
@@ -253,26 +258,29 @@ class Zygote:
             raise SandboxFault(ZYGOTE_STAGE, 0, "it is not running")
         return self._socket.fileno()
 
-    def ask(self, fork: Callable[[int], T]) -> T:
-        """Call `fork` with the socket, one caller at a time. If it fails with ZYGOTE_STAGE the zygote is ended, and
-        with it a sandbox that it made and told nobody of. Raises what `fork` raises, and the same if it is gone."""
-        with self.lock:
-            if not self.alive:
-                raise SandboxFault(ZYGOTE_STAGE, 0, "it is gone")
-            os.pwrite(self._journal, _PID.pack(0), 0)
-            try:
-                self.forks += 1
-                return fork(self.fileno())
-            except SandboxFault as fault:
-                if fault.stage == ZYGOTE_STAGE:
+    def ask(self, fork: Callable[[box.Turns], T]) -> T:
+        """Call `fork` with what gives it its turn. If it fails with ZYGOTE_STAGE the zygote is ended, and with it a
+        sandbox that it made and told nobody of. Raises what `fork` raises, and the same if it is gone."""
+        turns = self._turns
+        if turns is None or not self.alive:
+            raise SandboxFault(ZYGOTE_STAGE, 0, "it is gone")
+        try:
+            self.forks += 1
+            return fork(turns)
+        except SandboxFault as fault:
+            if fault.stage == ZYGOTE_STAGE:
+                with self._ending:
                     self.end()
                     self._bury()
-                raise
+            raise
 
     def _bury(self) -> None:
         """Kill and reap what it cloned for a request that it did not answer: this process's child all the same."""
+        if self._turns is None or not self._turns.unanswered or self._journal < 0:
+            return
         (pid,) = _PID.unpack(os.pread(self._journal, _PID.size, 0))
         if pid > 0:
+            os.pwrite(self._journal, _PID.pack(0), 0)
             os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
             os.waitpid(pid, 0)
 
@@ -284,12 +292,15 @@ class Zygote:
     def end(self) -> None:
         """Kill it and wait for that. The socket stays open until `close`."""
         self.kill()
-        if self._process is not None:
-            self._process.wait()
+        process = self._process
+        if process is not None:
+            process.wait()
 
     def close(self) -> None:
         """End it and wait for that; waits for a fork under way, which uses the socket. Safe to call again."""
-        with self.lock:
+        if self._turns is not None:
+            self._turns.close()
+        with self._ending:
             if self._socket is not None:
                 self._socket.close()
                 self._socket = None
@@ -298,6 +309,7 @@ class Zygote:
                     self._process.wait(1)
                 except subprocess.TimeoutExpired:
                     self.end()
+                self._bury()
                 self._process = None
                 self._counts.removed(Resource.ZYGOTES)
             for fd in (self._said, self._journal):

@@ -155,6 +155,8 @@ struct box_scratch {
     uint64_t base_bytes, base_files, base_disk; /* what an empty one takes, in itself and of the disk */
 };
 
+/* Make a formatted ext4 image what all copies of it begin with: the folder that becomes /tmp, and nothing else. */
+int box_scratch_template(const char *path, struct box_error *err);
 /* A fresh copy of the ext4 image at `template_path`, in a nameless file in `dir`, on a loop device, mounted nowhere.
  * Closing it takes everything away; so does the end of the process. */
 int box_scratch_open(struct box_scratch *scratch, const char *template_path, const char *dir, unsigned flags,
@@ -325,11 +327,11 @@ struct box_report {
     struct box_error error;
 };
 
-/* Send a request; closes nothing. */
-int box_fork_send(int sock, const struct box_fork_request *request, const struct box_fork_fds *fds,
-                  struct box_error *err);
-/* Receive the answer to the oldest request: returns the pidfd and sets *pid. Blocks at most timeout_ms. */
-int box_fork_receive(int sock, int timeout_ms, pid_t *pid, struct box_error *err);
+/* Ask for a sandbox: returns its pidfd and sets *pid; closes nothing. Blocks at most timeout_ms. One caller at a time a
+ * socket. Failures of the stage "zygote" leave open what it did: it has to be ended, and what `journal` names with it.
+ */
+int box_fork_ask(int sock, int journal, const struct box_fork_request *request, const struct box_fork_fds *fds,
+                 int timeout_ms, pid_t *pid, struct box_error *err);
 
 /* In a zygote, once it has its root: it talks to nobody, neither do the modules that it imports ahead, and what is
  * cloned from it is never in the host's network, not even before its first step. And what is cloned from it has the
@@ -345,7 +347,7 @@ struct box_fork_hooks {
 
 /* What a clone went through until it was a guest: the moments (CLOCK_MONOTONIC, in nanoseconds) at which it began, at
  * which each step of its set-up was done, at which it was split from process 1, and at which its language went on. */
-enum { BOX_BOOT_MARKS = 14 };
+enum { BOX_BOOT_MARKS = 15 };
 
 struct box_boot {
     uint64_t ns[BOX_BOOT_MARKS];

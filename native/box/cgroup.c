@@ -84,9 +84,16 @@ int box_knob_set(const struct box_host *host, const struct box_leaf *leaf, enum 
 {
     char found[64];
 
-    if (box_knob_write(host, leaf, hierarchy, file, value, err) < 0 ||
-        box_knob_read(host, leaf, hierarchy, file, found, sizeof found, err) < 0)
+    cleanup_close int fd = box_knob_open(host, leaf, hierarchy, file, O_RDWR, err);
+    if (fd < 0)
         return -1;
+    if (write(fd, value, strlen(value)) < 0)
+        return box_fail(err, STAGE[hierarchy], "cannot write %s to %s", value, file);
+    BOX_STEP("cgroup: limit written");
+    ssize_t got = pread(fd, found, sizeof found - 1, 0);
+    if (got < 0)
+        return box_fail(err, STAGE[hierarchy], "cannot read %s", file);
+    found[got] = '\0';
     found[strcspn(found, "\n")] = '\0';
     if (strcmp(found, value) != 0) {
         errno = 0;

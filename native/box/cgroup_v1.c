@@ -18,11 +18,13 @@ static int set_cpu(const struct box_host *host, const struct box_leaf *leaf, uin
         return box_knob_set(host, leaf, BOX_CPU, "cpu.cfs_quota_us", "-1", err);
     }
     snprintf(value, sizeof value, "%u", quota_us);
-    /* The burst may never exceed the quota: lower it before, raise it after. */
-    box_knob_write(host, leaf, BOX_CPU, "cpu.cfs_burst_us", "0", &ignored);
+    /* The burst may never exceed the quota: where it is lowered it goes first, and where it is raised last, since it is
+     * refused before. No write more than that: for each the kernel looks at all groups of the host. */
+    int burst = box_knob_write(host, leaf, BOX_CPU, "cpu.cfs_burst_us", value, &ignored);
     if (box_knob_set(host, leaf, BOX_CPU, "cpu.cfs_quota_us", value, err) < 0)
         return -1;
-    box_knob_write(host, leaf, BOX_CPU, "cpu.cfs_burst_us", value, &ignored);
+    if (burst < 0)
+        box_knob_write(host, leaf, BOX_CPU, "cpu.cfs_burst_us", value, &ignored);
     return 0;
 }
 

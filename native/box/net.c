@@ -26,6 +26,11 @@ int box_net_loopback_up(struct box_error *err)
     return 0;
 }
 
+int box_net_made_inside(const struct box_fork_request *request, const struct box_fork_fds *fds)
+{
+    return fds->net < 0 && request->n_join > 0 && !request->own_user;
+}
+
 int box_net_enter(int ns, struct box_error *err)
 {
     return setns(ns, CLONE_NEWNET) < 0 ? box_fail(err, STAGE, "cannot enter it") : 0;

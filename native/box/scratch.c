@@ -33,6 +33,7 @@ enum {
     RENEWALS_MAX = 64,     /* what a sandbox may leave in the kernel's structures does not add up */
     KEPT_BYTES = 4 << 20,  /* what an image may take of the disk beyond a fresh one before that is given back */
     DIRTY_BYTES = 1 << 20, /* not worth the trouble of dropping */
+    BLOCK_BYTES = 4096,    /* of the device as of the file system: a mount then does not begin with smaller ones */
     SHUTDOWN_NO_FLUSH = 2, /* EXT4_GOING_FLAGS_NOLOGFLUSH */
 };
 #define EXT4_SHUTDOWN _IOR('X', 125, uint32_t)
@@ -41,10 +42,7 @@ enum {
 static int copy_extents(int from, int to, struct box_error *err)
 {
     off_t start = 0, end;
-    struct stat status;
 
-    if (fstat(from, &status) < 0 || ftruncate(to, status.st_size) < 0)
-        return box_fail(err, STAGE, "cannot size the image");
     while ((start = lseek(from, start, SEEK_DATA)) >= 0) {
         end = lseek(from, start, SEEK_HOLE);
         if (end < 0)
@@ -59,22 +57,19 @@ static int copy_extents(int from, int to, struct box_error *err)
     return errno == ENXIO ? 0 : box_fail(err, STAGE, "cannot find the next extent");
 }
 
-static int make_image(const char *template_path, const char *dir, unsigned flags, struct box_error *err)
+/* A nameless file of the template's size. */
+static int make_image(int template, const char *dir, unsigned flags, struct box_error *err)
 {
     struct stat status;
 
-    cleanup_close int template = open(template_path, O_RDONLY | O_CLOEXEC);
-    if (template <0)
-        return box_fail(err, STAGE, "cannot open the template %s", template_path);
     cleanup_close int image = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (image < 0)
         return box_fail(err, STAGE, "cannot make a nameless file in %s", dir);
     BOX_STEP("tmp: image made");
-    if (flags & BOX_SCRATCH_RESERVE && (fstat(template, &status) < 0 || fallocate(image, 0, 0, status.st_size) < 0))
+    if (fstat(template, &status) < 0 || ftruncate(image, status.st_size) < 0)
+        return box_fail(err, STAGE, "cannot size the image");
+    if (flags & BOX_SCRATCH_RESERVE && fallocate(image, 0, 0, status.st_size) < 0)
         return box_fail(err, STAGE, "cannot set %lld MB aside in %s", (long long)status.st_size >> 20, dir);
-    if (copy_extents(template, image, err) < 0)
-        return -1;
-    BOX_STEP("tmp: image filled");
     return box_take(&image);
 }
 
@@ -99,7 +94,8 @@ static int attach_loop(int image, unsigned *loop, struct box_error *err)
         cleanup_close int device = open(path, O_RDWR | O_CLOEXEC);
         if (device < 0)
             return box_fail(err, "tmp loop device", "cannot open %s", path);
-        struct loop_config config = {.fd = (unsigned)image, .info.lo_flags = LO_FLAGS_AUTOCLEAR};
+        struct loop_config config = {
+            .fd = (unsigned)image, .block_size = BLOCK_BYTES, .info.lo_flags = LO_FLAGS_AUTOCLEAR};
         BOX_STEP("tmp: loop device opened");
         if (ioctl(device, LOOP_CONFIGURE, &config) == 0)
             return box_take(&device);
@@ -155,37 +151,69 @@ static int count_disk(int image, uint64_t *bytes)
     return 0;
 }
 
-static int make_folder(struct box_scratch *scratch, struct box_error *err)
+static int make_folder(int root, struct box_error *err)
 {
-    if (mkdirat(scratch->root, BOX_SCRATCH_FOLDER, 0700) < 0)
+    if (mkdirat(root, BOX_SCRATCH_FOLDER, 0700) < 0)
         return box_fail(err, MOUNT_STAGE, "cannot make the folder for /tmp");
-    if (scratch->flags & BOX_SCRATCH_ENCRYPT &&
-        box_crypt_lock(scratch->root, BOX_SCRATCH_FOLDER, scratch->key_id, err) < 0)
-        return -1;
-    if (fchmodat(scratch->root, BOX_SCRATCH_FOLDER, 01777, 0) < 0)
+    if (fchmodat(root, BOX_SCRATCH_FOLDER, 01777, 0) < 0)
         return box_fail(err, MOUNT_STAGE, "cannot open the folder for /tmp to all");
     return 0;
 }
 
+static int lock_folder(struct box_scratch *scratch, struct box_error *err)
+{
+    return scratch->flags & BOX_SCRATCH_ENCRYPT
+               ? box_crypt_lock(scratch->root, BOX_SCRATCH_FOLDER, scratch->key_id, err)
+               : 0;
+}
+
+int box_scratch_template(const char *path, struct box_error *err)
+{
+    unsigned loop;
+
+    cleanup_close int image = open(path, O_RDWR | O_CLOEXEC);
+    if (image < 0)
+        return box_fail(err, STAGE, "cannot open the template %s", path);
+    cleanup_close int device = attach_loop(image, &loop, err);
+    if (device < 0)
+        return -1;
+    cleanup_close int mount = mount_image(loop, err);
+    if (mount < 0)
+        return -1;
+    cleanup_close int root = openat(mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    /* What lies around the folder is the engine's: closed to the sandbox, should it ever see it. */
+    if (root < 0 || fchmod(root, 0700) < 0 || (unlinkat(root, "lost+found", AT_REMOVEDIR) < 0 && errno != ENOENT))
+        return box_fail(err, MOUNT_STAGE, "cannot prepare /tmp");
+    if (make_folder(root, err) < 0)
+        return -1;
+    return syncfs(root) < 0 ? box_fail(err, MOUNT_STAGE, "cannot store the template %s", path) : 0;
+}
+
 static int fill_scratch(struct box_scratch *scratch, const char *template_path, const char *dir, struct box_error *err)
 {
-    scratch->image = make_image(template_path, dir, scratch->flags, err);
+    cleanup_close int template = open(template_path, O_RDONLY | O_CLOEXEC);
+    if (template <0)
+        return box_fail(err, STAGE, "cannot open the template %s", template_path);
+    scratch->image = make_image(template, dir, scratch->flags, err);
     if (scratch->image < 0)
         return -1;
+    /* Bound while it is empty: the kernel writes to the disk what is in a file that becomes a device (loop_configure of
+     * drivers/block/loop.c), and waits for that. */
     cleanup_close int device = attach_loop(scratch->image, &scratch->loop, err);
     if (device < 0)
         return -1;
     BOX_STEP("tmp: loop device bound");
+    if (copy_extents(template, scratch->image, err) < 0)
+        return -1;
+    BOX_STEP("tmp: image filled");
     scratch->mount = mount_image(scratch->loop, err);
     if (scratch->mount < 0)
         return -1;
     BOX_STEP("tmp: mounted");
-    /* What lies around the folder is the engine's: closed to the sandbox, should it ever see it. */
     scratch->root = openat(scratch->mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (scratch->root < 0 || fchmod(scratch->root, 0700) < 0 ||
-        (unlinkat(scratch->root, "lost+found", AT_REMOVEDIR) < 0 && errno != ENOENT))
-        return box_fail(err, MOUNT_STAGE, "cannot prepare /tmp");
-    if (make_folder(scratch, err) < 0)
+    if (scratch->root < 0)
+        return box_fail(err, MOUNT_STAGE, "cannot open what is mounted");
+    if (lock_folder(scratch, err) < 0)
         return -1;
     if (count_used(scratch->root, &scratch->base_bytes, &scratch->base_files) < 0 ||
         count_disk(scratch->image, &scratch->base_disk) < 0)
@@ -260,8 +288,8 @@ int box_scratch_renew(struct box_scratch *scratch)
     if (box_crypt_forget(scratch->root, scratch->key_id, &scratch->held) < 0 || trim(scratch) < 0)
         return 0;
     BOX_STEP("tmp: emptied");
-    if (make_folder(scratch, &ignored) < 0 || count_used(scratch->root, &bytes, &files) < 0 ||
-        bytes != scratch->base_bytes || files != scratch->base_files)
+    if (make_folder(scratch->root, &ignored) < 0 || lock_folder(scratch, &ignored) < 0 ||
+        count_used(scratch->root, &bytes, &files) < 0 || bytes != scratch->base_bytes || files != scratch->base_files)
         return 0;
     scratch->mount = mount_image(scratch->loop, &ignored);
     if (scratch->mount < 0)

@@ -12,6 +12,13 @@
 
 enum { GUEST_ANSWERS_FD = 3, GUEST_EVENTS_FD = 4, GUEST_REPORT_FD = 5 };
 
+static int make_network(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
+{
+    if (!box_net_made_inside(request, fds) || unshare(CLONE_NEWNET) == 0)
+        return 0;
+    return box_fail(err, "network namespace", "cannot make one");
+}
+
 static int join_cgroups(const struct box_fork_request *request, const struct box_fork_fds *fds, struct box_error *err)
 {
     for (uint32_t which = 0; which < request->n_join; which++)
@@ -122,7 +129,8 @@ struct step {
 };
 
 static const struct step STEPS[] = {
-    {join_cgroups, "cgroups"},        /* first: what follows is charged to the leaf */
+    {make_network, "network_made"},   /* before the leaf is joined, which is not charged for it */
+    {join_cgroups, "cgroups"},        /* what follows is charged to the leaf */
     {be_somebody, "user"},            /* before anything that asks for the user; what it needs of the host's /proc is
                                        * covered later */
     {hide_cgroups, "cgroups_hidden"}, /* after joining, so that the leaf is the root of what is seen */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 static const char STAGE[] = "zygote";
 
@@ -71,8 +72,8 @@ ssize_t box_wire_receive(int sock, void *body, size_t size, int *fds, size_t *n_
     return got;
 }
 
-int box_fork_send(int sock, const struct box_fork_request *request, const struct box_fork_fds *fds,
-                  struct box_error *err)
+static int send_request(int sock, const struct box_fork_request *request, const struct box_fork_fds *fds,
+                        struct box_error *err)
 {
     int flat[BOX_WIRE_FDS] = {fds->answers, fds->events, fds->log, fds->report, fds->tmp};
     size_t count = 5;
@@ -93,7 +94,8 @@ int box_fork_send(int sock, const struct box_fork_request *request, const struct
     return 0;
 }
 
-int box_fork_receive(int sock, int timeout_ms, pid_t *pid, struct box_error *err)
+/* The answer to the oldest request: returns the pidfd and sets *pid. */
+static int receive_answer(int sock, int timeout_ms, pid_t *pid, struct box_error *err)
 {
     struct pollfd ready = {.fd = sock, .events = POLLIN};
     struct box_fork_reply reply;
@@ -140,4 +142,14 @@ int box_fork_receive(int sock, int timeout_ms, pid_t *pid, struct box_error *err
     *pid = reply.pid;
     BOX_STEP("fork: answered");
     return pidfd;
+}
+
+int box_fork_ask(int sock, int journal, const struct box_fork_request *request, const struct box_fork_fds *fds,
+                 int timeout_ms, pid_t *pid, struct box_error *err)
+{
+    static const pid_t nobody = 0;
+
+    if (pwrite(journal, &nobody, sizeof nobody, 0) != sizeof nobody)
+        return box_fail(err, "journal", "cannot clear the zygote's");
+    return send_request(sock, request, fds, err) < 0 ? -1 : receive_answer(sock, timeout_ms, pid, err);
 }

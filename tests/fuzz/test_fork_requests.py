@@ -51,9 +51,9 @@ class Requests:
 
     def _capture(self) -> tuple[bytes, list[int]]:
         engine, zygote = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with engine, zygote:
+        with engine, zygote, open(os.memfd_create("journal"), "r+b") as journal:
             with pytest.raises(SandboxFault, match="does not answer"):
-                fork(engine.fileno(), self, timeout_ms=0)
+                fork(box.Turns(engine.fileno(), journal.fileno()), self, timeout_ms=0)
             body, fds, _, _ = socket.recv_fds(zygote, 4_096, FDS_MAX)
         return body, fds
 
@@ -186,13 +186,13 @@ def test_an_engine_takes_no_nonsense_of_a_zygote_and_keeps_nothing_of_it(
 ) -> None:
     chance = random.Random(SEED)
     engine, broken = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with engine, broken:
+    with engine, broken, open(os.memfd_create("journal"), "r+b") as journal:
         before = opened()
         for number in range(counts["frames"]):
             body, fds = replies(chance, requests.null)
             socket.send_fds(broken, [body], fds)
             try:
-                os.close(fork(engine.fileno(), requests)[0])
+                os.close(fork(box.Turns(engine.fileno(), journal.fileno()), requests)[0])
                 taken = True
             except SandboxFault:
                 taken = False
@@ -202,10 +202,10 @@ def test_an_engine_takes_no_nonsense_of_a_zygote_and_keeps_nothing_of_it(
             assert left_open(before) == [], number
 
 
-def fork(sock: int, requests: Requests, *, timeout_ms: int = 5_000) -> tuple[int, int]:
+def fork(turns: box.Turns, requests: Requests, *, timeout_ms: int = 5_000) -> tuple[int, int]:
     """As the engine asks; (pidfd, pid)."""
     return box.fork(
-        sock,
+        turns,
         requests.leaf,
         uid=UID_BASE,
         pids=64,
@@ -221,6 +221,35 @@ def fork(sock: int, requests: Requests, *, timeout_ms: int = 5_000) -> tuple[int
     )
 
 
+def test_after_a_request_that_was_not_answered_nobody_has_another_turn(requests: Requests) -> None:
+    engine, zygote = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with engine, zygote, open(os.memfd_create("journal"), "r+b") as journal:
+        turns = box.Turns(engine.fileno(), journal.fileno())
+        with pytest.raises(SandboxFault, match="does not answer"):
+            fork(turns, requests, timeout_ms=0)
+        _, fds, _, _ = socket.recv_fds(zygote, 4_096, FDS_MAX)
+        for fd in fds:
+            os.close(fd)
+        os.pwrite(journal.fileno(), b"7777", 0)  # what it may have cloned for that one
+        with pytest.raises(SandboxFault, match="it is gone") as caught:
+            fork(turns, requests)
+        zygote.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            zygote.recv(1)
+        assert (caught.value.stage, turns.unanswered) == ("zygote", True)
+        assert os.pread(journal.fileno(), 5, 0) == b"7777"
+
+
+def test_once_closed_nobody_has_a_turn(requests: Requests) -> None:
+    engine, zygote = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with engine, zygote, open(os.memfd_create("journal"), "r+b") as journal:
+        turns = box.Turns(engine.fileno(), journal.fileno())
+        turns.close()
+        with pytest.raises(SandboxFault, match="it is gone"):
+            fork(turns, requests)
+        assert not turns.unanswered
+
+
 def test_an_engine_without_a_free_descriptor_for_the_answer_leaves_no_process(
     zygote: Zygote, requests: Requests
 ) -> None:
@@ -233,7 +262,7 @@ def test_an_engine_without_a_free_descriptor_for_the_answer_leaves_no_process(
     resource.setrlimit(resource.RLIMIT_NOFILE, (opened[left_over - 1] + 1, hard))
     try:
         with pytest.raises(SandboxFault, match="no descriptor is free") as caught:
-            fork(zygote.fileno(), requests)
+            zygote.ask(lambda turns: fork(turns, requests))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert caught.value.errno == errno.EMFILE

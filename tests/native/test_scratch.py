@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -165,6 +166,27 @@ def test_a_template_that_was_damaged_is_made_again(tmp_path: Path) -> None:
     whole.write_bytes(whole.read_bytes()[:4_096])
     assert make_template(tmp_path, 512).stat().st_ino != made
     Images(tmp_path).make(512).close()
+
+
+def test_a_formatted_image_that_nothing_was_put_into_is_no_template(tmp_path: Path) -> None:
+    whole = make_template(tmp_path, 512)
+    made = whole.stat().st_ino
+    label = subprocess.run(["tune2fs", "-L", "", whole], capture_output=True, env={"PATH": "/usr/sbin:/sbin:/usr/bin"})
+    assert label.returncode == 0, label.stderr
+    assert make_template(tmp_path, 512).stat().st_ino != made
+
+
+def test_a_fresh_one_has_its_folder_and_nothing_else(tmp_path: Path) -> None:
+    made = Images(tmp_path).make(512)
+    root = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=made.fileno())
+    try:
+        assert os.listdir(root) == ["tmp"]
+        assert stat.S_IMODE(os.fstat(root).st_mode) == 0o700
+        folder = os.stat("tmp", dir_fd=root)
+        assert (stat.S_IMODE(folder.st_mode), folder.st_uid, folder.st_gid) == (0o1777, 0, 0)
+    finally:
+        os.close(root)
+        made.close()
 
 
 def test_without_mkfs_the_host_is_refused_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

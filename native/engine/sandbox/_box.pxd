@@ -3,6 +3,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "box.h" nogil:
+    int box_fail(box_error *err, const char *stage, const char *format, ...)
     enum: BOX_HIERARCHIES
     enum: BOX_MEMORY
     enum: BOX_CPU
@@ -130,6 +131,7 @@ cdef extern from "box.h" nogil:
     int box_leaf_kernel(const box_host *host, const box_leaf *leaf, uint64_t *bytes, box_error *err)
     int box_leaf_oom_kills(const box_host *host, const box_leaf *leaf, uint64_t *count, box_error *err)
     int box_leaf_remove(const box_host *host, box_leaf *leaf, box_error *err)
+    int box_scratch_template(const char *path, box_error *err)
     int box_scratch_open(box_scratch *scratch, const char *template_path, const char *dir, unsigned flags,
                          box_error *err)
     int box_scratch_tmpfs(box_scratch *scratch, uint64_t size_bytes, uint64_t files, box_error *err)
@@ -154,8 +156,8 @@ cdef extern from "box.h" nogil:
     int box_link_remove(int sock, const char *name, box_error *err)
     int box_address_add(int sock, uint32_t index, uint32_t address, uint8_t prefix, box_error *err)
     int box_route_default(int sock, uint32_t via, box_error *err)
-    int box_fork_send(int sock, const box_fork_request *request, const box_fork_fds *fds, box_error *err)
-    int box_fork_receive(int sock, int timeout_ms, int *pid, box_error *err)
+    int box_fork_ask(int sock, int journal, const box_fork_request *request, const box_fork_fds *fds, int timeout_ms,
+                     int *pid, box_error *err)
     int box_mount_into(int pidfd, int mount_fd, const char *path, int opt_fd, box_error *err)
     int box_kill(int pidfd, box_error *err)
     int box_reap(int pidfd, int *status, box_usage *usage, box_error *err)

@@ -9,7 +9,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.errno cimport EAGAIN, ENOMEM, errno
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy, memset, strlen
+from libc.string cimport memcmp, memcpy, memset, strcmp, strlen
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close
 
@@ -209,15 +209,17 @@ cdef class Leaf:
             raise fault(&err)
 
 
-def fork(int sock, Leaf leaf, *, uid, pids, nofile, int answers, int events, int log, int report, int tmp, int code,
+include "_turns.pxi"
+
+
+def fork(Turns turns, Leaf leaf, *, uid, pids, nofile, int answers, int events, int log, int report, int tmp, int code,
          int net, int timeout_ms, memory_bytes=0, nice=0, outer=None, int opt=-1):
-    """Ask the zygote behind `sock` for a sandbox in `leaf`; returns (pidfd, pid). One caller at a time a socket. `net`
-    is a network namespace, -1 for one that the clone makes; without `code`, -1, the sandbox parks; `opt` is what
+    """Ask the zygote of `turns` for a sandbox in `leaf`; returns (pidfd, pid). `net` is a network namespace, -1 for one that the clone makes; without `code`, -1, the sandbox parks; `opt` is what
     the function's layers are merged into; `outer` is the user and group of a zygote that is in a user namespace."""
     cdef box_error err
     cdef box_fork_request request
     cdef box_fork_fds fds
-    cdef int which, pid = 0, pidfd = -1, status
+    cdef int which, pid = 0, pidfd = -1
 
     memset(&request, 0, sizeof(request))
     request.version = BOX_WIRE_VERSION
@@ -241,9 +243,7 @@ def fork(int sock, Leaf leaf, *, uid, pids, nofile, int answers, int events, int
             fds.into = leaf.into_fd
             request.n_join = leaf.n_join
             request.into = fds.into >= 0
-            status = box_fork_send(sock, &request, &fds, &err)
-            if status == 0:
-                pidfd = box_fork_receive(sock, timeout_ms, &pid, &err)
+            pidfd = turns.ask(&request, &fds, timeout_ms, &pid, &err)
             leaf.let_go()
     if pidfd < 0:
         raise fault(&err)

@@ -57,6 +57,17 @@ cdef class Scratch:
                 box_scratch_close(&self.scratch)
 
 
+def scratch_template(bytes path):
+    """Put what every /tmp begins with into a formatted image."""
+    cdef box_error err
+    cdef int status
+    cdef const char *text = path
+    with nogil:
+        status = box_scratch_template(text, &err)
+    if status < 0:
+        raise fault(&err)
+
+
 def scratch_image(bytes template_path, bytes folder, *, bint encrypt, bint reserve):
     """A fresh /tmp from an image."""
     cdef box_error err

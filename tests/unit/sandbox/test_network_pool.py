@@ -76,6 +76,26 @@ def test_it_makes_and_frees_no_faster_than_its_rate() -> None:
         assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 0.009
 
 
+def test_while_many_starts_are_under_way_it_makes_none_and_goes_on_freeing() -> None:
+    maker, under_way = Maker(), [5]
+    pool = NamespacePool(
+        maker.make,
+        counts=Counts(),
+        target=2,
+        forget=maker.forget,
+        rate_per_s=1_000,
+        forking=lambda: under_way[0],
+    )
+    pool.start()
+    for _ in range(10):
+        pool.give_back(maker.make())
+    until(lambda: pool.counts.removed == 10)
+    assert (pool.counts.made, len(maker.times)) == (0, 10)
+    under_way[0] = 4
+    until(lambda: pool.counts.ready == 2)
+    pool.close()
+
+
 def test_what_is_more_than_the_backlog_is_freed_at_once() -> None:
     maker = Maker()
     pool = NamespacePool(maker.make, counts=Counts(), target=0, forget=maker.forget, rate_per_s=0.1, backlog=3)

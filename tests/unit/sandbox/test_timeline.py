@@ -67,7 +67,7 @@ def test_a_warm_run_has_page_faults_in_its_handler_alone() -> None:
 def test_each_run_has_its_own() -> None:
     timeline = Timeline()
     timeline.booted(struct.pack(f"={len(box.BOOT_MARKS)}Q", *range(len(box.BOOT_MARKS))))
-    assert phases(timeline)[:2] == ["box_cloned", "box_cgroups"]
+    assert phases(timeline)[:2] == ["box_cloned", "box_network_made"]
     told(timeline, *[1] * 5, counts=(1,) * 6)
     timeline.again()
     timeline.add("framed")
