@@ -216,6 +216,7 @@ class Service:
             stream_pace=PaceLimits(settings.stream_mb_per_s * 2**20),
             record=invocations,
             lost=invocations.lost,
+            tally=invocations,
         )
         logs.listen(pipeline.settle)
         recent.listen(pipeline.settle)
