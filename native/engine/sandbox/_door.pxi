@@ -187,6 +187,7 @@ cdef void native_handed(Lane lane, loop_call *loop) noexcept:
     cdef door_call *which = <door_call *>loop
     cdef Line line = <Line>loop.line.user
     cdef Call call = None
+    cdef bint left = which.left  # its caller may forget it while Python runs
     which.under_way = False
     try:
         call = standing_for(lane, loop)
@@ -195,11 +196,11 @@ cdef void native_handed(Lane lane, loop_call *loop) noexcept:
             call.handed()
         except BaseException as error:
             call.failed(error)
-        if which.left:
+        if left:
             call.leave()
     except BaseException as error:
         lane.complain(error)
-    if not which.left:
+    if not left:
         which.handed(which, NULL if call is None else <void *>call)
     Py_DECREF(line)
 
