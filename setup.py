@@ -224,7 +224,7 @@ if has_nghttp2():
             "engine.rpc._front",
             ["native/engine/rpc/_front.pyx", *(path for path in FRONT if path.endswith(".c"))],
             include_dirs=["native"],
-            depends=FRONT,
+            depends=[*FRONT, *SCHED_HEADERS, *PARTS],
             libraries=["nghttp2"],
             extra_compile_args=CYTHON_FLAGS,
             extra_link_args=LINK_FLAGS,

@@ -258,6 +258,7 @@ class Service:
             observe=observe,
             recent=recent,
             front=settings.grpc_front,
+            door=pipeline.door,
         )
         undo.push_async_callback(rpc.stop, 0)
         rest = RestServer(

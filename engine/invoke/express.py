@@ -91,9 +91,12 @@ class ExpressCall(Call):
         return found
 
     def leave(self) -> None:
-        """Nobody waits for it any longer, who was a native caller."""
-        if not self.over:
+        """Nobody waits for it any longer, if anybody still does."""
+        if self._long is not None:
+            self._long.cancel()
+        elif not self.over:
             self._abandon(asyncio.CancelledError())
+        if self.future is not self._express.nothing:
             self.future.cancel()
 
     def _abandon(self, error: BaseException) -> None:
