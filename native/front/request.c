@@ -170,6 +170,8 @@ static bool take(struct front_call *call, const uint8_t *data, size_t size)
                 size -= call->message_size;
                 continue;
             }
+            if (size == 0)
+                break; /* the rest is yet to come */
         }
         size_t part = call->message_size - call->message_got;
         if (part > size)

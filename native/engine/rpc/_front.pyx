@@ -5,6 +5,7 @@ functions that the C side tells by never raise into it: what goes wrong goes to 
 call is reset.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AsString
 from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
 from cpython.pycapsule cimport PyCapsule_GetPointer
@@ -86,6 +87,7 @@ cdef front_ops OPS
 cdef join_ops JOIN_OPS
 
 
+@cython.no_gc_clear  # the front has the address of its join until __dealloc__
 cdef class Connection:
     cdef front *_front
     cdef int _fd

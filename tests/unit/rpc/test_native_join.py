@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import struct
 from collections.abc import AsyncIterator
 from typing import Any
@@ -436,3 +437,62 @@ async def test_a_join_that_is_shut_leaves_all_to_the_servicer(join: Join) -> Non
     await join.call()
     assert len(join.methods.contexts) == 1
     assert join.native.counts == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_clients_and_guests_do_each_call_is_ended_once(join: Join, seed: int) -> None:
+    draw = random.Random(seed)
+    clients: list[tuple[Client, list[int]]] = []
+    guests = [join.open()]
+
+    async def begin() -> None:
+        if len(clients) < 4 or draw.random() < 0.1:
+            clients.append((await Client.open(join.port, *[(4, 0)] * draw.randrange(2)), []))
+        client, streams = draw.choice(clients)
+        stream = 2 * len(streams) + 1
+        streams.append(stream)
+        fields = [*CALL, ("grpc-timeout", draw.choice(["1H", "9m", "1n"]))] if draw.random() < 0.5 else CALL
+        said = frame(HEADERS, END_HEADERS, stream, headers(fields)) + frame(DATA, END_STREAM, stream, message(PLAIN))
+        at = draw.choice([0, draw.randrange(len(said))])  # in one part, or in two
+        client.say(said[:at])
+        if at:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        client.say(said[at:])
+
+    async def leave() -> None:
+        client, streams = draw.choice(clients)
+        if streams and draw.random() < 0.8:
+            client.say(frame(wire.RST_STREAM, 0, draw.choice(streams), b"\0\0\0\x08"))
+        else:
+            client.writer.transport.abort()
+            clients.remove((client, streams))
+
+    async def say() -> None:
+        guest = draw.choice(guests)
+        if draw.random() < 0.8:
+            answer(guest)
+        else:
+            guest.says(guest_wire.frame(guest_wire.ERROR, b"{}"))
+
+    async def go_on() -> None:
+        for standing in join.handed:
+            if not standing.future.done() and draw.random() < 0.5:
+                standing.future.set_result(b"late")
+
+    async def warm() -> None:
+        if not any(join.bed.core.busy(guest.sandbox) == 0 for guest in guests) and len(guests) < 60:
+            guests.append(join.open())
+
+    for _ in range(400):
+        await draw.choice([begin, begin, begin, leave, say, say, go_on, warm, warm])() if clients else await begin()
+        for _ in range(draw.randrange(4)):
+            await asyncio.sleep(0)
+    for client, _ in clients:
+        client.writer.transport.abort()
+    await join.idle()
+    taken, told, handed, left = join.native.counts
+    assert taken == told + handed + left
+    assert told == len(join.records)
+    assert handed + left == len(join.handed) == len(join.all)
+    assert all(standing.future.done() for standing in join.all)
