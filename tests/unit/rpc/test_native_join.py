@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import random
 import struct
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,6 +20,13 @@ from tests.unit.rpc import wire
 from tests.unit.rpc.joins import EVENT, Join, answer, joined
 from tests.unit.rpc.native import PATH
 from tests.unit.rpc.wire import CALL, DATA, END_HEADERS, END_STREAM, HEADERS, Client, frame, headers, message
+
+
+class Heap(ctypes.Structure):
+    """struct mallinfo2 of malloc.h."""
+
+    _fields_ = tuple((f"field{number}", ctypes.c_size_t) for number in range(10))
+
 
 ID = "6f0C0c5e-7f57-4d6e-a1c8-1d6c1f1f2b3a"
 LEFT = (1, 0, 0, 1)
@@ -352,6 +361,46 @@ async def test_a_join_that_is_shut_leaves_all_to_the_servicer(join: Join) -> Non
     await join.call()
     assert len(join.methods.contexts) == 1
     assert join.native.counts == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("end", ["told", "handed", "left"])
+async def test_calls_that_are_over_leave_no_memory_on_the_heap(join: Join, end: str) -> None:
+    mallinfo2 = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = Heap
+    guest = join.open()
+    client = await Client.open(join.port, (4, 1 << 30))
+    event = pb.InvokeRequest(name="functions/f", payload=b'"' + b"x" * 9_000 + b'"').SerializeToString()
+
+    async def calls(first: int, count: int) -> int:
+        for stream in range(first, first + 2 * count, 2):
+            client.say(frame(HEADERS, END_HEADERS, stream, headers(CALL)))
+            client.say(frame(DATA, END_STREAM, stream, message(event)))
+            await join.taken((stream + 1) // 2)
+            guest.hears()
+            if end == "left":
+                client.say(frame(wire.RST_STREAM, 0, stream, b"\0\0\0\x08"))
+                await until(lambda: join.handed, what="it is cancelled")
+            else:
+                guest.says(guest_wire.frame(guest_wire.RESULT if end == "told" else guest_wire.ERROR, b"{}"))
+            if end == "handed":
+                await until(lambda: join.handed, what="it is handed over")
+                join.handed[0].future.set_result(b"")
+            if end != "left":
+                await client.until(HEADERS, stream)
+                await client.until(HEADERS, stream)
+            await join.idle()
+            for standing in join.handed:
+                join.bed.core.finished(standing.call_id, True, time.monotonic_ns())
+                guest.seat.offer(0, 0, 0, 0)
+            for kept in (join.handed, join.all, join.records, guest.data, guest.answered):
+                kept.clear()
+        return int(mallinfo2().field7)  # uordblks: bytes in use
+
+    await calls(1, 20)
+    before = await calls(41, 20)
+    assert await calls(81, 50) < before + 200_000
+    assert sum(join.native.counts) == 2 * 90
+    await client.close()
 
 
 @pytest.mark.parametrize("seed", range(4))
