@@ -25,9 +25,8 @@ PROTOS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("proto/e
 BOX = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.c"))
 BOX_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.h"))
 PARTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/engine/*/*.p*"))
-SCHED = sorted(
-    path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.c") if path.name not in ("lane.c", "loop.c")
-)
+LOOP = ["native/sched/lane.c", "native/sched/loop.c", "native/sched/json.c"]
+SCHED = sorted({path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.c")} - set(LOOP))
 FRONT = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/front/*.[ch]"))
 SCHED_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.h"))
 
@@ -166,7 +165,7 @@ EXTENSIONS = [
     # What the engine holds: Cython over the box.
     Extension(
         "engine.sandbox._box",
-        ["native/engine/sandbox/_box.pyx", *BOX, "native/sched/lane.c", "native/sched/loop.c", *SCHED],
+        ["native/engine/sandbox/_box.pyx", *BOX, *LOOP, *SCHED],
         include_dirs=["native/box", "native"],
         depends=[*BOX_HEADERS, *SCHED_HEADERS, *PARTS],
         extra_compile_args=CYTHON_FLAGS,
@@ -225,7 +224,7 @@ if has_nghttp2():
             "engine.rpc._front",
             ["native/engine/rpc/_front.pyx", *(path for path in FRONT if path.endswith(".c"))],
             include_dirs=["native"],
-            depends=FRONT,
+            depends=[*FRONT, *SCHED_HEADERS, *PARTS],
             libraries=["nghttp2"],
             extra_compile_args=CYTHON_FLAGS,
             extra_link_args=LINK_FLAGS,

@@ -10,8 +10,8 @@ through every check, the scheduler, the log and the report. Settings are the def
               So the difference has all that the engine does, its event loop's waits included, and neither the guest nor
               the two switches of process that a round trip cannot do without
     rate      as many callers as sandboxes, each calling again when it has its answer. They are native, as those of a
-              front in native code: what is counted is the scheduler, the sandboxes, the log and the counts; the event's
-              JSON was checked once
+              front in native code: what is counted is the scheduler, the sandboxes, the log, the counts and the check
+              of the event's JSON
     callers   the same by callers in Python, each a task that makes a whole call of the invoker
     overload  arrivals at ten times what a small concurrency can serve, in an open loop: each is timed from when it was
               due, whatever became of those before, and those that are throttled do not come back

@@ -216,6 +216,7 @@ class Service:
             stream_pace=PaceLimits(settings.stream_mb_per_s * 2**20),
             record=invocations,
             lost=invocations.lost,
+            tally=invocations,
         )
         logs.listen(pipeline.settle)
         recent.listen(pipeline.settle)
@@ -257,6 +258,7 @@ class Service:
             observe=observe,
             recent=recent,
             front=settings.grpc_front,
+            door=pipeline.door,
         )
         undo.push_async_callback(rpc.stop, 0)
         rest = RestServer(

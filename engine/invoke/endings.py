@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from engine.errors import NotFound, SandboxFault
 from engine.invoke.documents import Facts, function_error
@@ -47,6 +47,26 @@ def lose_nothing(
     """As above."""
 
 
+class Tally(Protocol):
+    """Told of calls of native callers what whoever calls the pipeline knows of his own."""
+
+    def moved(self, name: str, event_bytes: int, result_bytes: int) -> None:
+        """So much went to a function, and came back."""
+
+    def failed(self, name: str, error: BaseException) -> None:
+        """It ended in no answer."""
+
+
+class NoTally:
+    """The default where nobody counts."""
+
+    def moved(self, name: str, event_bytes: int, result_bytes: int) -> None:
+        """See Tally."""
+
+    def failed(self, name: str, error: BaseException) -> None:
+        """See Tally."""
+
+
 class _Quiet(NamedTuple):
     """What the lines of a quiet run are made of."""
 
@@ -70,6 +90,7 @@ class Endings:
         record: Record,
         lost: Lost,
         *,
+        tally: Tally,
         monotonic_ns: Callable[[], int],
         wall_ns: Callable[[], int],
     ) -> None:
@@ -78,6 +99,7 @@ class Endings:
         self._logs = logs
         self._record = record
         self._lost = lost
+        self.tally = tally
         self._monotonic_ns = monotonic_ns
         self._wall_ns = wall_ns
         self._quiet: QuietRuns[_Quiet | NativeEnd] = QuietRuns(self._write_quiet)
@@ -191,6 +213,8 @@ class Endings:
         ended = run if isinstance(run, _Quiet) else _of_record(run)
         prepared, report, moments, facts, error_type, begun_ns, ended_ns = ended
         function = prepared.function
+        if ended is not run:
+            self.tally.moved(function.name, *run[-2:])
         self._record(function, report, moments)
         json = function.config.log_format is LogFormat.JSON
         said = prepared.platform
@@ -216,7 +240,7 @@ class Endings:
 
 def _of_record(record: NativeEnd) -> _Quiet:
     """A native caller's run."""
-    about, request_id, accepted_ns, started_ns, begun_ns, answered_ns, ended_ns, peak_bytes, cpu_us = record
+    about, request_id, accepted_ns, started_ns, begun_ns, answered_ns, ended_ns, peak_bytes, cpu_us, _, _ = record
     prepared: Prepared = about.prepared
     handler_us = (answered_ns - started_ns) // 1000
     report = Report(

@@ -32,7 +32,7 @@ from engine.model.invocation import Completion, InvokeRequest
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox.api import UNREAD, Ending, Event, Sandbox, Seated
-from engine.sandbox.box import LENT, TAKEN, Call, Lane, Line, NativeOwner
+from engine.sandbox.box import LENT, TAKEN, Call, Door, Line, NativeOwner
 from engine.scheduler.api import Borrowed, Done, Scheduler
 
 _SCAN = msgspec.json.Decoder(msgspec.Raw).decode
@@ -49,7 +49,8 @@ def _line(prepared: Prepared, target: int) -> Line:
     """What plain calls of one function have in common."""
     timeout_ms = prepared.function.config.timeout_ms
     about = _About(Event("", b"", timeout_ms, prepared.arn), prepared)
-    return Line(target, timeout_ms, prepared.spec.result_limit_bytes, prepared.arn, about)
+    said = (prepared.spec.memory_mb, prepared.function.version)
+    return Line(target, timeout_ms, prepared.spec.result_limit_bytes, prepared.arn, about, *said)
 
 
 class ExpressCall(Call):
@@ -83,14 +84,26 @@ class ExpressCall(Call):
             elif not self.over:
                 if self.under_way and self._express.scheduler.lane is not None:
                     self._express.scheduler.lane.cancel(self)
-                self.sandbox.kill()
-                with contextlib.suppress(Unavailable):
-                    self._give_back(None)
-                self._left(error)
+                self._abandon(error)
             raise
         # The sandbox knows its last call for as long as it idles, for what comes late: what that said is no part of it.
         self.future = self._express.nothing
         return found
+
+    def leave(self) -> None:
+        """Nobody waits for it any longer, if anybody still does."""
+        if self._long is not None:
+            self._long.cancel()
+        elif not self.over:
+            self._abandon(asyncio.CancelledError())
+        if self.future is not self._express.nothing:
+            self.future.cancel()
+
+    def _abandon(self, error: BaseException) -> None:
+        self.sandbox.kill()
+        with contextlib.suppress(Unavailable):
+            self._give_back(None)
+        self._left(error)
 
     def answered(self, body: bytes) -> None:
         """The lane has run it to its end."""
@@ -268,6 +281,8 @@ class Express:
         self._lines: dict[str, Line] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.nothing: Any = None  # stands where a call's future was
+        # What the loop does not run to its end is gone on with here, as are the lines and the counts of what it does.
+        self.door = Door(NativeOwner(partial(ExpressCall, self), self._handed, endings.natively), event_limit_bytes)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -280,22 +295,31 @@ class Express:
         name = prepared.function.name
         line, target = self._lines.get(name), self.scheduler.target_of(prepared.spec.key)
         if target is not None and (line is None or line.about.prepared is not prepared or line.target != target):
-            self._lines[name] = _line(prepared, target)
+            line = self._lines[name] = _line(prepared, target)
+            if self.scheduler.lane is not None:
+                self.door.open(name, self.scheduler.lane, line)
 
-    def native(self, function_name: str) -> tuple[Lane, Line] | None:
-        """Where native callers may submit plain calls of a function, and by what; None where there is nothing warm.
-        What the loop does not run to its end is gone on with here, and so are the lines and the counts of what it
-        does."""
-        line, lane = self._lines.get(function_name), self.scheduler.lane
-        if line is None or lane is None:
-            return None
-        if lane.owner is None:
-            lane.owner = NativeOwner(partial(ExpressCall, self), self.endings.natively)
-        return lane, line
+    def native(self, function_name: str) -> tuple[Door, Line] | None:
+        """Where native callers may submit plain calls of a function, and by what; None where there is nothing warm."""
+        return (self.door, self._lines[function_name]) if function_name in self.door else None
+
+    def _handed(self, call: ExpressCall) -> None:
+        """A native caller's goes on here: nobody else counts how it ends, nor its bytes."""
+        name, size = call.prepared.function.name, len(call.payload or b"")
+
+        def count(future: asyncio.Future[Completion]) -> None:
+            error = asyncio.CancelledError() if future.cancelled() else future.exception()
+            if error is not None:
+                self.endings.tally.failed(name, error)
+            else:
+                self.endings.tally.moved(name, size, len(future.result().payload))
+
+        call.future.add_done_callback(count)
 
     def drop(self, function_name: str, function: object = None) -> None:
         """It is another from here on, or gone."""
         self._lines.pop(function_name, None)
+        self.door.drop(function_name)
 
     def submit(self, function_name: str, payload: bytes, request_id: str = "") -> ExpressCall | None:
         """Run it, if it can be run at once; to be awaited by `result`. A request id is a UUID, or none."""

@@ -14,7 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from engine.invoke.ahead import InitRun
 from engine.invoke.callers import check_caller, of_tenant
 from engine.invoke.checks import check_client_context, check_invocable, check_payload, check_request_id
-from engine.invoke.endings import Endings, Lost, Record, check_answered, lose_nothing, record_nothing
+from engine.invoke.endings import (
+    Endings,
+    Lost,
+    NoTally,
+    Record,
+    Tally,
+    check_answered,
+    lose_nothing,
+    record_nothing,
+)
 from engine.invoke.express import Express, ExpressCall
 from engine.invoke.ids import RequestIds
 from engine.invoke.pace import NO_PACE, PaceLimits
@@ -34,6 +43,7 @@ from engine.model.invocation import (
 from engine.model.names import function_arn
 from engine.registry.api import CodeStore, Registry
 from engine.sandbox.api import Event, SandboxSpec
+from engine.sandbox.box import Door
 from engine.sandbox.ready import provisioned
 from engine.scheduler.api import Scheduler, Work
 
@@ -74,6 +84,7 @@ class Pipeline:
         authorize: Authorize = allow_all,
         record: Record = record_nothing,
         lost: Lost = lose_nothing,
+        tally: Tally | None = None,
     ) -> None:
         self._registry = registry
         self._scheduler = scheduler
@@ -97,7 +108,8 @@ class Pipeline:
             wall_ns=wall_ns,
             new_uuid=new_uuid,
         )
-        endings = Endings(registry, self._specs, logs, record, lost, monotonic_ns=monotonic_ns, wall_ns=wall_ns)
+        clocks = {"monotonic_ns": monotonic_ns, "wall_ns": wall_ns}
+        endings = Endings(registry, self._specs, logs, record, lost, tally=tally or NoTally(), **clocks)
         self._endings = endings
         self._ahead_timeout_ms = provisioned_init_timeout_ms
         self._means = RunMeans(endings.keep, endings.keep_late, monotonic_ns, wall_ns, stream_pace)
@@ -121,6 +133,11 @@ class Pipeline:
     def express(self, function_name: str, payload: bytes, request_id: str = "") -> ExpressCall | None:
         """See Invoker.express."""
         return self._express.submit(function_name, payload, request_id) if self._authorize is allow_all else None
+
+    @property
+    def door(self) -> Door | None:
+        """Where fronts in native code submit plain calls; None where it is not for all to call."""
+        return self._express.door if self._authorize is allow_all else None
 
     def spec_ahead(self, function: Function) -> SandboxSpec:
         """What a provisioned sandbox of a function is. Raises NotFound if its code is gone."""

@@ -8,6 +8,7 @@ loop's turn, or at once where it is the connection's only one.
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from typing import Any
 
 class Connection:
     def __init__(
@@ -18,6 +19,7 @@ class Connection:
         loop: asyncio.AbstractEventLoop,
         make: Callable[[], Call],
         on_closed: Callable[[Connection], None],
+        join: Join | None = None,
     ) -> None:
         """Takes the socket over. `limit` is of a message, in bytes."""
 
@@ -35,6 +37,45 @@ class Connection:
 
     def close(self) -> None:
         """Send what waits as far as the socket takes it, and end all calls."""
+
+class Join:
+    """What a server's connections have in common: the door to the dispatch loop, for calls that are plain."""
+
+    def __init__(self, capsule: object, on_none: Callable[[], None]) -> None:
+        """`capsule` is engine.sandbox.box.Door's. `on_none` is called where no call is under way after `shut`."""
+
+    def fileno(self) -> int:
+        """Readable when `due` has something to do."""
+
+    def due(self) -> None:
+        """End what is past its deadline."""
+
+    def shut(self) -> None:
+        """Take no more calls: they are the servicer's."""
+
+    def stop(self) -> None:
+        """Cancel those under way."""
+
+    def close(self) -> None:
+        """When the connections are closed."""
+
+    @property
+    def under_way(self) -> int: ...
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """How many were taken, answered natively, gone on with in Python, and cancelled."""
+
+def plain_request(message: bytes) -> tuple[bytes, bytes, bytes] | None: ...
+def plain_response(
+    answer: bytes,
+    request_id: bytes,
+    version: bytes,
+    handler_us: int,
+    total_us: int,
+    peak_bytes: int,
+    cpu_us: int,
+    memory_mb: int,
+) -> bytes: ...
 
 class Call:
     path: str
@@ -67,6 +108,9 @@ class Call:
 
     def taken(self) -> None:
         """A message was taken: its client may send as much again."""
+
+    def on_handed(self, standing: Any, left_s: float | None) -> None:
+        """In place of the others up to on_half_closed, where the dispatch loop had it: it goes on as this."""
 
     def on_open(self) -> None: ...
     def on_message(self, data: bytes, compressed: bool) -> None: ...

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -42,6 +42,21 @@ LEFT_WITHIN_S = 0.005
 """How much later grpc.aio may tell that a client has left than that its requests are over."""
 
 
+class Natives(Protocol):
+    """Calls of a front that it serves in native code."""
+
+    @property
+    def under_way(self) -> int:
+        """How many."""
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """How many were taken, ended there, went on in Python, and were cancelled."""
+
+    def shut(self) -> None:
+        """No more of them."""
+
+
 class Calls:
     """The calls under way, and the door for more."""
 
@@ -52,6 +67,7 @@ class Calls:
         self._draining = False
         self._refused = 0  # since the drain began
         self._idle = asyncio.Event()
+        self._natives: Natives | None = None
         self._endless: set[asyncio.Timeout] = set()
 
     def handler(
@@ -66,6 +82,35 @@ class Calls:
             {method.name: self._rpc(method, methods[method.name], always) for method in service.methods},
         )
 
+    def begun_handler(self, service: ServiceDescriptor, name: str, run: Method) -> grpc.RpcMethodHandler[Any, Any]:
+        """What goes on with calls of an RPC that began elsewhere, as `begun` was told: `run` gets what stands for one
+        in place of its request."""
+        method = service.methods_by_name[name]
+        path = f"/{service.full_name}/{name}"
+
+        async def call(standing: Any, context: Context) -> Any:
+            try:
+                return await run(standing)
+            except BaseException as error:
+                await self._refuse(path, context, error)
+
+        encode = GetMessageClass(method.output_type).SerializeToString
+        return grpc.unary_unary_rpc_method_handler(call, response_serializer=encode)
+
+    def begun(self, context: Context) -> None:
+        """A call that began elsewhere goes on by a begun_handler."""
+        ended: Any = self._ended
+        self._active += 1
+        context.add_done_callback(ended)
+
+    def watch(self, natives: Natives) -> None:
+        """Calls are also under way there: a drain is of them too. It says when there are none left by `none_left`."""
+        self._natives = natives
+
+    def none_left(self) -> None:
+        """Of those that are under way elsewhere."""
+        self._look()
+
     def unknown_handler(self) -> grpc.GenericRpcHandler:
         """What answers calls of methods that nobody serves; register it last."""
         return _UnknownMethods(self)
@@ -73,8 +118,9 @@ class Calls:
     def drain(self) -> None:
         """Refuse more calls and end those that would never end by themselves."""
         self._draining = True
-        if self._active == 0:
-            self._idle.set()
+        if self._natives is not None:
+            self._natives.shut()
+        self._look()
         now = asyncio.get_running_loop().time()
         for endless in self._endless:
             endless.reschedule(now)
@@ -172,7 +218,10 @@ class Calls:
     def _ended(self, _: Context) -> None:
         """A call is over and its response is with the kernel: later than the end of its handler."""
         self._active -= 1
-        if self._draining and self._active == 0:
+        self._look()
+
+    def _look(self) -> None:
+        if self._draining and self._active == 0 and (self._natives is None or not self._natives.under_way):
             self._idle.set()
 
     async def _refuse(self, path: str, context: Context, error: BaseException) -> NoReturn:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
 from engine.config_address import split_address
-from engine.rpc.front_call import Call, Connection
+from engine.rpc.front_call import Call, Connection, Join
 
 _BACKLOG = 1024
 _ACCEPTS = 64
@@ -36,6 +36,14 @@ class _Details:
     invocation_metadata: Any
 
 
+class Joined(NamedTuple):
+    """How calls go to the dispatch loop and back without Python, and go on in it where the loop hands them over."""
+
+    join: Join
+    handler: Any  # of those that are handed over: its request is what stands for the call
+    begun: Callable[[Any], None]  # told of each of them
+
+
 class Server:
     """One, on the running event loop; started once, stopped once."""
 
@@ -49,6 +57,7 @@ class Server:
         self._sockets: list[socket.socket] = []
         self._connections: set[Connection] = set()
         self._none_left = asyncio.Event()
+        self.joined: Joined | None = None
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Asked in this order."""
@@ -72,8 +81,22 @@ class Server:
         self._sockets.append(opened)
         return int(opened.getsockname()[1])
 
+    def join(self, capsule: object, handler: Any, begun: Callable[[Any], None], on_none: Callable[[], None]) -> Join:
+        """Let plain calls of functions through a door (engine.sandbox.box.Door), from `start` on. `on_none`: as of
+        Join."""
+
+        def none_left() -> None:
+            self.one_less()
+            on_none()
+
+        made = Join(capsule, none_left)
+        self.joined = Joined(made, handler, begun)
+        return made
+
     async def start(self) -> None:
         """Serve."""
+        if self.joined is not None:
+            self.loop.add_reader(self.joined.join, self.joined.join.due)
         for listening in self._sockets:
             self.loop.add_reader(listening, self._accept, listening)
 
@@ -85,10 +108,15 @@ class Server:
         self._sockets.clear()
         for connection in list(self._connections):
             connection.shut()
-        if self.calls and grace:
+        join = None if self.joined is None else self.joined.join
+        if join is not None:
+            join.shut()
+        if grace:
             await self._all_over(grace)
         for call in list(self.calls):
             call.cancel()
+        if join is not None:
+            join.stop()
         # For what was cancelled, and for answers that slow clients have not read yet.
         await asyncio.sleep(0)
         for _ in range(_LAST_TURNS):
@@ -97,6 +125,13 @@ class Server:
             await asyncio.sleep(_LAST_TURN_S)
         for connection in list(self._connections):
             connection.close()
+        if join is not None:
+            self.loop.remove_reader(join)
+            join.close()
+            self.joined = None
+
+    def _under_way(self) -> bool:
+        return bool(self.calls) or (self.joined is not None and self.joined.join.under_way > 0)
 
     def handler_of(self, path: str, call: Call) -> Any:
         """What answers it; None if nothing does."""
@@ -125,7 +160,7 @@ class Server:
     async def _all_over(self, within_s: float) -> None:
         try:
             async with asyncio.timeout(within_s):
-                while self.calls:
+                while self._under_way():
                     self._none_left.clear()
                     await self._none_left.wait()
         except TimeoutError:
@@ -147,7 +182,10 @@ class Server:
             family = "ipv6:[{}]:{}" if accepted.family == socket.AF_INET6 else "ipv4:{}:{}"
             peer = family.format(address[0], address[1])
             try:
-                made = Connection(accepted, peer, self.message_limit, self.loop, self._make, self._connections.discard)
+                join = None if self.joined is None else self.joined.join
+                made = Connection(
+                    accepted, peer, self.message_limit, self.loop, self._make, self._connections.discard, join
+                )
             except OSError:
                 accepted.close()
                 return

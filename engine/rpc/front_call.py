@@ -22,6 +22,7 @@ import grpc
 
 from engine.rpc import _front
 from engine.rpc._front import Connection as Connection
+from engine.rpc._front import Join as Join
 
 if TYPE_CHECKING:
     from engine.rpc.front import Server
@@ -118,6 +119,23 @@ class Call(_front.Call):
             task.cancel()
         self.on_drained()
         task.add_done_callback(self._ended)
+
+    def on_handed(self, standing: Any, left_s: float | None) -> None:
+        """It was begun natively (native/front/join.h), and goes on here."""
+        server = self._server
+        server.calls.add(self)
+        self._half_closed = True
+        joined = server.joined
+        assert joined is not None
+        joined.begun(self)
+        if left_s is not None:
+            self._end_in(max(0.0, left_s))
+        self._handler = joined.handler
+        self._requests.append((standing, False))
+        self._start()
+        assert self._task is not None
+        # One that is cancelled before its first step has waited for nothing.
+        self._task.add_done_callback(lambda _: standing.leave())
 
     # What a servicer's method asks for: grpc.aio.ServicerContext
 
@@ -301,7 +319,9 @@ class Call(_front.Call):
         number, unit = self.timeout[:-1], self.timeout[-1]
         if unit not in _UNITS or not number.isdigit() or len(number) > 8:
             return self._end(grpc.StatusCode.INTERNAL, f"grpc-timeout {self.timeout!r} is none")
-        after_s = min(int(number) * _UNITS[unit], _LONGEST_S)
+        self._end_in(min(int(number) * _UNITS[unit], _LONGEST_S))
+
+    def _end_in(self, after_s: float) -> None:
         self._until = time.monotonic() + after_s
         self._timer = self._server.loop.call_later(after_s, self._too_late)
 

@@ -70,18 +70,14 @@ class InvocationService:
                     identity=identity_of(request),
                 )
             )
-        report = completion.report
-        if completion.error is not None:
-            response = pb.InvokeResponse(
-                function_error=function_error_to_proto(completion.error), report=report_to_proto(report)
-            )
-        elif report.outcome is Outcome.OK:
-            response = pb.InvokeResponse(payload=completion.payload, report=report_to_proto(report))
-        else:
-            raise _refusal(completion)
+        response = _response(completion)
         if tail:
             response.log_tail = completion.log_tail
         return response
+
+    async def go_on(self, begun: Pending) -> pb.InvokeResponse:
+        """The same for an invocation that has begun."""
+        return _response(await begun.result())
 
     def _express(self, request: pb.InvokeRequest) -> Pending | None:
         """Where it asks for nothing but an answer. A function's name has no slash; those of versions have."""
@@ -208,6 +204,17 @@ def _is_raw(encoding: pb.PayloadEncoding.ValueType) -> bool:
             fields={"payload_encoding": "must be a PayloadEncoding"},
         )
     return False
+
+
+def _response(completion: Completion) -> pb.InvokeResponse:
+    report = completion.report
+    if completion.error is not None:
+        return pb.InvokeResponse(
+            function_error=function_error_to_proto(completion.error), report=report_to_proto(report)
+        )
+    if report.outcome is Outcome.OK:
+        return pb.InvokeResponse(payload=completion.payload, report=report_to_proto(report))
+    raise _refusal(completion)
 
 
 def _refusal(completion: Completion) -> EngineError:

@@ -49,8 +49,9 @@ from engine.rpc import (
     urls,
     versions,
 )
-from engine.rpc.calls import Calls
+from engine.rpc.calls import Calls, Natives
 from engine.rpc.fronts import AnyServer, Front, make_server
+from engine.rpc.native_calls import Door, join
 
 MESSAGE_ROOM_BYTES = 10 * 1024 * 1024
 """What gRPC itself refuses is so far over an event's limit that an event over that is answered by the engine."""
@@ -102,8 +103,10 @@ class RpcServer:
         observe: metrics.Observe | None = None,
         recent: timelines.Kept | None = None,
         front: Front = "auto",
+        door: Door | None = None,
     ) -> None:
-        """Without `observe` there is no MetricsService, without `recent` no TimelineService."""
+        """Plain calls go through `door`, if the front can. Without `observe` there is no MetricsService, without
+        `recent` no TimelineService."""
         self._registry = registry
         self._code = code
         self._invoker = invoker
@@ -115,6 +118,7 @@ class RpcServer:
         self._account = account
         self._message_limit_bytes = event_limit_bytes + MESSAGE_ROOM_BYTES
         self._preload_bytes = preload_bytes
+        self._door = door
         self._observe = observe
         self._recent = recent
         self._front = front
@@ -122,6 +126,12 @@ class RpcServer:
         self._health = health.aio.HealthServicer()
         self._server: AnyServer | None = None
         self._port = 0
+        self._joined: Natives | None = None
+
+    @property
+    def native_calls(self) -> tuple[int, int, int, int]:
+        """How many calls the dispatch loop took from the front, answered, left to Python, and cancelled."""
+        return (0, 0, 0, 0) if self._joined is None else self._joined.counts
 
     async def start(self, address: str) -> int:
         """Listen on "host:port" and return the port (port 0: a free one). Raises InvalidArgument for what is not a
@@ -161,11 +171,12 @@ class RpcServer:
         place = {"region": self._region, "account": self._account}
         stored = Stored(registry, self._attached, **place)
         functions_ = functions.FunctionService(registry, self._code, preload_bytes=self._preload_bytes, **place)
-        running = invocations.InvocationService(self._invoker, self._events).methods()
+        invoking = invocations.InvocationService(self._invoker, self._events)
+        self._joined = join(server, self._door, calls, invoking)
         server.add_generic_rpc_handlers(
             [
                 # First, since the handlers are asked in this order and this one has the hot path.
-                calls.handler(invocations.SERVICE, running),
+                calls.handler(invocations.SERVICE, invoking.methods()),
                 calls.handler(functions.SERVICE, functions_.methods()),
                 calls.handler(code.SERVICE, code.CodeService(registry, self._code).methods()),
                 calls.handler(versions.SERVICE, versions.VersionService(registry, functions_.to_proto).methods()),

@@ -20,6 +20,7 @@ struct out {
 
 struct front_call {
     struct front *front;
+    const struct front_ops *ops;
     struct front_call *previous, *next;
     void *user;
     int32_t id;
@@ -44,7 +45,7 @@ struct front_call {
 
 struct front {
     nghttp2_session *session;
-    const struct front_ops *ops;
+    const struct front_ops *ops; /* of a call that begins */
     void *owner;
     int fd;
     size_t limit, count;

@@ -8,13 +8,14 @@
 void call_drop(struct front_call *call, struct out *out)
 {
     if (out->hold != NULL)
-        call->front->ops->released(out->hold);
+        call->ops->released(out->hold);
     free(out);
 }
 
 void call_forget(struct front_call *call)
 {
     struct front *front = call->front;
+    const struct front_ops *ops = call->ops;
 
     if (call->previous != NULL)
         call->previous->next = call->next;
@@ -37,7 +38,7 @@ void call_forget(struct front_call *call)
     free(call->trailers);
     free(call);
     if (opened && user != NULL)
-        front->ops->closed(user, whole);
+        ops->closed(user, whole);
 }
 
 static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, void *data)
@@ -175,6 +176,17 @@ int front_flush(struct front *front)
             front->out_from = front->out_to = 0;
     }
     return nghttp2_session_want_read(front->session) || nghttp2_session_want_write(front->session) ? 0 : -1;
+}
+
+struct front_head front_head_of(const struct front_call *call)
+{
+    return (struct front_head){call->path, call->encoding, call->timeout, call->head, call->head_size};
+}
+
+void front_become(struct front_call *call, const struct front_ops *ops, void *user)
+{
+    call->ops = ops;
+    call->user = user;
 }
 
 size_t front_calls(const struct front *front)

@@ -40,7 +40,7 @@ struct front_text {
     size_t size;
 };
 
-/* What a call begins with, until `opened` returns. */
+/* What a call begins with, for as long as it lasts. */
 struct front_head {
     struct front_text path, encoding, timeout;
     const char *metadata; /* name, value, name, value …, each with a length in two bytes before it */
@@ -94,6 +94,10 @@ int front_finish(struct front_call *call, int status, struct front_text message,
 /* Answer what is no gRPC call, or give one up. */
 void front_refuse(struct front_call *call, const char *http_status);
 void front_reset(struct front_call *call);
+/* What it began with. */
+struct front_head front_head_of(const struct front_call *call);
+/* From here on it is told by these, and known as this; also from within `opened`, which returns the same then. */
+void front_become(struct front_call *call, const struct front_ops *ops, void *user);
 /* The owner has taken a message. */
 void front_taken(struct front_call *call);
 

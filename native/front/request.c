@@ -30,6 +30,7 @@ int request_begin(nghttp2_session *session, const nghttp2_frame *frame, void *da
     if (call == NULL)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     call->front = front;
+    call->ops = front->ops;
     call->id = frame->hd.stream_id;
     call->last = &call->first;
     call->next = front->calls;
@@ -108,7 +109,7 @@ static void open_call(struct front_call *call)
         front_finish(call, 8, (struct front_text){"metadata too large", 18}, NULL, 0);
         return;
     }
-    const struct front_head head = {call->path, call->encoding, call->timeout, call->head, call->head_size};
+    const struct front_head head = front_head_of(call);
     call->opened = true;
     call->user = front->ops->opened(front->owner, call, &head);
     if (call->user == NULL)
@@ -120,7 +121,7 @@ static void end_of_requests(struct front_call *call)
     call->half_closed = true;
     if (call->user == NULL || call->finished)
         return;
-    call->front->ops->half_closed(call->user, call->prefix_got == 0);
+    call->ops->half_closed(call->user, call->prefix_got == 0);
 }
 
 int request_frame(nghttp2_session *session, const nghttp2_frame *frame, void *data)
@@ -142,7 +143,7 @@ static void told(struct front_call *call)
 {
     call->prefix_got = 0;
     call->waiting++;
-    call->front->ops->message(call->user, call->message, call->message_size, call->prefix[0] != 0);
+    call->ops->message(call->user, call->message, call->message_size, call->prefix[0] != 0);
 }
 
 /* False where there is no memory for it, or its owner did not refuse what is too large. */
@@ -158,17 +159,19 @@ static bool take(struct front_call *call, const uint8_t *data, size_t size)
             call->message_size = (size_t)p[1] << 24 | (size_t)p[2] << 16 | (size_t)p[3] << 8 | p[4];
             call->message_got = 0;
             if (p[0] > 1 || call->message_size > call->front->limit) {
-                call->front->ops->oversized(call->user, p[0] > 1 ? 0 : call->message_size);
+                call->ops->oversized(call->user, p[0] > 1 ? 0 : call->message_size);
                 return call->finished;
             }
             if (size >= call->message_size) { /* all of it is here: no copy of its own */
                 call->prefix_got = 0;
                 call->waiting++;
-                call->front->ops->message(call->user, data, call->message_size, p[0] != 0);
+                call->ops->message(call->user, data, call->message_size, p[0] != 0);
                 data += call->message_size;
                 size -= call->message_size;
                 continue;
             }
+            if (size == 0)
+                break; /* the rest is yet to come */
         }
         size_t part = call->message_size - call->message_got;
         if (part > size)

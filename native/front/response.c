@@ -85,7 +85,7 @@ static ssize_t response_read(nghttp2_session *session, int32_t id, uint8_t *to, 
     }
     if (call->stalled && call->queued <= FRONT_OUT) {
         call->stalled = false;
-        call->front->ops->drained(call->user);
+        call->ops->drained(call->user);
     }
     return (ssize_t)filled;
 }
@@ -162,7 +162,7 @@ int front_send(struct front_call *call, const void *data, size_t size, void *hol
     struct out *out = call->finished || size > UINT32_MAX ? NULL : malloc(sizeof *out);
     if (out == NULL || (!call->begun && begin(call, NULL, 0, false) < 0)) {
         free(out);
-        call->front->ops->released(hold);
+        call->ops->released(hold);
         return -1;
     }
     *out =

@@ -2,6 +2,7 @@
 #ifndef IDS_H
 #define IDS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/random.h>
@@ -39,6 +40,19 @@ static inline int ids_next(struct ids *ids, char text[IDS_TEXT])
         from[byte] = 0; /* no id is to be found here again */
     }
     return 0;
+}
+
+/* Whether it is a UUID, of any version and in either case. */
+static inline bool ids_is(const char text[IDS_TEXT])
+{
+    for (int at = 0; at < IDS_TEXT; at++) {
+        char digit = text[at];
+        bool dash = at == 8 || at == 13 || at == 18 || at == 23;
+        bool hex = (digit >= '0' && digit <= '9') || (digit >= 'a' && digit <= 'f') || (digit >= 'A' && digit <= 'F');
+        if (dash ? digit != '-' : !hex)
+            return false;
+    }
+    return true;
 }
 
 #endif

@@ -35,6 +35,9 @@ struct loop_line {
     uint32_t timeout_ms;
     uint32_t result_limit;
     const char *arn; /* nothing in it has to be escaped in JSON */
+    /* For who reports: the loop asks for neither. */
+    uint32_t memory_mb;
+    const char *version;
     void *user;
 };
 

@@ -66,6 +66,17 @@ class Native:
         assert (made.refused, made.running) == ([], 0)
         return made
 
+    async def counted(self) -> tuple[int, int, int, dict[str, int]]:
+        """Of all its invocations until now: how many were answered, bytes that went to it, that came back; and how many
+        ended otherwise, by outcome."""
+        ends: dict[str, int] = {}
+        for one in (await self.engine._parts.observe()).functions:
+            if one.name == self.name:
+                for count in one.invocations:
+                    ends[count.outcome.value] = ends.get(count.outcome.value, 0) + count.count
+                return ends.pop("ok", 0), one.event_bytes, one.result_bytes, ends
+        return 0, 0, 0, ends
+
     async def lines(self) -> dict[str, list[str]]:
         """The first word of each line, by request id."""
         found: dict[str, list[str]] = {}
@@ -87,7 +98,7 @@ async def test_native_callers_have_their_answers_lines_and_counts(
 ) -> None:
     native = Native(made, "loud" if said else "quiet")
     await native.warm(2)
-    earlier = set(await native.lines())
+    earlier, before = set(await native.lines()), await native.counted()
     callers = await native.run(event, 2, 0.2)
     assert callers.wrong == 0
     assert callers.answered > 4
@@ -96,6 +107,27 @@ async def test_native_callers_have_their_answers_lines_and_counts(
     assert all(uuid.UUID(name).version == 4 and str(uuid.UUID(name)) == name for name in lines)
     assert all(texts == ["START", *said, "END", "REPORT"] for texts in lines.values())
     assert native.pipeline._scheduler.counts().concurrency == 0
+    moved = callers.answered * len(json.dumps(event))
+    after = await native.counted()
+    assert [now - then for now, then in zip(after[:3], before[:3], strict=True)] == [callers.answered, moved, moved]
+
+
+async def test_callers_who_leave_kill_their_sandboxes_and_are_counted(made: engine.Engine) -> None:
+    native = Native(made, "left")
+    await native.warm(2)
+    found = native.pipeline._express.native("left")
+    assert found is not None
+    over = asyncio.Event()
+    callers = Callers(*found, b'{"do": "sleep"}', 2, over.set)
+    callers.start(0, 1 << 62)
+    assert native.pipeline._scheduler.counts().concurrency == 2
+    callers.cancel()
+    assert over.is_set()
+    async with asyncio.timeout(60):
+        while native.pipeline._scheduler.counts().concurrency:
+            await asyncio.sleep(0.01)
+    assert (await native.counted())[3] == {"cancelled": 2}
+    assert await native.long() is not StartKind.WARM
 
 
 async def test_what_a_run_writes_after_its_answer_is_its_own(made: engine.Engine) -> None:

@@ -5,11 +5,14 @@ functions that the C side tells by never raise into it: what goes wrong goes to 
 call is reset.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AsString
+from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.errno cimport errno
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 import os
@@ -50,24 +53,63 @@ cdef extern from "front/front.h":
     void front_taken(front_call *call)
 
 
+cdef extern from "front/join.h":
+    const char *DOOR_CAPSULE
+    const front_ops JOIN_FRONT
+    struct door_later:
+        void (*run)(door_later *) noexcept
+        c_bool waiting
+    struct door:
+        void *self
+        c_bool (*later)(void *, door_later *) noexcept
+    struct join_ops:
+        void *(*handed)(void *owner, front_call *call, const front_head *head, void *standing, int64_t left_ns) noexcept
+        void (*queued)(void *owner) noexcept
+        void (*none)(void *owner) noexcept
+    struct join:
+        door *door
+        int timer
+        size_t under_way
+        uint64_t taken, told, handed, left
+    struct join_end:
+        door_later later
+        join *join
+        void *owner
+    int join_open(join *, door *, const front_ops *other, const join_ops *ops, void *owner)
+    void join_close(join *)
+    void join_settle(join_end *)
+    void join_shut(join *)
+    void join_stop(join *)
+    void join_due(join *)
+
+
 cdef front_ops OPS
+cdef join_ops JOIN_OPS
 
 
+@cython.no_gc_clear  # the front has the address of its join until __dealloc__
 cdef class Connection:
     cdef front *_front
     cdef int _fd
     cdef bint _telling, _scheduled, _writing, _over
     cdef object _loop, _make, _on_closed, _socket
+    cdef Join _join
+    cdef join_end _end
     cdef readonly str peer
 
-    def __init__(self, socket, str peer, size_t limit, loop, make, on_closed):
+    def __init__(self, socket, str peer, size_t limit, loop, make, on_closed, Join join=None):
         self._socket = socket
         self._fd = socket.fileno()
         self.peer = peer
         self._loop = loop
         self._make = make
         self._on_closed = on_closed
-        self._front = front_new(self._fd, &OPS, <void *>self, limit)
+        if join is None:
+            self._front = front_new(self._fd, &OPS, <void *>self, limit)
+        else:
+            self._join = join
+            self._end.join, self._end.owner, self._end.later.run = &join._join, <void *>self, _at_turns_end
+            self._front = front_new(self._fd, &JOIN_FRONT, &self._end, limit)
         if self._front == NULL:
             raise OSError(errno, os.strerror(errno))
         loop.add_reader(self._fd, self._readable)
@@ -111,6 +153,8 @@ cdef class Connection:
             return
         self._telling = True
         cdef int more = front_read(self._front)
+        if self._join is not None and more >= 0:
+            join_settle(&self._end)
         self._telling = False
         if more < 0:
             self._lost()
@@ -160,6 +204,10 @@ cdef class Connection:
         if front_calls(self._front) <= 1:
             self._flush()
         else:
+            self._later()
+
+    cdef _later(self):
+        if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
@@ -217,9 +265,8 @@ cdef class Call:
             self._connection._soon()
             return bool(self._stalled and self._call != NULL)
         # A message goes with what follows in the same turn of the loop, as its trailers do.
-        if not self._connection._scheduled and not self._connection._telling:
-            self._connection._scheduled = True
-            self._connection._loop.call_soon(self._connection._flush)
+        if not self._connection._telling:
+            self._connection._later()
         return False
 
     def answer(self, bytes data):
@@ -285,8 +332,8 @@ cdef bytes _bytes(front_text text):
     return text.data[:text.size] if text.size else b""
 
 
-cdef void *_opened(void *owner, front_call *pointer, const front_head *head) noexcept:
-    cdef Connection connection = <Connection>owner
+cdef Call _made(Connection connection, front_call *pointer, const front_head *head):
+    """None where it could not be, which was said."""
     cdef Call call = None
     try:
         call = connection._make()
@@ -300,8 +347,16 @@ cdef void *_opened(void *owner, front_call *pointer, const front_head *head) noe
         if call is not None:
             call._call = NULL
         connection._failed("a call could not be taken", error)
-        return NULL
+        return None
     Py_INCREF(call)
+    return call
+
+
+cdef void *_opened(void *owner, front_call *pointer, const front_head *head) noexcept:
+    cdef Connection connection = <Connection>owner
+    cdef Call call = _made(connection, pointer, head)
+    if call is None:
+        return NULL
     try:
         call.on_open()
     except BaseException as error:
@@ -367,3 +422,5 @@ OPS.half_closed = _half_closed
 OPS.drained = _drained
 OPS.closed = _closed
 OPS.released = _released
+
+include "_join.pxi"

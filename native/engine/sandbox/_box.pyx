@@ -4,7 +4,8 @@ One importer: engine.sandbox.box. Failures raise SandboxFault with the step, the
 """
 
 cimport cython
-from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.errno cimport EAGAIN, ENOMEM, errno
@@ -352,4 +353,5 @@ include "_scratch.pxi"
 include "_network.pxi"
 include "_lane.pxi"
 include "_loop.pxi"
+include "_door.pxi"
 include "_callers.pxi"

@@ -41,12 +41,15 @@ cdef extern from "sched/loop.h":
     enum:
         LOOP_ID
         LOOP_HEAD
+        LOOP_EVENT_MOST
 
     struct loop_line:
         uint64_t target
         uint32_t timeout_ms
         uint32_t result_limit
         const char *arn
+        uint32_t memory_mb
+        const char *version
         void *user
 
     struct loop_call:
@@ -120,7 +123,9 @@ cdef class Lane:
     cdef object core
     cdef object on_given_back
     cdef list records  # of native calls that have ended
-    cdef public NativeOwner owner  # who goes on with them
+    cdef readonly NativeOwner owner  # who goes on with them
+    cdef bint turning
+    cdef door_later *later  # what native callers do at the end of a turn
 
     def __cinit__(self):
         cdef loop_owner owner
@@ -153,7 +158,14 @@ cdef class Lane:
     def turn(self):
         """Take what has come, and tell the seats. What a seat's listener raises is its own fault: it must not."""
         cdef uint64_t told = self.loop.told
+        cdef door_later *later
+        self.turning = True
         cdef int turned = loop_turn(&self.loop, 0)
+        while self.later != NULL:
+            later, self.later = self.later, self.later.next
+            later.waiting = False
+            later.run(later)
+        self.turning = False
         if self.loop.told != told and self.on_given_back is not None:
             self.on_given_back()
         if self.records:
@@ -182,6 +194,11 @@ cdef class Lane:
         if self.loop.sched != NULL and sched_pending(self.loop.sched):
             self.on_given_back()
         return found
+
+    cdef complain(self, error):
+        """What had to go on failed."""
+        PyErr_SetObject(type(error), error)
+        PyErr_WriteUnraisable(self)
 
     def cancel(self, Call call not None):
         """It is handed over, if it is under way."""

@@ -5,10 +5,11 @@ cdef class Line:
     """What plain calls of one function have in common: the scheduler's target, milliseconds, bytes, an ARN."""
 
     cdef loop_line line
-    cdef bytes arn
+    cdef bytes arn, version
     cdef readonly object about
 
-    def __init__(self, uint64_t target, uint32_t timeout_ms, uint32_t result_limit_bytes, str arn not None, about):
+    def __init__(self, uint64_t target, uint32_t timeout_ms, uint32_t result_limit_bytes, str arn not None, about,
+                 uint32_t memory_mb=0, str version not None=""):
         self.arn = arn.encode()
         if not arn.isascii() or not arn.isprintable() or '"' in arn or "\\" in arn:
             raise ValueError("an ARN that would have to be escaped")
@@ -16,6 +17,8 @@ cdef class Line:
         self.line.timeout_ms = timeout_ms
         self.line.result_limit = result_limit_bytes
         self.line.arn = <const char *>self.arn
+        self.version = version.encode()
+        self.line.memory_mb, self.line.version = memory_mb, <const char *>self.version
         self.line.user = <void *>self
         self.about = about
 
@@ -29,7 +32,8 @@ TAKEN, ELSEWHERE, LENT = LOOP_TAKEN, LOOP_ELSEWHERE, LOOP_LENT
 
 cdef class Call:
     """One plain call, made by Lane.submit at most once. A subclass has `answered(body)`, told of its end, and
-    `handed()`, told that it is its own to go on with; `failed(error)` gets what those raise."""
+    `handed()`, told that it is its own to go on with; `failed(error)` gets what those raise. One that stands for a native
+    call also has `leave()`: nobody waits for it any longer."""
 
     cdef loop_call call
     cdef readonly Line line
@@ -102,7 +106,7 @@ cdef void call_answered(loop_call *which) noexcept:
 cdef void call_ended(loop_call *which, void *owner, void *arg) noexcept:
     cdef Seat seat = <Seat>owner
     if which.told != call_answered:
-        caller_ended(<Lane>arg, seat, which)
+        native_ended(<Lane>arg, seat, which)
         return
     seat.last = <Call>which.user
     seat.native_line = None
@@ -111,7 +115,7 @@ cdef void call_ended(loop_call *which, void *owner, void *arg) noexcept:
 cdef void call_handed(loop_call *which, void *owner, void *arg) noexcept:
     cdef Call call
     if which.told != call_answered:
-        caller_handed(<Lane>arg, which)
+        native_handed(<Lane>arg, which)
         return
     call = <Call>which.user
     which.user = NULL

@@ -7,6 +7,8 @@
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+/* What an input starts as, of a target that knows something else. */
+__attribute__((weak)) size_t fuzz_begin(uint8_t *input, uint32_t (*draw)(uint32_t below));
 
 static uint64_t state;
 
@@ -49,7 +51,7 @@ int main(int argc, char **argv)
     long runs = strtol(argv[1], NULL, 10);
     state = strtoull(argv[2], NULL, 10) * 2 + 1;
     for (long run = 0; run < runs; run++) {
-        size_t size = begin(input);
+        size_t size = fuzz_begin != NULL ? fuzz_begin(input, draw) : begin(input);
         if (draw(2))
             size = draw(sizeof input);
         for (uint32_t times = draw(8); times > 0; times--)
