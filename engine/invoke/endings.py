@@ -240,7 +240,7 @@ class Endings:
 
 def _of_record(record: NativeEnd) -> _Quiet:
     """A native caller's run."""
-    about, request_id, accepted_ns, started_ns, begun_ns, answered_ns, ended_ns, peak_bytes, cpu_us, _, _ = record
+    about, request_id, accepted_ns, started_ns, begun_ns, answered_ns, ended_ns, peak_bytes, cpu_us, waits_ns, _, _ = record
     prepared: Prepared = about.prepared
     handler_us = (answered_ns - started_ns) // 1000
     report = Report(
@@ -249,13 +249,14 @@ def _of_record(record: NativeEnd) -> _Quiet:
         StartKind.WARM,
         prepared.spec.memory_mb,
         prepared.function.version,
+        queue_us=(started_ns - waits_ns) // 1000 if waits_ns else 0,
         handler_us=handler_us,
         total_us=(answered_ns - accepted_ns) // 1000,
         billed_ms=billed_ms(0, handler_us),
         peak_memory_bytes=peak_bytes,
         cpu_us=cpu_us,
     )
-    moments = Moments(accepted_ns, started_ns, started_ns, answered_ns, (("answered", answered_ns),))
+    moments = Moments(accepted_ns, waits_ns or started_ns, started_ns, answered_ns, (("answered", answered_ns),))
     facts = Facts(request_id, prepared.function.config.timeout_ms)
     return _Quiet(prepared, report, moments, facts, "", begun_ns, ended_ns)
 

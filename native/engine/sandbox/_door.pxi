@@ -41,7 +41,7 @@ cdef class NativeOwner:
     """What goes on with native calls where the lane does not. `call(about)` makes a Call that stands for one;
     `handed(call)` is told of one that goes on as that; `ended(records)` gets those that the lane has run to their end,
     in order: (Line.about, request id, when it was accepted, begun, begun on the wall's clock, answered, answered on the
-    wall's clock, peak in bytes, CPU time in microseconds, bytes of the event, bytes of the answer)."""
+    wall's clock, peak in bytes, CPU time in microseconds, when it began to wait or 0, bytes of the event, bytes of the answer)."""
 
     cdef readonly object call
     cdef readonly object handed
@@ -129,8 +129,6 @@ cdef loop_submitted door_submit(void *this, door_call *which) noexcept:
     try:
         if found == LOOP_LENT:
             found = lent(lane, which)
-        if lane.loop.sched != NULL and sched_pending(lane.loop.sched):
-            lane.on_given_back()
     except BaseException as error:
         lane.complain(error)
     return found
@@ -210,5 +208,5 @@ cdef void native_ended(Lane lane, Seat seat, loop_call *which) noexcept:
     lane.records.append((
         line.about, which.request_id[:LOOP_ID].decode("ascii"), which.accepted_ns, which.began_ns,
         which.begun_wall_ns, which.answered_ns, which.ended_wall_ns, which.peak_bytes, which.cpu_us,
-        which.payload_size, which.answer_size,
+        which.waits_ns, which.payload_size, which.answer_size,
     ))
