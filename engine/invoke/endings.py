@@ -240,7 +240,9 @@ class Endings:
 
 def _of_record(record: NativeEnd) -> _Quiet:
     """A native caller's run."""
-    about, request_id, accepted_ns, started_ns, begun_ns, answered_ns, ended_ns, peak_bytes, cpu_us, waits_ns, _, _ = record
+    about, request_id, accepted_ns, started_ns, begun_ns, answered_ns, ended_ns, peak_bytes, cpu_us, waits_ns, _, _ = (
+        record
+    )
     prepared: Prepared = about.prepared
     handler_us = (answered_ns - started_ns) // 1000
     report = Report(

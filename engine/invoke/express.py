@@ -5,12 +5,12 @@ qualifier, nothing of its own in the context. Whatever is not plain, refused, co
 pipeline, which is the one that says what is wrong: `submit` returns None for it, having done nothing.
 
 Theory of operation: the long way leaves a Line for a function that it served. A call is submitted to the lane, whose
-native loop (native/sched/loop.h) asks the scheduler for a warm sandbox, waits for one where there is no room, writes the
-frame, takes the answer and gives the sandbox back: here its completion is made, and nothing else. A call of which the
-loop cannot do all of that is lent or handed over with its sandbox, and is then the sink of a run like any other, told of
-its end on the event loop, with no task in between. A run that writes to the log gets the Run that any other has, then.
-One that has waited and for which a sandbox has to be started goes the rest of the long way, with its place in the
-scheduler's books.
+native loop (native/sched/loop.h) asks the scheduler for a warm sandbox, waits for one where there is no room, writes
+the frame, takes the answer and gives the sandbox back: here its completion is made, and nothing else. A call of which
+the loop cannot do all of that is lent or handed over with its sandbox, and is then the sink of a run like any other,
+told of its end on the event loop, with no task in between. A run that writes to the log gets the Run that any other
+has, then. One that has waited and for which a sandbox has to be started goes the rest of the long way, with the place
+that it has in the scheduler.
 
 Guarantees: those of the pipeline; a line is dropped when its function changes.
 """

@@ -9,7 +9,7 @@ init phase has INIT_START before and, for each time that it failed, INIT_REPORT,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from engine.invoke.ahead import InitRun
 from engine.invoke.callers import check_caller, of_tenant

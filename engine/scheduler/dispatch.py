@@ -156,9 +156,7 @@ class LocalScheduler(Lending):
         finally:
             self._tell_of_the_last()
 
-    async def _carry(
-        self, granted: Granted, verdict: int, spec: SandboxSpec, event: Event, watch: _Watch
-    ) -> Done:
+    async def _carry(self, granted: Granted, verdict: int, spec: SandboxSpec, event: Event, watch: _Watch) -> Done:
         """From the first decision to the end of the call, which it leaves to its caller where it raises."""
         core, call = self._core, granted.call
         sandbox_id, queue_us = granted.sandbox_id, granted.waited_us
@@ -379,7 +377,6 @@ class LocalScheduler(Lending):
 
     def _obey(self) -> None:
         """Do what the native scheduler says is to be done, and have it called when something is due."""
-        core = self._core
         while (action := self._next()) is not None:
             what, call, sandbox_id, target = action
             if what in (native.DO_RUN, native.DO_START):

@@ -8,8 +8,8 @@
  * over as it is, once, with its lease and its sandbox, and the loop knows it no more. So the loop has one way through,
  * and all rules about what goes wrong are in one place, which is not here.
  *
- * Where no sandbox is free and there is no room for another one, the call waits in the scheduler's queue, which knows it
- * by its address. When the scheduler has a warm sandbox for it, be it that a call of the loop ended there or another
+ * Where no sandbox is free and there is no room for another one, the call waits in the scheduler's queue, which knows
+ * it by its address. When the scheduler has a warm sandbox for it, be it that a call of the loop ended there or another
  * one, its frame is written at once. A sandbox that has to be started for it is its owner's to start: it is handed over
  * for that, and so is one that is refused at the end of a drain, or that nobody waits for any longer.
  *
@@ -100,8 +100,8 @@ struct loop_owner {
     int (*usage)(void *seat_owner, struct loop_usage *usage);
     /* The call has ended well; it is told next. For who keeps the books. */
     void (*ended)(struct loop_call *call, void *seat_owner, void *arg);
-    /* The call is yours, as it `stands`, with its sandbox and its lease where it has them. Its seat stays busy where the
-     * answer is still to come. `seat_owner` is NULL where there is no seat. */
+    /* The call is yours, as it `stands`, with its sandbox and its lease where it has them. Its seat stays busy where
+     * the answer is still to come. `seat_owner` is NULL where there is no seat. */
     void (*hand)(struct loop_call *call, void *seat_owner, void *arg);
     /* The scheduler has actions that are not the loop's, or has ended a call that waited. */
     void (*stirred)(void *arg);

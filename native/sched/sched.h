@@ -145,8 +145,8 @@ int sched_submit(struct sched *sched, sched_id target, uint64_t user, int64_t no
 
 /* The same where nothing speaks against the call and no sandbox has to be started for it: it runs on a warm one, or
  * waits for room. Else SCHED_NOTHING, and nothing has changed: all others are left to sched_submit. One that waits is
- * *claimed*: how it goes on (SCHED_DO_RUN, SCHED_DO_START, SCHED_DO_REFUSE) is told by sched_next_claimed, and from then
- * on it is a call like any other. */
+ * *claimed*: how it goes on (SCHED_DO_RUN, SCHED_DO_START, SCHED_DO_REFUSE) is told by sched_next_claimed, and from
+ * then on it is a call like any other. */
 int sched_submit_claimed(struct sched *sched, sched_id target, uint64_t user, int64_t now_ns,
                          struct sched_decision *decision);
 

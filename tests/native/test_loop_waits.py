@@ -250,6 +250,13 @@ def test_functions_that_wait_take_turns(bed: Bed) -> None:
     assert bed.core.counts()["waiting"] == 20
 
 
+class Standing(Caller):
+    """For a native call that is handed over."""
+
+    def leave(self) -> None:
+        self.told.append("left")
+
+
 class Echo:
     """Native callers, and guests that answer all that they have read."""
 
@@ -260,13 +267,15 @@ class Echo:
             guest.says(ANSWER)
         bed.turn()
         self.ended: list[Any] = []
-        bed.lane.owner = box.NativeOwner(self.none, self.ended.extend)
+        self.standing: list[Standing] = []
         bed.lane.timed = True
         self.over = False
-        self.callers = box.Callers(bed.lane, line, b'{"a":1}', callers, self.is_over)
+        door = box.Door(box.NativeOwner(self.stands, self.standing.append, self.ended.extend), 65_536)
+        door.open("f", bed.lane, line)
+        self.callers = box.Callers(door, line, b'{"a":1}', callers, self.is_over)
 
-    def none(self, about: object) -> Caller:
-        raise AssertionError("handed over")
+    def stands(self, about: object) -> Standing:
+        return Standing()
 
     def is_over(self) -> None:
         self.over = True
@@ -301,4 +310,11 @@ def test_no_python_runs_between_the_answer_to_one_call_and_the_start_of_one_that
     assert len(echo.ended) == 80
     waited = [record for record in echo.ended if record[9]]
     assert len(waited) == 72, "all but the first eight"
-    assert all(accepted <= waits <= started for _, _, accepted, started, *_, waits in waited)
+    assert all(record[2] <= record[9] <= record[3] for record in waited)
+    entered.clear()
+    echo.callers.cancel()
+    assert Counter(one.stands for one in echo.standing) == {box.LEFT: 56, box.RUNS: 8}
+    assert all(one.told == ["handed", "left"] for one in echo.standing)
+    assert echo.over
+    assert bed.core.counts()["waiting"] == 0
+    bed.close()

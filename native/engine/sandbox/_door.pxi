@@ -41,7 +41,8 @@ cdef class NativeOwner:
     """What goes on with native calls where the lane does not. `call(about)` makes a Call that stands for one;
     `handed(call)` is told of one that goes on as that; `ended(records)` gets those that the lane has run to their end,
     in order: (Line.about, request id, when it was accepted, begun, begun on the wall's clock, answered, answered on the
-    wall's clock, peak in bytes, CPU time in microseconds, when it began to wait or 0, bytes of the event, bytes of the answer)."""
+    wall's clock, peak in bytes, CPU time in microseconds, when it began to wait or 0, bytes of the event, bytes of the
+    answer)."""
 
     cdef readonly object call
     cdef readonly object handed
