@@ -140,6 +140,14 @@ class Endings:
         self._end_log(run)
         self._forget_if_gone(prepared)
 
+    def never_ran(
+        self, request_id: str, prepared: Prepared, accepted_ns: int, checked_ns: int, error: BaseException
+    ) -> None:
+        """The same of one that no sandbox has had."""
+        moments = Moments(accepted_ns, checked_ns, 0, self._monotonic_ns())
+        self._lost(prepared.function, request_id, None, moments, error)
+        self._forget_if_gone(prepared)
+
     def quiet(
         self,
         request_id: str,

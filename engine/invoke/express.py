@@ -93,12 +93,13 @@ class ExpressCall(Call):
         return found
 
     def leave(self) -> None:
-        """Nobody waits for it any longer, who was a native caller."""
+        """Nobody waits for it any longer, if anybody still does."""
         if self._long is not None:
             self._long.cancel()
         elif not self.over:
             self._abandon(asyncio.CancelledError())
-        self.future.cancel()
+        if self.future is not self._express.nothing:
+            self.future.cancel()
 
     def _abandon(self, error: BaseException) -> None:
         self.sandbox.kill()
@@ -129,7 +130,7 @@ class ExpressCall(Call):
         if self.stands == LEFT:
             self.over = True
             self.future.cancel()
-            self._left(asyncio.CancelledError())
+            self._express.left(self.prepared, self.request_id, self.accepted_ns, self.waits_ns)
             return
         if self.stands != RUNS:
             if self.stands != CHOSEN or not self._run_chosen():
@@ -324,7 +325,10 @@ class Express:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.nothing: Any = None  # stands where a call's future was
         # What the loop does not run to its end is gone on with here, as are the lines and the counts of what it does.
-        self.door = Door(NativeOwner(partial(ExpressCall, self), self._handed, endings.natively), event_limit_bytes)
+        self.door = Door(
+            NativeOwner(partial(ExpressCall, self), self._handed, endings.natively, self._natively_left),
+            event_limit_bytes,
+        )
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -344,6 +348,14 @@ class Express:
     def native(self, function_name: str) -> tuple[Door, Line] | None:
         """Where native callers may submit plain calls of a function, and by what; None where there is nothing warm."""
         return (self.door, self._lines[function_name]) if function_name in self.door else None
+
+    def left(self, prepared: Prepared, request_id: str, accepted_ns: int, waits_ns: int) -> None:
+        """One did, whose caller had waited in the lane."""
+        self.endings.never_ran(request_id, prepared, accepted_ns, waits_ns, asyncio.CancelledError())
+
+    def _natively_left(self, about: _About, request_id: str, accepted_ns: int, waits_ns: int) -> None:
+        self.left(about.prepared, request_id, accepted_ns, waits_ns)
+        self.endings.tally.failed(about.prepared.function.name, asyncio.CancelledError())
 
     def _handed(self, call: ExpressCall) -> None:
         """A native caller's goes on here: nobody else counts how it ends, nor its bytes."""

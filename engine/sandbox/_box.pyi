@@ -123,6 +123,7 @@ class NativeOwner:
         call: Callable[[Any], Call],
         handed: Callable[[Any], None],
         ended: Callable[[list[NativeEnd]], None],
+        left: Callable[[Any, str, int, int], None] | None = None,
     ) -> None: ...
 
 class Door:

@@ -14,9 +14,11 @@ from engine.errors import Unavailable
 from engine.invoke.express import ExpressCall
 from engine.model.invocation import Completion
 from engine.model.outcome import Outcome, StartKind
+from engine.sandbox.box import Callers
 from engine.scheduler.dispatch import LocalScheduler
 from tests.doors import zip_of
 from tests.integration.test_express import Case, words
+from tests.integration.test_express_native import Native
 
 pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
 
@@ -32,6 +34,8 @@ CODE = zip_of("""
             time.sleep(60)
         elif what == "exit":
             os._exit(3)
+        elif what == "echo":
+            return event
         return {"number": os.environ.get("NUMBER", ""), "id": context.aws_request_id}
 """)
 
@@ -51,6 +55,9 @@ class Full(Case):
         for _ in range(3):  # until its memory is at rest
             await self.long({})
         self.room(1)
+        async with asyncio.timeout(30):
+            while self.scheduler.counts().sandboxes != 1:  # those of the test before
+                await asyncio.sleep(0.01)
 
     def room(self, sandboxes: int) -> None:
         self.scheduler._core.configure(self.scheduler._now(), room=sandboxes)
@@ -177,7 +184,7 @@ async def test_a_caller_that_leaves_as_its_sandbox_is_to_be_started_gives_back_i
     for call in (runs, stays):
         done = await asyncio.wait_for(call.result(), 60)
         assert done.report.outcome is Outcome.OK
-    assert await full.lines(leaves.request_id) == []
+    assert "REPORT" not in words(await full.lines(leaves.request_id))
     full.room(1)
     async with asyncio.timeout(30):
         while full.scheduler.counts().concurrency:
@@ -199,6 +206,37 @@ async def test_an_update_drops_none_that_wait_and_each_sees_the_version_that_it_
     new = await full.long({})
     done = [await asyncio.wait_for(one, 60) for one in ends]
     assert [json.loads(one.payload)["number"] for one in (*done, new)] == ["", "", "", "new"]
+
+
+async def test_native_callers_that_wait_are_answered_and_counted(full: Full) -> None:
+    native = Native(full.engine, full.name)
+    earlier, before = set(await native.lines()), await native.counted()
+    callers = await native.run({"do": "echo"}, 4, 0.2)
+    assert (callers.refused, callers.wrong) == ([], 0)
+    assert callers.answered > 8
+    lines = [texts for name, texts in (await native.lines()).items() if name not in earlier]
+    assert lines == [["START", "END", "REPORT"]] * callers.answered
+    after = await native.counted()
+    assert after[0] - before[0] == callers.answered
+
+
+async def test_native_callers_that_leave_while_they_wait_are_counted_and_have_no_line(full: Full) -> None:
+    native = Native(full.engine, full.name)
+    earlier = set(await native.lines())
+    found = native.pipeline._express.native(full.name)
+    assert found is not None
+    over = asyncio.Event()
+    callers = Callers(*found, b'{"do": "hang"}', 4, over.set)
+    callers.start(0, 1 << 62)
+    assert full.waiting == 3
+    callers.cancel()
+    assert over.is_set()
+    assert full.waiting == 0
+    async with asyncio.timeout(30):
+        while full.scheduler.counts().concurrency:
+            await asyncio.sleep(0.01)
+    assert (await native.counted())[3] == {"cancelled": 4}
+    assert sum("START" in texts for name, texts in (await native.lines()).items() if name not in earlier) == 1
 
 
 async def test_an_engine_that_stops_serves_those_that_wait_and_refuses_them_when_its_patience_is_over() -> None:

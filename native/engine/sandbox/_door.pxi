@@ -42,14 +42,16 @@ cdef class NativeOwner:
     `handed(call)` is told of one that goes on as that; `ended(records)` gets those that the lane has run to their end,
     in order: (Line.about, request id, when it was accepted, begun, begun on the wall's clock, answered, answered on the
     wall's clock, peak in bytes, CPU time in microseconds, when it began to wait or 0, bytes of the event, bytes of the
-    answer)."""
+    answer); `left(about, request id, when it was accepted, when it began to wait)` is told of one that waited and whose
+    caller left, where that is given."""
 
     cdef readonly object call
     cdef readonly object handed
     cdef readonly object ended
+    cdef readonly object left
 
-    def __init__(self, call, handed, ended):
-        self.call, self.handed, self.ended = call, handed, ended
+    def __init__(self, call, handed, ended, left=None):
+        self.call, self.handed, self.ended, self.left = call, handed, ended, left
 
 
 cdef class Door:
@@ -186,7 +188,12 @@ cdef void native_handed(Lane lane, loop_call *loop) noexcept:
     cdef door_call *which = <door_call *>loop
     cdef Line line = <Line>loop.line.user
     cdef Call call = None
+    cdef bint left = which.left  # its caller may forget it while Python runs
     which.under_way = False
+    if left and loop.stands == LOOP_LEFT and lane.owner.left is not None:
+        native_left(lane, line, loop)
+        Py_DECREF(line)
+        return
     try:
         call = standing_for(lane, loop)
         lane.owner.handed(call)
@@ -194,13 +201,20 @@ cdef void native_handed(Lane lane, loop_call *loop) noexcept:
             call.handed()
         except BaseException as error:
             call.failed(error)
-        if which.left:
+        if left:
             call.leave()
     except BaseException as error:
         lane.complain(error)
-    if not which.left:
+    if not left:
         which.handed(which, NULL if call is None else <void *>call)
     Py_DECREF(line)
+
+
+cdef void native_left(Lane lane, Line line, loop_call *which) noexcept:
+    try:
+        lane.owner.left(line.about, which.request_id[:LOOP_ID].decode("ascii"), which.accepted_ns, which.waits_ns)
+    except BaseException as error:
+        lane.complain(error)
 
 
 cdef void native_ended(Lane lane, Seat seat, loop_call *which) noexcept:
