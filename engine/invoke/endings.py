@@ -140,6 +140,14 @@ class Endings:
         self._end_log(run)
         self._forget_if_gone(prepared)
 
+    def never_ran(
+        self, request_id: str, prepared: Prepared, accepted_ns: int, checked_ns: int, error: BaseException
+    ) -> None:
+        """The same of one that no sandbox has had."""
+        moments = Moments(accepted_ns, checked_ns, 0, self._monotonic_ns())
+        self._lost(prepared.function, request_id, None, moments, error)
+        self._forget_if_gone(prepared)
+
     def quiet(
         self,
         request_id: str,
@@ -240,7 +248,9 @@ class Endings:
 
 def _of_record(record: NativeEnd) -> _Quiet:
     """A native caller's run."""
-    about, request_id, accepted_ns, started_ns, begun_ns, answered_ns, ended_ns, peak_bytes, cpu_us, _, _ = record
+    about, request_id, accepted_ns, started_ns, begun_ns, answered_ns, ended_ns, peak_bytes, cpu_us, waits_ns, _, _ = (
+        record
+    )
     prepared: Prepared = about.prepared
     handler_us = (answered_ns - started_ns) // 1000
     report = Report(
@@ -249,13 +259,14 @@ def _of_record(record: NativeEnd) -> _Quiet:
         StartKind.WARM,
         prepared.spec.memory_mb,
         prepared.function.version,
+        queue_us=(started_ns - waits_ns) // 1000 if waits_ns else 0,
         handler_us=handler_us,
         total_us=(answered_ns - accepted_ns) // 1000,
         billed_ms=billed_ms(0, handler_us),
         peak_memory_bytes=peak_bytes,
         cpu_us=cpu_us,
     )
-    moments = Moments(accepted_ns, started_ns, started_ns, answered_ns, (("answered", answered_ns),))
+    moments = Moments(accepted_ns, waits_ns or started_ns, started_ns, answered_ns, (("answered", answered_ns),))
     facts = Facts(request_id, prepared.function.config.timeout_ms)
     return _Quiet(prepared, report, moments, facts, "", begun_ns, ended_ns)
 

@@ -5,10 +5,12 @@ qualifier, nothing of its own in the context. Whatever is not plain, refused, co
 pipeline, which is the one that says what is wrong: `submit` returns None for it, having done nothing.
 
 Theory of operation: the long way leaves a Line for a function that it served. A call is submitted to the lane, whose
-native loop (native/sched/loop.h) asks the scheduler for a warm sandbox, writes the frame, takes the answer and gives
-the sandbox back: here its completion is made, and nothing else. A call of which the loop cannot do all of that is lent
-or handed over with its sandbox, and is then the sink of a run like any other, told of its end on the event loop, with
-no task in between. A run that writes to the log gets the Run that any other has, then.
+native loop (native/sched/loop.h) asks the scheduler for a warm sandbox, waits for one where there is no room, writes
+the frame, takes the answer and gives the sandbox back: here its completion is made, and nothing else. A call of which
+the loop cannot do all of that is lent or handed over with its sandbox, and is then the sink of a run like any other,
+told of its end on the event loop, with no task in between. A run that writes to the log gets the Run that any other
+has, then. One that has waited and for which a sandbox has to be started goes the rest of the long way, with the place
+that it has in the scheduler.
 
 Guarantees: those of the pipeline; a line is dropped when its function changes.
 """
@@ -32,8 +34,8 @@ from engine.model.invocation import Completion, InvokeRequest
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome, StartKind
 from engine.sandbox.api import UNREAD, Ending, Event, Sandbox, Seated
-from engine.sandbox.box import LENT, TAKEN, Call, Door, Line, NativeOwner
-from engine.scheduler.api import Borrowed, Done, Scheduler
+from engine.sandbox.box import CHOSEN, LEFT, LENT, RUNS, TAKEN, Call, Door, Line, NativeOwner
+from engine.scheduler.api import Borrowed, Done, Granted, Scheduler
 
 _SCAN = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -79,11 +81,11 @@ class ExpressCall(Call):
         try:
             found: Completion = await self.future
         except asyncio.CancelledError as error:
+            if self.under_way and self._express.scheduler.lane is not None:
+                self._express.scheduler.lane.cancel(self)
             if self._long is not None:
                 self._long.cancel()
             elif not self.over:
-                if self.under_way and self._express.scheduler.lane is not None:
-                    self._express.scheduler.lane.cancel(self)
                 self._abandon(error)
             raise
         # The sandbox knows its last call for as long as it idles, for what comes late: what that said is no part of it.
@@ -118,13 +120,22 @@ class ExpressCall(Call):
             cpu_us=self.cpu_us,
             timeline=(("answered", self.answered_ns),),
         )
-        done = Done(ending, StartKind.WARM)
+        done = Done(ending, StartKind.WARM, self._waited_us())
         found = self._express.endings.quiet(self.request_id, self.prepared, done, self.begun_ns, self._reached())
         if not self.future.done():
             self.future.set_result(found)
 
     def handed(self) -> None:
         """The lane leaves it, with its sandbox, to whoever knows what is to be done."""
+        if self.stands == LEFT:
+            self.over = True
+            self.future.cancel()
+            self._express.left(self.prepared, self.request_id, self.accepted_ns, self.waits_ns)
+            return
+        if self.stands != RUNS:
+            if self.stands != CHOSEN or not self._run_chosen():
+                self._go_on()
+            return
         held = self._lent()
         assert held is not None
         sandbox = held.sandbox
@@ -136,6 +147,17 @@ class ExpressCall(Call):
         held = self._lent()
         if held is None:
             return False
+        begun = self._begin(held)
+        if not begun:
+            self._express.scheduler.give_back_unused(held)
+        return begun
+
+    def _run_chosen(self) -> bool:
+        """The same after it waited: where it does not run there, it still has its place."""
+        held = self.held = self._express.scheduler.chosen(self.call_id, self.sandbox_id)
+        return self._begin(held)
+
+    def _begin(self, held: Borrowed) -> bool:
         try:
             begun = held.sandbox.express(self.head(), self.payload or b"", self.line.about.event, self)
         except BaseException:
@@ -144,8 +166,20 @@ class ExpressCall(Call):
             raise
         if not begun:
             self.held = None
-            self._express.scheduler.give_back_unused(held)
         return begun
+
+    def _go_on(self) -> None:
+        """What it waited for is not the lane's to give."""
+        express = self._express
+        waited_us = (express.means.monotonic_ns() - self.waits_ns) // 1000
+        granted = Granted(self.call_id, self.sandbox_id, self.stands, waited_us)
+        self._long = express.loop.create_task(self._follow(partial(express.go_on, self, granted)))
+        self._long.add_done_callback(lambda _: self._through(granted))
+
+    def _through(self, granted: Granted) -> None:
+        if not granted.taken:  # its caller left before it was gone on with
+            self._express.scheduler.give_up(granted)
+            self._left(asyncio.CancelledError())
 
     def failed(self, error: BaseException) -> None:
         """The engine did, while it was told of this call."""
@@ -170,7 +204,8 @@ class ExpressCall(Call):
         run = self._run
         if run is None:
             run = self._run = Run(self.request_id, self.prepared, None, self._express.means)
-            run.kind, run.started_ns, run.begun_ns = StartKind.WARM, self.started_ns, self.begun_ns
+            if self.started_ns:
+                run.kind, run.started_ns, run.begun_ns = StartKind.WARM, self.started_ns, self.begun_ns
         return run
 
     def started(self, kind: StartKind) -> None:
@@ -205,7 +240,7 @@ class ExpressCall(Call):
             if ending is None:
                 raise error or SandboxFault("run", 0, "the sandbox gave no answer")
             check_answered(ending)
-            done = Done(ending, StartKind.WARM)
+            done = Done(ending, StartKind.WARM, self._waited_us())
             if self._run is None:
                 found = express.endings.quiet(self.request_id, self.prepared, done, self.begun_ns, self._reached())
             elif self._run.log.behind:
@@ -222,11 +257,14 @@ class ExpressCall(Call):
     def _loud(self, run: Run, done: Done) -> Completion:
         return self._express.endings.loud(run, self.request_id, self.prepared, done, self._reached())
 
+    def _waited_us(self) -> int:
+        return (self.started_ns - self.waits_ns) // 1000 if self.waits_ns else 0
+
     def _reached(self) -> tuple[int, int, int]:
-        return self.accepted_ns, self.started_ns, self.started_ns
+        return self.accepted_ns, self.waits_ns or self.started_ns, self.started_ns
 
     def _left(self, error: BaseException) -> None:
-        reached = (self.accepted_ns, self.started_ns)
+        reached = (self.accepted_ns, self.waits_ns or self.started_ns)
         self._express.endings.left(self._written(), self.request_id, self.prepared, *reached, error)
 
     async def _catch_up(self, run: Run, done: Done) -> None:
@@ -244,8 +282,11 @@ class ExpressCall(Call):
             self._run.log.finish_now()
             self._run.end()
         request = InvokeRequest(FunctionRef(self.prepared.function.name), payload, self.request_id)
+        await self._follow(partial(self._express.long_way, request))
+
+    async def _follow(self, way: Callable[[], Awaitable[Completion]]) -> None:
         try:
-            found = await self._express.long_way(request)
+            found = await way()
         except Exception as failed:
             if not self.future.done():
                 self.future.set_exception(failed)
@@ -271,8 +312,10 @@ class Express:
         event_limit_bytes: int,
         new_uuid: Callable[[], str],
         long_way: Callable[[InvokeRequest], Awaitable[Completion]],
+        go_on: Callable[[ExpressCall, Granted], Awaitable[Completion]],
     ) -> None:
         self.long_way = long_way
+        self.go_on = go_on
         self.scheduler = scheduler
         self.endings = endings
         self.means = means
@@ -282,7 +325,10 @@ class Express:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.nothing: Any = None  # stands where a call's future was
         # What the loop does not run to its end is gone on with here, as are the lines and the counts of what it does.
-        self.door = Door(NativeOwner(partial(ExpressCall, self), self._handed, endings.natively), event_limit_bytes)
+        self.door = Door(
+            NativeOwner(partial(ExpressCall, self), self._handed, endings.natively, self._natively_left),
+            event_limit_bytes,
+        )
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -303,6 +349,14 @@ class Express:
         """Where native callers may submit plain calls of a function, and by what; None where there is nothing warm."""
         return (self.door, self._lines[function_name]) if function_name in self.door else None
 
+    def left(self, prepared: Prepared, request_id: str, accepted_ns: int, waits_ns: int) -> None:
+        """One did, whose caller had waited in the lane."""
+        self.endings.never_ran(request_id, prepared, accepted_ns, waits_ns, asyncio.CancelledError())
+
+    def _natively_left(self, about: _About, request_id: str, accepted_ns: int, waits_ns: int) -> None:
+        self.left(about.prepared, request_id, accepted_ns, waits_ns)
+        self.endings.tally.failed(about.prepared.function.name, asyncio.CancelledError())
+
     def _handed(self, call: ExpressCall) -> None:
         """A native caller's goes on here: nobody else counts how it ends, nor its bytes."""
         name, size = call.prepared.function.name, len(call.payload or b"")
@@ -322,7 +376,8 @@ class Express:
         self.door.drop(function_name)
 
     def submit(self, function_name: str, payload: bytes, request_id: str = "") -> ExpressCall | None:
-        """Run it, if it can be run at once; to be awaited by `result`. A request id is a UUID, or none."""
+        """Run it, if no sandbox has to be started for it first; to be awaited by `result`. A request id is a UUID, or
+        none."""
         line, lane = self._lines.get(function_name), self.scheduler.lane
         if line is None or lane is None or not payload.isascii() or not 0 < len(payload) <= self._event_limit_bytes:
             return None

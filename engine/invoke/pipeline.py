@@ -9,7 +9,7 @@ init phase has INIT_START before and, for each time that it failed, INIT_REPORT,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from engine.invoke.ahead import InitRun
 from engine.invoke.callers import check_caller, of_tenant
@@ -40,12 +40,12 @@ from engine.model.invocation import (
     InvokeRequest,
     Sink,
 )
-from engine.model.names import function_arn
+from engine.model.names import FunctionRef, function_arn
 from engine.registry.api import CodeStore, Registry
 from engine.sandbox.api import Event, SandboxSpec
 from engine.sandbox.box import Door
 from engine.sandbox.ready import provisioned
-from engine.scheduler.api import Scheduler, Work
+from engine.scheduler.api import Done, Granted, Scheduler, Work
 
 Authorize = Callable[[InvokeRequest], None]
 """Raises PermissionDenied if the request may not be made. Comes first, so that a refusal tells nothing."""
@@ -120,6 +120,7 @@ class Pipeline:
             event_limit_bytes=event_limit_bytes,
             new_uuid=new_uuid,
             long_way=self._invoke,
+            go_on=self._go_on,
         )
         retirer = Retirer(scheduler, self._specs, logs)
         registry.subscribe(retirer)
@@ -185,24 +186,47 @@ class Pipeline:
         if sink is not None or request.log_tail:
             _ = run.log
         checked_ns = self._monotonic_ns()
+        begun = self._scheduler.run(Work(prepared.spec, event), run)
+        return await self._run(begun, run, prepared, request, (accepted_ns, checked_ns), sink)
+
+    async def _go_on(self, call: ExpressCall, granted: Granted) -> Completion:
+        """With one that waited on the short way, and is the scheduler's."""
+        prepared, request_id, payload = call.prepared, call.request_id, call.payload or b""
+        request = InvokeRequest(FunctionRef(prepared.function.name), payload, request_id)
+        run = Run(request_id, prepared, None, self._means)
+        event = self._event(request, request_id, payload, prepared, 0)
+        begun = self._scheduler.go_on(granted, Work(prepared.spec, event), run)
+        return await self._run(begun, run, prepared, request, (call.accepted_ns, call.waits_ns), None)
+
+    async def _run(
+        self,
+        begun: Awaitable[Done],
+        run: Run,
+        prepared: Prepared,
+        request: InvokeRequest,
+        reached: tuple[int, int],
+        sink: Sink | None,
+    ) -> Completion:
+        """From the scheduler to its ending. `reached`: when it was accepted, and checked."""
+        request_id = run.request_id
         try:
-            done = await self._scheduler.run(Work(prepared.spec, event), run)
+            done = await begun
             check_answered(done.ending)
             if not run.quiet and run.log.behind:
                 await run.log.finish()
         except BaseException as error:
-            self._endings.left(run, request_id, prepared, accepted_ns, checked_ns, error)
+            self._endings.left(run, request_id, prepared, *reached, error)
             raise
         run.started(done.start_kind)  # for a sandbox that ended before it could say so
         run.begin()
-        if done.ending.reusable and self._specs.holds(prepared) and function.version == LATEST:
+        if done.ending.reusable and self._specs.holds(prepared) and prepared.function.version == LATEST:
             self._express.open(prepared)
-        reached, timeline = (accepted_ns, checked_ns, run.started_ns), request.timeline
+        moments, timeline = (*reached, run.started_ns), request.timeline
         if run.quiet:
             run.end()
-            return self._endings.quiet(request_id, prepared, done, run.begun_ns, reached, timeline=timeline)
+            return self._endings.quiet(request_id, prepared, done, run.begun_ns, moments, timeline=timeline)
         at_once = sink is not None or request.log_tail
-        return self._endings.loud(run, request_id, prepared, done, reached, timeline=timeline, at_once=at_once)
+        return self._endings.loud(run, request_id, prepared, done, moments, timeline=timeline, at_once=at_once)
 
     def _route(self, alias: Alias, functions: Sequence[Function]) -> int:
         return self._scheduler.route(alias, [key_of(function) for function in functions])

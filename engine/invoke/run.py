@@ -71,6 +71,11 @@ class Run:
             self.chunk = Pace(pace, sink.chunk, asyncio.get_running_loop()).chunk if pace.bytes_per_s else sink.chunk
 
     @property
+    def request_id(self) -> str:
+        """Its."""
+        return self._request_id
+
+    @property
     def quiet(self) -> bool:
         """Nothing was written, and nobody follows what is."""
         return self._log is None

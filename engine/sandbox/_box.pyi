@@ -44,6 +44,11 @@ class Joined(Protocol):
 TAKEN: Final[int]
 ELSEWHERE: Final[int]
 LENT: Final[int]
+RUNS: Final[int]
+CHOSEN: Final[int]
+STARTS: Final[int]
+REFUSED: Final[int]
+LEFT: Final[int]
 
 class Line:
     def __init__(
@@ -69,6 +74,10 @@ class Call:
     def request_id(self) -> str: ...
     @property
     def under_way(self) -> bool: ...
+    @property
+    def stands(self) -> int: ...
+    @property
+    def waits_ns(self) -> int: ...
     @property
     def accepted_ns(self) -> int: ...
     @property
@@ -96,12 +105,17 @@ class Lane:
     def join(self, core: Joined, on_given_back: Callable[[], None]) -> None: ...
     def submit(self, call: Call, line: Line, payload: bytes, request_id: str, accepted_ns: int) -> int: ...
     def cancel(self, call: Call) -> None: ...
+    def act(self) -> None: ...
+    @property
+    def waiting(self) -> int: ...
     @property
     def counts(self) -> tuple[int, int, int]: ...
     @property
     def owner(self) -> NativeOwner | None: ...
+    timed: bool
+    ending: bool
 
-NativeEnd = tuple[Any, str, int, int, int, int, int, int, int, int, int]
+NativeEnd = tuple[Any, str, int, int, int, int, int, int, int, int, int, int]
 
 class NativeOwner:
     def __init__(
@@ -109,6 +123,7 @@ class NativeOwner:
         call: Callable[[Any], Call],
         handed: Callable[[Any], None],
         ended: Callable[[list[NativeEnd]], None],
+        left: Callable[[Any, str, int, int], None] | None = None,
     ) -> None: ...
 
 class Door:

@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING
 
 from engine.sandbox._box import (
     BOOT_MARKS,
+    CHOSEN,
     ELSEWHERE,
+    LEFT,
     LENT,
+    REFUSED,
     REPORT_BYTES,
     RESOLVERS,
+    RUNS,
+    STARTS,
     STRANDED,
     TAKEN,
     Call,
@@ -57,10 +62,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BOOT_MARKS",
+    "CHOSEN",
     "ELSEWHERE",
+    "LEFT",
     "LENT",
+    "REFUSED",
     "REPORT_BYTES",
     "RESOLVERS",
+    "RUNS",
+    "STARTS",
     "STRANDED",
     "TAKEN",
     "Call",

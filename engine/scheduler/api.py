@@ -62,6 +62,18 @@ class Borrowed(Protocol):
         """It runs one event, by `express`."""
 
 
+@dataclass(slots=True)
+class Granted:
+    """How a plain call that waited in the lane goes on where the lane does not: it is the native scheduler's still,
+    unless it was refused, and nothing of it was sent."""
+
+    call: int
+    sandbox_id: int
+    stands: int  # box.CHOSEN, box.STARTS or box.REFUSED
+    waited_us: int
+    taken: bool = False  # somebody goes on with it
+
+
 class Place(enum.Enum):
     """What a sandbox does, or who waits for one."""
 
@@ -98,6 +110,15 @@ class Scheduler(Protocol):
     def lend(self, call: int, sandbox_id: int) -> Borrowed | None:
         """The sandbox of a call that the lane does not run to its end; None where it is dead, and the call's place is
         free again."""
+
+    def chosen(self, call: int, sandbox_id: int) -> Borrowed:
+        """The same for one that waited and has been given this sandbox, which may be dead."""
+
+    async def go_on(self, granted: Granted, work: Work, sink: RunSink) -> Done:
+        """Run it, as `run` does what waited."""
+
+    def give_up(self, granted: Granted) -> None:
+        """Nobody wants it any longer. Without effect where somebody has gone on with it."""
 
     def give_back(self, borrowed: Any, ending: Ending | None) -> None:
         """Its event ended like that; None: it did not, and the sandbox is to be closed. Raises Unavailable where a

@@ -26,9 +26,10 @@ from msgspec.structs import replace
 from engine.errors import SandboxFault
 from engine.model.alias import Alias
 from engine.model.outcome import StartKind
+from engine.sandbox import box
 from engine.sandbox.api import UNREAD, Ending, Event, Pool, RunSink, Sandbox, SandboxSpec
 from engine.scheduler import core as native
-from engine.scheduler.api import Allocated, Counts, Done, Place, Placed, Work
+from engine.scheduler.api import Allocated, Counts, Done, Granted, Place, Placed, Work
 from engine.scheduler.kept import Follow, Kept, Nobody
 from engine.scheduler.lending import BY_KILL, Held, Lending
 from engine.scheduler.limits import BURST_S, KEPT_UNRESERVED, draining, killed, not_reserved, throttled
@@ -37,6 +38,9 @@ from engine.scheduler.targets import Key, Targets
 from engine.scheduler.timer import Timer
 
 _log = structlog.get_logger(__name__)
+
+
+_VERDICTS = {box.CHOSEN: native.RUN, box.STARTS: native.START, box.REFUSED: native.REFUSED}
 
 
 class _Watch:
@@ -105,7 +109,7 @@ class LocalScheduler(Lending):
         self._routes = Routes(self._core, self._targets, random32)
         self._held: dict[int, Held] = {}
         self._waiting: dict[int, asyncio.Future[tuple[int, int]]] = {}  # by call: what to do with which sandbox
-        self._coming: dict[tuple[str, int], Placed] = {}  # what waits for room or is being started, for who looks
+        self._coming: dict[int, Placed] = {}  # what is being started, for who looks
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer = Timer(self._core, monotonic_ns, self._obey)
         self._ended: asyncio.Event | None = None  # of the last event, while draining
@@ -122,34 +126,54 @@ class LocalScheduler(Lending):
             if verdict == native.THROTTLED:
                 raise throttled(core.reason, core.retry_after_ms, core.settings["account_limit"])
             raise draining()
-        call = core.call
+        return await self._through(Granted(core.call, core.sandbox, verdict, 0), verdict, work, sink)
+
+    async def go_on(self, granted: Granted, work: Work, sink: RunSink) -> Done:
+        """See Scheduler.go_on."""
+        granted.taken = True
+        verdict = _VERDICTS[granted.stands]
+        if verdict == native.REFUSED:
+            self._tell_of_the_last()
+            raise killed()
+        return await self._through(granted, verdict, work, sink)
+
+    def give_up(self, granted: Granted) -> None:
+        """See Scheduler.give_up."""
+        if granted.taken:
+            return
+        granted.taken = True
+        if granted.stands != box.REFUSED:
+            self._unused(granted.call, _VERDICTS[granted.stands], granted.sandbox_id)
+            self._obey()
+        self._tell_of_the_last()
+
+    async def _through(self, granted: Granted, verdict: int, work: Work, sink: RunSink) -> Done:
         try:
-            return await self._carry(verdict, call, work.spec, work.event, _Watch(sink))
+            return await self._carry(granted, verdict, work.spec, work.event, _Watch(sink))
         except BaseException:
-            self._abandon(call)
+            self._abandon(granted.call)
             raise
         finally:
-            if self._ended is not None and core.concurrency == 0:
-                self._ended.set()
+            self._tell_of_the_last()
 
-    async def _carry(self, verdict: int, call: int, spec: SandboxSpec, event: Event, watch: _Watch) -> Done:
-        """From the first decision to the end of the call, which it leaves to `run` where it raises."""
-        core = self._core
-        queue_us = 0
+    async def _carry(self, granted: Granted, verdict: int, spec: SandboxSpec, event: Event, watch: _Watch) -> Done:
+        """From the first decision to the end of the call, which it leaves to its caller where it raises."""
+        core, call = self._core, granted.call
+        sandbox_id, queue_us = granted.sandbox_id, granted.waited_us
         while True:
             if verdict == native.RUN:
-                held, kind = self._held[core.sandbox], StartKind.WARM
+                held, kind = self._held[sandbox_id], StartKind.WARM
                 if held.sandbox.dead:
                     verdict = core.again(call, native.WHY_DEAD, self._now())
+                    sandbox_id = core.sandbox
                     if verdict >= native.REFUSED:
                         raise killed()
                     continue
             else:
-                sandbox_id = core.sandbox
                 if core.pending:
                     self._obey()
                 if verdict == native.WAIT:
-                    verdict, sandbox_id, waited_us = await self._wait(call, spec.key[0])
+                    verdict, sandbox_id, waited_us = await self._wait(call)
                     queue_us += waited_us
                 if verdict == native.RUN:
                     held, kind = self._held[sandbox_id], StartKind.WARM
@@ -166,6 +190,7 @@ class LocalScheduler(Lending):
                 if watch.accepted and fault.stage != UNREAD:
                     raise
                 verdict = core.again(call, native.WHY_REFUSED, self._now())
+                sandbox_id = core.sandbox
                 if verdict >= native.REFUSED:
                     raise
                 sandbox = held.sandbox
@@ -173,6 +198,7 @@ class LocalScheduler(Lending):
                 continue
             if ending.init_failed:
                 verdict = core.again(call, native.WHY_INIT, self._now())
+                sandbox_id = core.sandbox
                 if verdict == native.REFUSED:
                     raise killed()
                 if verdict != native.FAILED:
@@ -227,6 +253,8 @@ class LocalScheduler(Lending):
     async def drain(self, grace_s: float) -> None:
         """See Scheduler.drain. Once begun it cannot be taken back; a second call waits for the same end."""
         self._ended = self._ended or asyncio.Event()
+        if self.lane is not None:
+            self.lane.ending = True
         self._core.drain(self._now())
         self._targets.leave_all()
         self._obey()
@@ -250,6 +278,8 @@ class LocalScheduler(Lending):
     def placed(self) -> list[Placed]:
         """See Scheduler.placed."""
         busy, idle = list(self._coming.values()), []
+        for name, count in self._targets.waiting():
+            busy += [Placed(name, Place.WAITING)] * count
         for held in self._held.values():
             name, sandbox_id = held.sandbox.spec.key[0], held.sandbox.id
             found = self._core.busy(held.id)
@@ -284,7 +314,7 @@ class LocalScheduler(Lending):
 
     async def _start(self, sandbox_id: int, spec: SandboxSpec) -> Held:
         """The sandbox of a call, of which the native scheduler knows."""
-        self._coming["sandbox", sandbox_id] = Placed(spec.key[0], Place.STARTING)
+        self._coming[sandbox_id] = Placed(spec.key[0], Place.STARTING)
         try:
             held = self._hold(sandbox_id, await self._pool.start(spec))
         except BaseException:
@@ -292,7 +322,7 @@ class LocalScheduler(Lending):
             self._obey()
             raise
         finally:
-            del self._coming["sandbox", sandbox_id]
+            del self._coming[sandbox_id]
         if self._core.started(sandbox_id, self._now(), self._seat_of(held.sandbox)) == native.REFUSED:
             raise killed()
         return held
@@ -315,10 +345,9 @@ class LocalScheduler(Lending):
             self._core.started(sandbox_id, self._now(), self._seat_of(sandbox))
         self._obey()
 
-    async def _wait(self, call: int, function_name: str) -> tuple[int, int, int]:
+    async def _wait(self, call: int) -> tuple[int, int, int]:
         """How it goes on, with which sandbox, after how many microseconds."""
         begun = self._now()
-        self._coming["call", call] = Placed(function_name, Place.WAITING)
         future = self._waiting[call] = asyncio.get_running_loop().create_future()
         try:
             verdict, sandbox_id = await future
@@ -329,7 +358,6 @@ class LocalScheduler(Lending):
             raise
         finally:
             self._waiting.pop(call, None)
-            del self._coming["call", call]
         return verdict, sandbox_id, (self._now() - begun) // 1_000
 
     def _unused(self, call: int, verdict: int, sandbox_id: int) -> None:
@@ -349,8 +377,7 @@ class LocalScheduler(Lending):
 
     def _obey(self) -> None:
         """Do what the native scheduler says is to be done, and have it called when something is due."""
-        core = self._core
-        while (action := core.next()) is not None:
+        while (action := self._next()) is not None:
             what, call, sandbox_id, target = action
             if what in (native.DO_RUN, native.DO_START):
                 verdict = native.RUN if what == native.DO_RUN else native.START
@@ -375,6 +402,12 @@ class LocalScheduler(Lending):
                 if not waits.done():
                     waits.set_exception(killed())
         self._timer.arm()
+
+    def _next(self) -> tuple[int, int, int, int] | None:
+        """The next action, when the lane has done its own."""
+        if self.lane is not None:
+            self.lane.act()
+        return self._core.next()
 
     def _do(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -73,6 +73,10 @@ class Lending:
             return None
         return Lent(call, held)
 
+    def chosen(self, call: int, sandbox_id: int) -> Lent:
+        """See Scheduler.chosen."""
+        return Lent(call, self._held[sandbox_id])
+
     def give_back(self, lent: Lent, ending: Ending | None) -> None:
         """See Scheduler.give_back."""
         held = lent.held
@@ -95,22 +99,27 @@ class Lending:
         if self.lane is not seat.lane:
             self.lane = seat.lane
             self.lane.join(self._core, self._given_back)
+            self.lane.ending = self._ended is not None
+            self._timer.tell(self.lane)
         return seat.id
 
     def _given_back(self) -> None:
-        """The lane has ended calls."""
+        """The lane has ended calls, or has some that wait."""
         core = self._core
         if core.pending:
             self._obey()
         elif self._timer.off:
             self._timer.arm()
-        if self._ended is not None and core.concurrency == 0:
+        self._tell_of_the_last()
+
+    def _tell_of_the_last(self) -> None:
+        """A drain waits for the end of all calls."""
+        if self._ended is not None and self._core.concurrency == 0:
             self._ended.set()
 
     def _end_lent(self, call: int) -> None:
         self._abandon(call)
-        if self._ended is not None and self._core.concurrency == 0:
-            self._ended.set()
+        self._tell_of_the_last()
 
     def _finished(self, call: int, keep: bool) -> None:
         self._core.finished(call, keep, self._now())

@@ -5,7 +5,7 @@ Guarantees: what is asked for is there, and what nobody needs any longer makes r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from engine.errors import Unavailable
 from engine.sandbox.api import SandboxSpec
@@ -78,6 +78,13 @@ class Targets:
         """No sandbox is wanted ahead of its event."""
         for kept in self.kept.values():
             kept.drop()
+
+    def waiting(self) -> Iterator[tuple[str, int]]:
+        """How many calls of which functions wait."""
+        for name, function in self._functions.items():
+            count = self._core.function_counts(function)["waiting"]
+            if count:
+                yield name, count
 
     def _leave(self, target: int) -> None:
         kept = self.kept.pop(target, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from engine.sandbox.box import Lane
 from engine.scheduler.core import Core
 
 
@@ -22,6 +23,12 @@ class Timer:
         self._at = 0  # nanoseconds, where it is armed
         self._stopped = False
         self.off = True  # not armed
+        self._lane: Lane | None = None
+
+    def tell(self, lane: Lane) -> None:
+        """Let it know whether this is armed."""
+        self._lane = lane
+        lane.timed = not self.off
 
     def arm(self) -> None:
         """For the next thing that is due, unless it fires before that anyway."""
@@ -35,7 +42,7 @@ class Timer:
             self._handle.cancel()
         self._at = at
         self._handle = asyncio.get_running_loop().call_later(due / 1e9, self._ring)
-        self.off = False
+        self._is(off=False)
 
     def stop(self) -> None:
         """For good."""
@@ -56,4 +63,9 @@ class Timer:
         if self._handle is not None:
             self._handle.cancel()
         self._handle = None
-        self.off = True
+        self._is(off=True)
+
+    def _is(self, *, off: bool) -> None:
+        self.off = off
+        if self._lane is not None:
+            self._lane.timed = not off

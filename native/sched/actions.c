@@ -2,15 +2,35 @@
 #include "internal.h"
 
 #include <stddef.h>
+#include <string.h>
 
-void act(struct sched *s, enum sched_do what, uint32_t call, uint32_t sandbox)
+static void add(struct sched *s, struct actions *queue, struct entry entry)
 {
-    if (s->tail == s->queue_size) {
-        s->broken = "the queue of actions was not read";
+    if (queue->tail == queue->size && queue->head > 0) {
+        memmove(queue->entries, queue->entries + queue->head, (queue->tail - queue->head) * sizeof *queue->entries);
+        queue->tail -= queue->head;
+        queue->head = 0;
+    }
+    if (queue->tail == queue->size) {
+        s->broken = "a queue of actions was not read";
         return;
     }
-    s->queue[s->tail++] =
-        (struct entry){.what = what, .call = pool_id(&s->calls, call), .sandbox = pool_id(&s->sandboxes, sandbox)};
+    queue->entries[queue->tail++] = entry;
+}
+
+void act(struct sched *s, enum sched_do what, uint32_t slot, uint32_t sandbox)
+{
+    struct entry entry = {.what = what, .call = pool_id(&s->calls, slot), .sandbox = pool_id(&s->sandboxes, sandbox)};
+    struct call *call = call_at(s, slot);
+    bool claimed = slot != 0 && call->claimed;
+
+    if (claimed && (what == SCHED_DO_RUN || what == SCHED_DO_START || what == SCHED_DO_REFUSE)) {
+        entry.call_user = call->user;
+        call->claimed = false;
+        add(s, &s->claimed, entry);
+        return;
+    }
+    add(s, &s->actions, entry);
 }
 
 /* Whether it is still to be done. */
@@ -37,13 +57,18 @@ static bool holds(const struct sched *s, const struct entry *entry)
 
 bool sched_pending(const struct sched *s)
 {
-    return s->head != s->tail;
+    return s->actions.head != s->actions.tail;
 }
 
-bool sched_next(struct sched *s, struct sched_action *action)
+bool sched_pending_claimed(const struct sched *s)
 {
-    while (s->head != s->tail) {
-        const struct entry *entry = &s->queue[s->head++];
+    return s->claimed.head != s->claimed.tail;
+}
+
+static bool next(struct sched *s, struct actions *queue, struct sched_action *action)
+{
+    while (queue->head != queue->tail) {
+        const struct entry *entry = &queue->entries[queue->head++];
 
         if (!holds(s, entry))
             continue;
@@ -55,16 +80,26 @@ bool sched_next(struct sched *s, struct sched_action *action)
             .call = entry->what == SCHED_DO_REFUSE ? entry->call : pool_id(&s->calls, call),
             .sandbox = pool_id(&s->sandboxes, sandbox),
             .target = pool_id(&s->targets, target),
-            .call_user = call != 0 ? call_at(s, call)->user : 0,
+            .call_user = call != 0 ? call_at(s, call)->user : entry->call_user,
             .sandbox_user = sandbox != 0 ? sandbox_at(s, sandbox)->user : 0,
             .target_user = target != 0 ? target_at(s, target)->user : 0,
         };
-        if (s->head == s->tail)
-            s->head = s->tail = 0;
+        if (queue->head == queue->tail)
+            queue->head = queue->tail = 0;
         return true;
     }
-    s->head = s->tail = 0;
+    queue->head = queue->tail = 0;
     return false;
+}
+
+bool sched_next(struct sched *s, struct sched_action *action)
+{
+    return next(s, &s->actions, action);
+}
+
+bool sched_next_claimed(struct sched *s, struct sched_action *action)
+{
+    return next(s, &s->claimed, action);
 }
 
 static void fire(struct sched *s, const struct timer *timer, enum sched_do what)

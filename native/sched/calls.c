@@ -33,8 +33,8 @@ int sched_submit(struct sched *s, sched_id target_id, uint64_t user, int64_t now
     return 0;
 }
 
-int sched_submit_warm(struct sched *s, sched_id target_id, uint64_t user, int64_t now_ns,
-                      struct sched_decision *decision)
+int sched_submit_claimed(struct sched *s, sched_id target_id, uint64_t user, int64_t now_ns,
+                         struct sched_decision *decision)
 {
     uint32_t slot = pool_find(&s->targets, target_id), call, retry_after_ms;
     const struct target *target = target_at(s, slot);
@@ -44,12 +44,15 @@ int sched_submit_warm(struct sched *s, sched_id target_id, uint64_t user, int64_
     if (slot == 0 || target->retired)
         return SCHED_E_STALE;
     clock_set(s, now_ns);
-    if (s->draining || (target->ready == 0 && target->idle == 0) ||
+    if (s->draining || (target->ready == 0 && target->idle == 0 && has_room(s)) ||
         admit(s, target, &paid, &retry_after_ms) != SCHED_NO_REASON)
         return 0;
     s->submitted++;
     call = call_begin(s, slot, user);
+    call_at(s, call)->burst_taken = paid;
     place(s, call, decision);
+    call_at(s, call)->claimed = decision->verdict == SCHED_WAIT;
+    settle(s);
     return 0;
 }
 

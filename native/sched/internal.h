@@ -80,6 +80,7 @@ struct LINES call {
     bool warm;
     bool covers_init;
     bool burst_taken; /* has paid for a start that is not decided yet */
+    bool claimed;     /* waits, and who submitted it is told apart how it goes on */
     struct timer deadline;
 };
 
@@ -132,6 +133,13 @@ struct LINES alias {
 struct entry {
     enum sched_do what;
     sched_id call, sandbox;
+    uint64_t call_user;
+};
+
+/* Entries from `head` to `tail`; both go back to 0 when it is empty. */
+struct actions {
+    struct entry *entries;
+    size_t size, head, tail;
 };
 
 struct sched {
@@ -156,8 +164,7 @@ struct sched {
     bool draining, killed;
     const char *broken; /* what should never happen and did; sched_check tells */
     struct wheel wheel;
-    struct entry *queue; /* actions, from `head` to `tail`; both go back to 0 when it is empty */
-    size_t queue_size, head, tail;
+    struct actions actions, claimed; /* the second: of claimed calls */
     uint32_t peak_sandboxes, peak_concurrency;
     uint64_t submitted, cold, warm, provisioned_runs, waited, throttled[SCHED_REASONS];
 };

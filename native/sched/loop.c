@@ -79,6 +79,13 @@ int loop_offer(struct loop *loop, lane_id id, const struct loop_rest *rest)
     return 0;
 }
 
+static void give(struct loop *loop, struct loop_call *call, enum loop_stands as)
+{
+    call->stands = as;
+    loop->handed++;
+    loop->owner.hand(call, lane_owner(loop->lane, call->seat), loop->owner.arg);
+}
+
 static void hand(struct loop *loop, struct loop_seat *seat)
 {
     struct loop_call *call = seat->call;
@@ -86,8 +93,7 @@ static void hand(struct loop *loop, struct loop_seat *seat)
     seat->call = NULL;
     seat->ready = false;
     loop->running--;
-    loop->handed++;
-    loop->owner.hand(call, lane_owner(loop->lane, call->seat), loop->owner.arg);
+    give(loop, call, LOOP_RUNS);
 }
 
 bool loop_take(struct loop *loop, lane_id id)
@@ -120,6 +126,15 @@ struct loop_call *loop_of(const struct loop *loop, lane_id id)
 
 void loop_cancel(struct loop *loop, struct loop_call *call)
 {
+    if (call->stands == LOOP_WAITS)
+        loop_act(loop); /* what was decided is done first: it may wait no longer */
+    if (call->stands == LOOP_WAITS) {
+        loop->waiting--;
+        sched_cancel(loop->sched, call->call, clock_ns(CLOCK_MONOTONIC));
+        give(loop, call, LOOP_LEFT); /* it may be gone from here on */
+        loop->owner.stirred(loop->owner.arg);
+        return;
+    }
     struct loop_seat *seat = seat_of(loop, call->seat);
 
     if (seat != NULL && seat->call == call)
@@ -192,38 +207,83 @@ size_t loop_frame(const struct loop_call *call, uint8_t head[LOOP_HEAD])
     return start + (size_t)meta;
 }
 
+/* Write its frame to the sandbox that it was given; false where nothing of it was taken. */
+static bool begin(struct loop *loop, struct loop_call *call, const uint8_t *head, size_t size)
+{
+    struct loop_seat *seat = seat_of(loop, call->seat);
+
+    if (seat == NULL || !seat->ready || size == 0 || call->payload_size > LOOP_EVENT_MOST)
+        return false;
+    ssize_t sent = lane_call(loop->lane, call->seat, head, size, call->payload, call->payload_size);
+    if (sent <= 0)
+        return false; /* nobody reads, or not now */
+    seat->call = call;
+    seat->due_ns = call->began_ns + call->line->timeout_ms * MS;
+    call->sent = (size_t)sent;
+    call->stands = LOOP_RUNS;
+    loop->running++;
+    if (seat->due_ns < loop->fires_ns)
+        set_timer(loop, seat->due_ns);
+    if ((size_t)sent < size + call->payload_size)
+        hand(loop, seat);
+    return true;
+}
+
 enum loop_submitted loop_submit(struct loop *loop, struct loop_call *call)
 {
     struct sched_decision decision;
     uint8_t head[LOOP_HEAD];
 
+    call->stands = LOOP_NOWHERE;
+    call->waits_ns = 0;
     call->begun_wall_ns = clock_ns(CLOCK_REALTIME);
     size_t size = loop_frame(call, head);
     if (loop->sched == NULL || size == 0)
         return LOOP_ELSEWHERE;
     call->began_ns = clock_ns(CLOCK_MONOTONIC);
-    if (sched_submit_warm(loop->sched, call->line->target, 0, call->began_ns, &decision) < 0 ||
-        decision.verdict != SCHED_RUN)
+    if (sched_submit_claimed(loop->sched, call->line->target, (uintptr_t)call, call->began_ns, &decision) < 0 ||
+        decision.verdict == SCHED_NOTHING)
         return LOOP_ELSEWHERE;
     call->call = decision.call;
     call->sandbox = decision.sandbox;
     call->seat = decision.user;
-    struct loop_seat *seat = seat_of(loop, decision.user);
-    if (seat == NULL || !seat->ready || call->payload_size > LOOP_EVENT_MOST)
+    if (decision.verdict == SCHED_WAIT) {
+        call->stands = LOOP_WAITS;
+        call->waits_ns = call->began_ns;
+        call->began_ns = call->begun_wall_ns = 0;
+        loop->taken++;
+        loop->waiting++;
+        if (sched_pending(loop->sched))
+            loop->owner.stirred(loop->owner.arg);
+        return LOOP_TAKEN;
+    }
+    call->stands = LOOP_CHOSEN;
+    if (!begin(loop, call, head, size))
         return LOOP_LENT;
-    ssize_t sent = lane_call(loop->lane, call->seat, head, size, call->payload, call->payload_size);
-    if (sent <= 0)
-        return LOOP_LENT; /* nobody reads, or not now */
-    seat->call = call;
-    seat->due_ns = call->began_ns + call->line->timeout_ms * MS;
-    call->sent = (size_t)sent;
-    loop->running++;
     loop->taken++;
-    if (seat->due_ns < loop->fires_ns)
-        set_timer(loop, seat->due_ns);
-    if ((size_t)sent < size + call->payload_size)
-        hand(loop, seat);
     return LOOP_TAKEN;
+}
+
+void loop_act(struct loop *loop)
+{
+    struct sched_action action;
+    uint8_t head[LOOP_HEAD];
+
+    while (loop->sched != NULL && sched_next_claimed(loop->sched, &action)) {
+        struct loop_call *call = (struct loop_call *)(uintptr_t)action.call_user;
+
+        loop->waiting--;
+        call->sandbox = action.sandbox;
+        if (action.what == SCHED_DO_RUN) {
+            call->seat = action.sandbox_user;
+            call->begun_wall_ns = clock_ns(CLOCK_REALTIME);
+            call->began_ns = clock_ns(CLOCK_MONOTONIC);
+            if (!begin(loop, call, head, loop_frame(call, head)))
+                give(loop, call, LOOP_CHOSEN);
+        } else {
+            give(loop, call, action.what == SCHED_DO_START ? LOOP_STARTS : LOOP_REFUSED);
+        }
+    }
 }
 
 /* --- What comes -------------------------------------------------------------------------------------------------- */
@@ -266,8 +326,10 @@ static void take(const struct lane_news *news, void *arg)
     call->answer_size = news->size;
     call->answered_ns = news->at_ns;
     call->ended_wall_ns = clock_ns(CLOCK_REALTIME);
+    call->stands = LOOP_NOWHERE;
     sched_finished(loop->sched, call->call, true, news->at_ns);
     loop->owner.ended(call, news->owner, loop->owner.arg);
+    loop_act(loop);   /* the sandbox has its next call before anything else is done */
     call->told(call); /* the last: it may be submitted again, or be gone */
 }
 

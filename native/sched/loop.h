@@ -8,8 +8,14 @@
  * over as it is, once, with its lease and its sandbox, and the loop knows it no more. So the loop has one way through,
  * and all rules about what goes wrong are in one place, which is not here.
  *
+ * Where no sandbox is free and there is no room for another one, the call waits in the scheduler's queue, which knows
+ * it by its address. When the scheduler has a warm sandbox for it, be it that a call of the loop ended there or another
+ * one, its frame is written at once. A sandbox that has to be started for it is its owner's to start: it is handed over
+ * for that, and so is one that is refused at the end of a drain, or that nobody waits for any longer.
+ *
  * A seat takes part once its owner has said that its sandbox is at rest (loop_offer), until he takes it back
- * (loop_take). The scheduler's user value of a sandbox is its seat, or 0.
+ * (loop_take). The scheduler's user value of a sandbox is its seat, or 0. After each input that the owner gives the
+ * scheduler himself he calls loop_act, as he reads the scheduler's actions: before he does them.
  *
  * Guarantees: a call that was taken is told or handed over, once; nothing is allocated for a call, which is its
  * caller's memory; no time is read but CLOCK_MONOTONIC, and CLOCK_REALTIME for the documents that show it.
@@ -45,6 +51,17 @@ struct loop_call;
 /* The call has ended well: its `answer` is there until this returns. A call may be submitted from here. */
 typedef void loop_told(struct loop_call *call);
 
+/* Where a call is. All but the first two are what it is handed over as. */
+enum loop_stands {
+    LOOP_NOWHERE, /* not the loop's */
+    LOOP_WAITS,   /* in the scheduler's queue: nobody has it, and nothing of it was sent */
+    LOOP_RUNS,    /* on its sandbox, which has so much of its frame as `sent` says */
+    LOOP_CHOSEN,  /* the same by the scheduler, but the sandbox does not take part, or took nothing */
+    LOOP_STARTS,  /* `sandbox` is to be started for it, as of SCHED_DO_START */
+    LOOP_REFUSED, /* it is no call of the scheduler's any longer: SCHED_DO_REFUSE */
+    LOOP_LEFT,    /* likewise: it was cancelled while it waited */
+};
+
 /* One plain call: its caller's, who leaves it alone from loop_submit until it is told or handed over. */
 struct loop_call {
     const struct loop_line *line;
@@ -55,8 +72,10 @@ struct loop_call {
     char request_id[LOOP_ID];
     int64_t accepted_ns; /* here and below: CLOCK_MONOTONIC, or CLOCK_REALTIME for those on the wall */
     /* Once it is taken or lent. */
-    int64_t begun_wall_ns, began_ns; /* the event was about to be written */
-    sched_id call, sandbox;
+    enum loop_stands stands;
+    int64_t waits_ns;                /* since when it waited; 0: it did not have to */
+    int64_t begun_wall_ns, began_ns; /* the event was about to be written; 0: it waits */
+    sched_id call, sandbox;          /* the latter is 0 while it waits */
     lane_id seat;
     size_t sent; /* of its frame, where it is handed over before all was */
     /* Once it has ended. */
@@ -67,8 +86,8 @@ struct loop_call {
 };
 
 enum loop_submitted {
-    LOOP_TAKEN,
-    LOOP_ELSEWHERE, /* no warm sandbox, or something speaks against it: nothing has changed */
+    LOOP_TAKEN,     /* it runs or waits */
+    LOOP_ELSEWHERE, /* a sandbox is to be started for it, or something speaks against it: nothing has changed */
     LOOP_LENT,      /* `call` runs on `sandbox` by the scheduler, but its owner is to do it */
 };
 
@@ -81,8 +100,11 @@ struct loop_owner {
     int (*usage)(void *seat_owner, struct loop_usage *usage);
     /* The call has ended well; it is told next. For who keeps the books. */
     void (*ended)(struct loop_call *call, void *seat_owner, void *arg);
-    /* The call is yours, with its sandbox and its lease. Its seat stays busy where the answer is still to come. */
+    /* The call is yours, as it `stands`, with its sandbox and its lease where it has them. Its seat stays busy where
+     * the answer is still to come. `seat_owner` is NULL where there is no seat. */
     void (*hand)(struct loop_call *call, void *seat_owner, void *arg);
+    /* The scheduler has actions that are not the loop's, or has ended a call that waited. */
+    void (*stirred)(void *arg);
     /* News of a seat that has no plain call (any more): as of lane_turn. */
     lane_tell *other;
     void *arg;
@@ -110,7 +132,7 @@ struct loop {
     struct loop_owner owner;
     int timer;        /* a timerfd in the lane's epoll set */
     int64_t fires_ns; /* what it is set to; INT64_MAX: to nothing */
-    uint32_t count, running;
+    uint32_t count, running, waiting;
     struct loop_seat *seats; /* by the lane's index */
     uint64_t taken, told, handed;
 };
@@ -131,8 +153,11 @@ struct loop_call *loop_of(const struct loop *loop, lane_id seat);
 size_t loop_frame(const struct loop_call *call, uint8_t head[LOOP_HEAD]);
 
 enum loop_submitted loop_submit(struct loop *loop, struct loop_call *call);
-/* Nobody waits for it any longer, or somebody else is to go on with it: it is handed over. It must be under way. */
+/* Nobody waits for it any longer, or somebody else is to go on with it: it is handed over before this returns. One that
+ * waits leaves the queue. It must be under way. */
 void loop_cancel(struct loop *loop, struct loop_call *call);
+/* Do what the scheduler has said of the calls that wait. */
+void loop_act(struct loop *loop);
 
 /* As lane_turn, and what is due by the clock. */
 int loop_turn(struct loop *loop, int timeout_ms);

@@ -143,10 +143,12 @@ struct sched_decision {
 
 int sched_submit(struct sched *sched, sched_id target, uint64_t user, int64_t now_ns, struct sched_decision *decision);
 
-/* The same where a warm sandbox is there and nothing speaks against the call; else SCHED_NOTHING, and nothing has
- * changed: for an owner whose quick way knows warm calls alone, and leaves all others to sched_submit. */
-int sched_submit_warm(struct sched *sched, sched_id target, uint64_t user, int64_t now_ns,
-                      struct sched_decision *decision);
+/* The same where nothing speaks against the call and no sandbox has to be started for it: it runs on a warm one, or
+ * waits for room. Else SCHED_NOTHING, and nothing has changed: all others are left to sched_submit. One that waits is
+ * *claimed*: how it goes on (SCHED_DO_RUN, SCHED_DO_START, SCHED_DO_REFUSE) is told by sched_next_claimed, and from
+ * then on it is a call like any other. */
+int sched_submit_claimed(struct sched *sched, sched_id target, uint64_t user, int64_t now_ns,
+                         struct sched_decision *decision);
 
 /* The call ran to an end. The sandbox serves on if `keep`, and if nothing else speaks against it; else it closes. */
 int sched_finished(struct sched *sched, sched_id call, bool keep, int64_t now_ns);
@@ -204,6 +206,9 @@ struct sched_action {
 bool sched_next(struct sched *sched, struct sched_action *action);
 /* Whether sched_next has something. */
 bool sched_pending(const struct sched *sched);
+/* The same for claimed calls, to be read empty likewise; `call_user` is there also where the call has ended. */
+bool sched_next_claimed(struct sched *sched, struct sched_action *action);
+bool sched_pending_claimed(const struct sched *sched);
 
 /* Everything that is due by the clock. */
 void sched_tick(struct sched *sched, int64_t now_ns);

@@ -116,9 +116,12 @@ struct sched *sched_new(const struct sched_capacity *capacity, const struct sche
     s->config = *config;
     /* Between two readings of the queue a sandbox can be started or killed, closed and hurried, and a call can get its
      * place or be refused, and be late. */
-    s->queue_size = 4 * (size_t)capacity->sandboxes + 2 * (size_t)capacity->calls + 16;
-    s->queue = calloc(s->queue_size, sizeof *s->queue);
-    if (s->queue == NULL || pool_init(&s->functions, sizeof(struct function), capacity->functions) < 0 ||
+    s->actions.size = 4 * (size_t)capacity->sandboxes + 2 * (size_t)capacity->calls + 16;
+    s->actions.entries = calloc(s->actions.size, sizeof *s->actions.entries);
+    s->claimed.size = (size_t)capacity->calls;
+    s->claimed.entries = calloc(s->claimed.size, sizeof *s->claimed.entries);
+    if (s->actions.entries == NULL || s->claimed.entries == NULL ||
+        pool_init(&s->functions, sizeof(struct function), capacity->functions) < 0 ||
         pool_init(&s->targets, sizeof(struct target), capacity->targets) < 0 ||
         pool_init(&s->aliases, sizeof(struct alias), capacity->aliases) < 0 ||
         pool_init(&s->calls, sizeof(struct call), capacity->calls) < 0 ||
@@ -139,7 +142,8 @@ void sched_free(struct sched *s)
     free(s->aliases.memory);
     free(s->calls.memory);
     free(s->sandboxes.memory);
-    free(s->queue);
+    free(s->actions.entries);
+    free(s->claimed.entries);
     free(s);
 }
 

@@ -236,10 +236,10 @@ async def test_the_first_event_of_a_provisioned_one_pays_the_request_rate_once(p
     await until(lambda: sched.allocation(wanted.key).available == 2, what="two are ready")
     core, target = sched._core, sched._target_ids[wanted.key]
     for _ in range(2):  # two a second, and the clock stands still
-        assert core.submit_warm(target, 0) == native.RUN
+        assert core.submit_claimed(target, 0) == native.RUN
         call, sandbox, one, sink = core.call, sched._held[core.sandbox].sandbox, event(), Sunk()
         assert sandbox.express(*event_frame(one), one, sink), "else it would be asked for once more"
         assert (await sink.future).outcome is Outcome.OK
         core.finished(call, True, 0)
-    assert core.submit_warm(target, 0) == native.NOTHING
+    assert core.submit_claimed(target, 0) == native.NOTHING
     await sched.drain(0)

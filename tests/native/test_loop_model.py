@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any
 
 from hypothesis import given
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 
 from engine.guest import wire
 from engine.sandbox import box
-from tests.native.loops import ANSWER, Bed, Caller
-from tests.native.sched.pair import Choice, Pair, play
-from tests.native.sched.state import Call, No, Sandbox, Target
+from engine.scheduler import core as native
+from tests.native.loops import ANSWER, EVENT, Bed, Caller
+from tests.native.sched.pair import USER, Choice, Pair, play
+from tests.native.sched.state import Call, Decision, No, Sandbox, Target
 
 WEIGHTS = {
     "plain": 14,
@@ -23,14 +25,18 @@ WEIGHTS = {
     "closed": 4,
     "odd": 2,
     "leave": 2,
+    "left": 3,
     "cancel": 2,
     "died": 1,
+    "crash": 1,
     "function": 2,
     "target": 1,
     "target_retire": 1,
     "reserve": 1,
     "again": 1,
     "configure": 1,
+    "provision": 1,
+    "kill": 1,
 }
 INPUTS = [name for name, weight in WEIGHTS.items() for _ in range(weight)]
 numbers = st.integers(0, 59)
@@ -44,15 +50,35 @@ settings = st.fixed_dictionaries(
 )
 
 
+class LoopPair(Pair):
+    """The claimed calls of which are the loop's that wait."""
+
+    joined: Joined
+
+    def told(self, call: Call) -> tuple[int, int, int, int, int] | None:
+        return self.joined.went_on(call)
+
+    def started(self, sandbox: Sandbox) -> Decision | None:
+        self.joined.sit(sandbox)
+        return super().started(sandbox)
+
+    def seat_of(self, sandbox: Sandbox) -> int:
+        return self.joined.bed.guests[self.ids[sandbox]].seat.id
+
+
 class Joined:
     """A pair of schedulers, the native one of which a lane decides by."""
 
     def __init__(self, **settings: int) -> None:
-        self.pair = Pair(**settings)
+        self.pair = LoopPair(**settings)
+        self.pair.joined = self
         self.pair.now = time.monotonic_ns()
         self.bed = Bed(self.pair.core)
-        self.plain: dict[Call, Caller] = {}  # those that the loop has
+        self.plain: dict[Call, Caller] = {}  # those that the loop runs
+        self.waits: dict[Call, Caller] = {}  # those that wait in it
         self.seated: set[Sandbox] = set()
+        self.gone: set[Sandbox] = set()  # their guests are, and nobody has noticed
+        self.ways: Counter[int] = Counter()  # in which those that waited went on
 
     def one(self, what: str, first: int, second: int) -> None:
         pair, model = self.pair, self.pair.model
@@ -74,33 +100,74 @@ class Joined:
                     pair.again(call, ("dead", "refused", "init")[second % 3])
                 else:
                     pair.plain("finished", call, second % 4 > 0)
-            case "cancel" if waits := [call for call in model.calls if call not in self.plain]:
-                pair.plain("cancel", waits[first % len(waits)])
+            case "cancel" if ours := [call for call in model.calls if call not in self.plain | self.waits]:
+                pair.plain("cancel", ours[first % len(ours)])
+            case "left" if self.waits:
+                self.left(list(self.waits)[first % len(self.waits)])
+            case "crash" if idle := [one for one in self.seated - self.gone if one.state == "idle"]:
+                self.crash(min(idle, key=lambda one: pair.ids[one]))
+            case "kill" if second % 10 == 0:
+                play(pair, [("kill", 0, 0)])
             case "configure":
                 play(pair, [("configure", 0, second)])
             case "started" | "closed" | "submit" | "died" | "function" | "target" | "target_retire" | "reserve":
                 play(pair, [(what, first, second)])
-        self.seat()
+            case "provision":
+                play(pair, [(what, first, second)])
+        for sandbox in model.sandboxes:
+            if sandbox in self.seated and sandbox.state == "idle":
+                self.bed.guests[pair.ids[sandbox]].seat.offer(0, 0, 0, 0)
         pair.check()
         assert self.bed.core.concurrency == len(model.calls)
+        assert self.bed.lane.waiting == len(self.waits)
+        assert all(caller.told == [] for caller in (*self.waits.values(), *self.plain.values()))
 
-    def seat(self) -> None:
-        """Those that have come get their seats, those that are gone lose them."""
-        model, ids = self.pair.model, self.pair.ids
-        for sandbox in model.sandboxes:
-            if sandbox not in self.seated and sandbox.state != "starting":
-                guest = self.bed.sits(ids[sandbox])
-                self.pair.core.set_user(ids[sandbox], guest.seat.id)
-                guest.seat.offer(0, 0, 0, 0)
-                self.seated.add(sandbox)
-            elif sandbox in self.seated and sandbox.state == "idle":
-                self.bed.guests[ids[sandbox]].seat.offer(0, 0, 0, 0)
+    def sit(self, sandbox: Sandbox) -> None:
+        """It is there, and at rest."""
+        guest = self.bed.sits(self.pair.ids[sandbox])
+        guest.seat.offer(0, 0, 0, 0)
+        self.seated.add(sandbox)
+
+    def went_on(self, call: Call) -> tuple[int, int, int, int, int]:
+        """One that waits no longer, as its action would say."""
+        self.bed.lane.act()
+        caller, ids = self.waits.pop(call), self.pair.ids
+        self.ways[caller.stands] += 1
+        if caller.under_way:
+            assert caller.stands == box.RUNS
+            self.plain[call] = caller
+            self.read(call)
+        else:
+            assert caller.told == ["handed"]
+        what = {box.RUNS: native.DO_RUN, box.CHOSEN: native.DO_RUN, box.STARTS: native.DO_START}
+        return what.get(caller.stands, native.DO_REFUSE), ids[call], caller.sandbox_id, 0, USER
+
+    def read(self, call: Call) -> None:
+        """Its guest does, and has nothing of any other."""
+        assert call.sandbox is not None
+        caller = self.plain[call]
+        meta, payload = self.bed.guests[self.pair.ids[call.sandbox]].hears()
+        assert (meta["request_id"], payload) == (caller.request_id, EVENT)
+
+    def crash(self, sandbox: Sandbox) -> None:
+        guest = self.bed.guests[self.pair.ids[sandbox]]
+        guest.leaves()
+        guest.seat.watch(False)  # or each turn would say so
+        self.gone.add(sandbox)
+
+    def left(self, call: Call) -> None:
+        caller = self.waits.pop(call)
+        self.bed.lane.cancel(caller)
+        assert (caller.told, caller.stands) == (["handed"], box.LEFT)
+        self.pair.claimed.remove(call)
+        self.pair.model.cancel(call, self.pair.now)
+        self.pair.act()
 
     def submit(self, target: Target) -> None:
         pair, caller = self.pair, Caller()
         before = pair.core.counts()
         try:
-            expected = pair.model.submit_warm(target, pair.now)
+            expected = pair.model.submit_claimed(target, pair.now)
         except No:
             expected = None
         found = self.bed.submit(self.bed.line(pair.ids[target]), caller)
@@ -108,11 +175,17 @@ class Joined:
             assert found == box.ELSEWHERE
             assert pair.core.counts() == before
             return
-        assert found == box.TAKEN
-        assert expected.sandbox is not None
-        assert caller.sandbox_id == pair.ids[expected.sandbox]
         pair.ids[expected.call] = caller.call_id
-        self.plain[expected.call] = caller
+        if expected.sandbox is None:
+            assert (found, caller.sandbox_id) == (box.TAKEN, 0)
+            self.waits[expected.call] = caller
+            pair.claimed.add(expected.call)
+        else:
+            assert caller.sandbox_id == pair.ids[expected.sandbox]
+            assert found == (box.LENT if expected.sandbox in self.gone else box.TAKEN)
+            if found == box.TAKEN:
+                self.plain[expected.call] = caller
+                self.read(expected.call)
         pair.act()
 
     def answer(self, calls: list[Call]) -> None:
@@ -140,8 +213,10 @@ class Joined:
         self.pair.plain("cancel", call)
 
     def ended(self) -> None:
-        for call in list(self.plain):
-            self.answer([call])
+        while self.plain:
+            self.answer([next(iter(self.plain))])
+        for call in list(self.waits):
+            self.left(call)
         self.bed.close()
 
 

@@ -41,14 +41,17 @@ cdef class NativeOwner:
     """What goes on with native calls where the lane does not. `call(about)` makes a Call that stands for one;
     `handed(call)` is told of one that goes on as that; `ended(records)` gets those that the lane has run to their end,
     in order: (Line.about, request id, when it was accepted, begun, begun on the wall's clock, answered, answered on the
-    wall's clock, peak in bytes, CPU time in microseconds, bytes of the event, bytes of the answer)."""
+    wall's clock, peak in bytes, CPU time in microseconds, when it began to wait or 0, bytes of the event, bytes of the
+    answer); `left(about, request id, when it was accepted, when it began to wait)` is told of one that waited and whose
+    caller left, where that is given."""
 
     cdef readonly object call
     cdef readonly object handed
     cdef readonly object ended
+    cdef readonly object left
 
-    def __init__(self, call, handed, ended):
-        self.call, self.handed, self.ended = call, handed, ended
+    def __init__(self, call, handed, ended, left=None):
+        self.call, self.handed, self.ended, self.left = call, handed, ended, left
 
 
 cdef class Door:
@@ -129,8 +132,6 @@ cdef loop_submitted door_submit(void *this, door_call *which) noexcept:
     try:
         if found == LOOP_LENT:
             found = lent(lane, which)
-        if lane.loop.sched != NULL and sched_pending(lane.loop.sched):
-            lane.on_given_back()
     except BaseException as error:
         lane.complain(error)
     return found
@@ -189,6 +190,10 @@ cdef void native_handed(Lane lane, loop_call *loop) noexcept:
     cdef Call call = None
     cdef bint left = which.left  # its caller may forget it while Python runs
     which.under_way = False
+    if left and loop.stands == LOOP_LEFT and lane.owner.left is not None:
+        native_left(lane, line, loop)
+        Py_DECREF(line)
+        return
     try:
         call = standing_for(lane, loop)
         lane.owner.handed(call)
@@ -205,11 +210,18 @@ cdef void native_handed(Lane lane, loop_call *loop) noexcept:
     Py_DECREF(line)
 
 
+cdef void native_left(Lane lane, Line line, loop_call *which) noexcept:
+    try:
+        lane.owner.left(line.about, which.request_id[:LOOP_ID].decode("ascii"), which.accepted_ns, which.waits_ns)
+    except BaseException as error:
+        lane.complain(error)
+
+
 cdef void native_ended(Lane lane, Seat seat, loop_call *which) noexcept:
     cdef Line line = <Line>which.line.user
     seat.last, seat.native, seat.native_line = None, which[0], line
     lane.records.append((
         line.about, which.request_id[:LOOP_ID].decode("ascii"), which.accepted_ns, which.began_ns,
         which.begun_wall_ns, which.answered_ns, which.ended_wall_ns, which.peak_bytes, which.cpu_us,
-        which.payload_size, which.answer_size,
+        which.waits_ns, which.payload_size, which.answer_size,
     ))

@@ -34,7 +34,12 @@ cdef extern from "sched/lane.h":
 
 cdef extern from "sched/sched.h":
     struct sched
+    struct sched_counts_t "sched_counts":
+        uint32_t concurrency
+
     bint sched_pending(const sched *)
+    int64_t sched_due(const sched *)
+    void sched_counts(const sched *, sched_counts_t *)
 
 
 cdef extern from "sched/loop.h":
@@ -52,6 +57,15 @@ cdef extern from "sched/loop.h":
         const char *version
         void *user
 
+    enum loop_stands:
+        LOOP_NOWHERE
+        LOOP_WAITS
+        LOOP_RUNS
+        LOOP_CHOSEN
+        LOOP_STARTS
+        LOOP_REFUSED
+        LOOP_LEFT
+
     struct loop_call:
         const loop_line *line
         void (*told)(loop_call *) noexcept
@@ -60,6 +74,8 @@ cdef extern from "sched/loop.h":
         size_t payload_size
         char request_id[36]
         int64_t accepted_ns
+        loop_stands stands
+        int64_t waits_ns
         int64_t begun_wall_ns
         int64_t began_ns
         uint64_t call
@@ -87,6 +103,7 @@ cdef extern from "sched/loop.h":
         int (*usage)(void *, loop_usage *) noexcept
         void (*ended)(loop_call *, void *, void *) noexcept
         void (*hand)(loop_call *, void *, void *) noexcept
+        void (*stirred)(void *) noexcept
         lane_tell other
         void *arg
 
@@ -100,6 +117,7 @@ cdef extern from "sched/loop.h":
         int timer
         sched *sched
         uint32_t running
+        uint32_t waiting
         uint64_t taken
         uint64_t told
         uint64_t handed
@@ -112,6 +130,7 @@ cdef extern from "sched/loop.h":
     size_t loop_frame(const loop_call *, uint8_t *head)
     loop_submitted loop_submit(loop *, loop_call *)
     void loop_cancel(loop *, loop_call *)
+    void loop_act(loop *)
     int loop_turn(loop *, int timeout_ms)
 
 
@@ -124,13 +143,15 @@ cdef class Lane:
     cdef object on_given_back
     cdef list records  # of native calls that have ended
     cdef readonly NativeOwner owner  # who goes on with them
+    cdef public bint timed  # who the lane decides for has a timer set for what is due
+    cdef public bint ending  # he is to hear of the end of the last call
     cdef bint turning
     cdef door_later *later  # what native callers do at the end of a turn
 
     def __cinit__(self):
         cdef loop_owner owner
         owner.usage, owner.ended, owner.hand, owner.other = seat_usage, call_ended, call_handed, tell_seat
-        owner.arg = <void *>self
+        owner.stirred, owner.arg = lane_stirred, <void *>self
         self.lane.epoll = self.loop.timer = -1
         self.records = []
         if lane_open(&self.lane) < 0 or loop_open(&self.loop, &self.lane, &owner) < 0:
@@ -144,8 +165,8 @@ cdef class Lane:
         return self.lane.epoll
 
     def join(self, core, on_given_back):
-        """Take plain calls as this scheduler decides. `on_given_back()` is told after each turn in which it got
-        sandboxes back."""
+        """Take plain calls as this scheduler decides. `on_given_back()` is told when what came of them leaves it with
+        something to be done, with something due while it is not `timed`, or with no call at all while it is `ending`."""
         self.loop.sched = <sched *>PyCapsule_GetPointer(core.capsule(), "sched")
         self.core, self.on_given_back = core, on_given_back
 
@@ -166,8 +187,8 @@ cdef class Lane:
             later.waiting = False
             later.run(later)
         self.turning = False
-        if self.loop.told != told and self.on_given_back is not None:
-            self.on_given_back()
+        if self.loop.told != told:
+            lane_stirred(<void *>self)
         if self.records:
             records, self.records = self.records, []
             self.owner.ended(records)
@@ -175,8 +196,9 @@ cdef class Lane:
 
     def submit(self, Call call not None, Line line not None, bytes payload not None, str request_id not None,
                int64_t accepted_ns):
-        """Run it, if it can be run at once: TAKEN; ELSEWHERE where nothing has changed; LENT where the scheduler has
-        given it a sandbox in which its caller is to run it. The payload is JSON in ASCII, the id a UUID."""
+        """Run it as soon as there is a sandbox that has not to be started for it: TAKEN; ELSEWHERE where nothing has
+        changed; LENT where the scheduler has given it a sandbox in which its caller is to run it. The payload is JSON
+        in ASCII, the id a UUID."""
         cdef Py_ssize_t size
         cdef const char *text = PyUnicode_AsUTF8AndSize(request_id, &size)
         if size != LOOP_ID or call.line is not None:
@@ -191,8 +213,6 @@ cdef class Lane:
         if found != LOOP_TAKEN:
             call.call.user = NULL
             Py_DECREF(call)
-        if self.loop.sched != NULL and sched_pending(self.loop.sched):
-            self.on_given_back()
         return found
 
     cdef complain(self, error):
@@ -205,10 +225,32 @@ cdef class Lane:
         if call.call.user != NULL:
             loop_cancel(&self.loop, &call.call)
 
+    def act(self):
+        """Let those that wait go on as the scheduler has decided: after each input that it got from others."""
+        loop_act(&self.loop)
+
+    @property
+    def waiting(self):
+        """How many plain calls wait."""
+        return self.loop.waiting
+
     @property
     def counts(self):
         """How many plain calls were taken, ended, and were handed over."""
         return self.loop.taken, self.loop.told, self.loop.handed
+
+    cdef bint restless(self):
+        cdef sched_counts_t counts
+        if sched_pending(self.loop.sched) or (not self.timed and sched_due(self.loop.sched) >= 0):
+            return True
+        sched_counts(self.loop.sched, &counts)
+        return self.ending and counts.concurrency == 0
+
+
+cdef void lane_stirred(void *arg) noexcept:
+    cdef Lane lane = <Lane>arg
+    if lane.loop.sched != NULL and lane.on_given_back is not None and lane.restless():
+        lane.on_given_back()
 
 
 cdef void tell_seat(const lane_news *news, void *arg) noexcept:

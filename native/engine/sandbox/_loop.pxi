@@ -28,6 +28,7 @@ cdef class Line:
 
 
 TAKEN, ELSEWHERE, LENT = LOOP_TAKEN, LOOP_ELSEWHERE, LOOP_LENT
+RUNS, CHOSEN, STARTS, REFUSED, LEFT = LOOP_RUNS, LOOP_CHOSEN, LOOP_STARTS, LOOP_REFUSED, LOOP_LEFT
 
 
 cdef class Call:
@@ -44,6 +45,17 @@ cdef class Call:
     def under_way(self):
         """Whether it is the lane's: taken, and neither ended nor handed over."""
         return self.call.user != NULL
+
+    @property
+    def stands(self):
+        """What it was handed over as: RUNS on its sandbox; CHOSEN, which has nothing of it; STARTS, which is to be
+        started for it; REFUSED or LEFT, of which the scheduler knows nothing any longer."""
+        return <int>self.call.stands
+
+    @property
+    def waits_ns(self):
+        """Since when it waited for a sandbox: time.monotonic_ns(); 0 where it did not have to."""
+        return self.call.waits_ns
 
     @property
     def accepted_ns(self):

@@ -156,8 +156,8 @@ cdef class Core:
         took(sched_submit(self.sched, target, user, now, &self.decision))
         return <int>self.decision.verdict
 
-    def submit_warm(self, sched_id target, int64_t now, uint64_t user=0):
-        took(sched_submit_warm(self.sched, target, user, now, &self.decision))
+    def submit_claimed(self, sched_id target, int64_t now, uint64_t user=0):
+        took(sched_submit_claimed(self.sched, target, user, now, &self.decision))
         return <int>self.decision.verdict
 
     def finished(self, sched_id call, bint keep, int64_t now):
@@ -191,13 +191,19 @@ cdef class Core:
 
     @property
     def pending(self):
-        return sched_pending(self.sched)
+        return sched_pending(self.sched) or sched_pending_claimed(self.sched)
 
     def next(self):
         cdef sched_action action
         if not sched_next(self.sched, &action):
             return None
         return <int>action.what, action.call, action.sandbox, action.target
+
+    def next_claimed(self):
+        cdef sched_action action
+        if not sched_next_claimed(self.sched, &action):
+            return None
+        return <int>action.what, action.call, action.sandbox, action.target, action.call_user
 
     def tick(self, int64_t now):
         sched_tick(self.sched, now)

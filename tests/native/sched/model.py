@@ -188,14 +188,14 @@ class Model(Placing):
             return Decision("refused")
         return self.admitted(target)
 
-    def submit_warm(self, target: Target, now: int) -> Decision:
+    def submit_claimed(self, target: Target, now: int) -> Decision:
         if target.retired:
             raise No("stale")
         self.clock(now)
-        if self.draining or not self.of(target, "idle"):
+        if self.draining or (not self.of(target, "idle") and self.room()):
             return Decision("nothing")
         decision = self.admitted(target)
-        return decision if decision.verdict == "run" else Decision("nothing")
+        return decision if decision.verdict in ("run", "wait") else Decision("nothing")
 
     def admitted(self, target: Target) -> Decision:
         starts = bool(self.set["burst"]) and not self.of(target, "idle")

@@ -42,6 +42,8 @@ SETTINGS = {
     "provisioned_retry_most_ns": 8 * SECOND,
 }
 
+USER = 77  # of claimed calls
+
 Choice = tuple[str, int, int]
 
 
@@ -55,6 +57,7 @@ class Pair:
         self.starting: list[Sandbox] = []  # what the owner was told to start, and has not yet
         self.closing: list[Sandbox] = []
         self.gone: list[int] = []
+        self.claimed: set[Call] = set()  # those that wait
 
     # --- One input
 
@@ -93,7 +96,8 @@ class Pair:
 
     def act(self) -> list[Action]:
         """Read the actions of both, compare them, and do what an owner does."""
-        expected, self.model.actions = self.model.actions, []
+        every, self.model.actions = self.model.actions, []
+        expected = [one for one in every if not self.is_claimed(one)]
         got: list[tuple[str, int, int, int]] = []
         while (action := self.core.next()) is not None:
             got.append((ACTIONS[action[0]], *action[1:]))
@@ -115,8 +119,32 @@ class Pair:
             mine = sorted(call for what, call, *_ in got if what == kind)
             assert mine == sorted(self.ids[one.call] for one in expected if one.what == kind)
         assert len(got) == len(expected)
+        self.act_claimed([one for one in every if one not in expected])
         assert not self.core.pending
-        return expected
+        return every
+
+    def is_claimed(self, action: Action) -> bool:
+        return action.call in self.claimed and action.what in ("run", "start", "refuse")
+
+    def act_claimed(self, expected: list[Action]) -> None:
+        """The same of what is told apart."""
+        for theirs in expected:
+            assert theirs.call is not None
+            self.claimed.remove(theirs.call)
+            found = self.told(theirs.call)
+            assert found is not None
+            what, call, sandbox, _, user = found
+            assert (ACTIONS[what], call, user) == (theirs.what, self.ids[theirs.call], USER)
+            if theirs.sandbox is not None:
+                assert self.ids.setdefault(theirs.sandbox, sandbox) == sandbox
+            if theirs.what == "start":
+                assert theirs.sandbox is not None
+                self.starting.append(theirs.sandbox)
+        assert self.core.next_claimed() is None
+
+    def told(self, call: Call) -> tuple[int, int, int, int, int] | None:
+        """How a claimed call goes on."""
+        return self.core.next_claimed()
 
     def check(self) -> None:
         """Both are in the same state, and the native one's adds up."""
@@ -166,18 +194,26 @@ class Pair:
         )
         return self.after(self.decided(got, expected) if taken else None)
 
-    def submit_warm(self, target: Target) -> Decision | None:
+    def submit_claimed(self, target: Target) -> Decision | None:
         taken, got, expected = self.both(
-            lambda: self.core.submit_warm(self.ids[target], self.now), lambda: self.model.submit_warm(target, self.now)
+            lambda: self.core.submit_claimed(self.ids[target], self.now, USER),
+            lambda: self.model.submit_claimed(target, self.now),
         )
+        if taken and expected.verdict == "wait":
+            self.claimed.add(expected.call)
         return self.after(self.decided(got, expected) if taken else None)
 
     def started(self, sandbox: Sandbox) -> Decision | None:
         taken, got, expected = self.both(
-            lambda: self.core.started(self.ids[sandbox], self.now), lambda: self.model.started(sandbox, self.now)
+            lambda: self.core.started(self.ids[sandbox], self.now, self.seat_of(sandbox)),
+            lambda: self.model.started(sandbox, self.now),
         )
         self.starting.remove(sandbox)
         return self.after(self.decided(got, expected) if taken else None)
+
+    def seat_of(self, sandbox: Sandbox) -> int:
+        """What the native one is told of it."""
+        return 0
 
     def again(self, call: Call, why: str) -> Decision | None:
         taken, got, expected = self.both(
@@ -245,8 +281,8 @@ def play(pair: Pair, choices: list[Choice], *, check: bool = True) -> None:
         match what:
             case "submit" if target := pick(model.targets):
                 pair.submit(target)
-            case "submit_warm" if target := pick(model.targets):
-                pair.submit_warm(target)
+            case "submit_claimed" if target := pick(model.targets):
+                pair.submit_claimed(target)
             case "started" if sandbox := pick(pair.starting):
                 pair.started(sandbox)
             case "start_failed" if sandbox := pick(pair.starting):

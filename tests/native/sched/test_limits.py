@@ -211,14 +211,14 @@ def test_the_quick_way_takes_a_warm_call_and_leaves_every_other_untouched() -> N
     owner = Owner(rate_factor=1, account_limit=2, burst=5)
     core = owner.core
     before = core.counts()
-    assert core.submit_warm(owner.target, 0) == native.NOTHING, "none is warm"
+    assert core.submit_claimed(owner.target, 0) == native.NOTHING, "none is warm"
     assert core.counts() == before
     owner.end(owner.call())
-    assert core.submit_warm(owner.target, 0, 77) == native.RUN
+    assert core.submit_claimed(owner.target, 0, 77) == native.RUN
     assert core.warm
     owner.end(core.call)
     before = core.counts()
-    assert core.submit_warm(owner.target, 0) == native.NOTHING, "two a second are all"
+    assert core.submit_claimed(owner.target, 0) == native.NOTHING, "two a second are all"
     assert core.counts() == before
     assert owner.call() == 0
     assert core.reason == native.RATE

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.native.sched.pair import Choice, Pair, play
 from tests.native.sched.state import SECOND
 
-COMMON = {"submit": 12, "submit_warm": 3, "started": 8, "finished": 8, "closed": 7, "forward": 4}
+COMMON = {"submit": 12, "submit_claimed": 3, "started": 8, "finished": 8, "closed": 7, "forward": 4}
 RARE = {
     "start_failed": 2,
     "again": 3,

@@ -26,7 +26,7 @@ def test_a_drain_takes_no_further_call_closes_what_idles_and_lets_the_rest_end()
     waiting = core.call
     core.drain(0)
     assert core.submit(owner.target, 0) == native.REFUSED
-    assert core.submit_warm(owner.target, 0) == native.NOTHING
+    assert core.submit_claimed(owner.target, 0) == native.NOTHING
     core.finished(running, True, 0)
     assert [what for what, call, _ in actions(core) if call == waiting] == [native.DO_RUN], "it was admitted"
     assert core.started(starting, 0) == native.RUN

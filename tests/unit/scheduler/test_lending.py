@@ -23,7 +23,7 @@ SPENT = Ending(Outcome.EXITED, False)
 def borrow(sched: LocalScheduler) -> Lent | None:
     """As the lane does."""
     target = sched.target_of(spec().key)
-    if target is None or sched._core.submit_warm(target, sched._now()) != native.RUN:
+    if target is None or sched._core.submit_claimed(target, sched._now()) != native.RUN:
         return None
     return sched.lend(sched._core.call, sched._core.sandbox)
 
