@@ -15,6 +15,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
@@ -29,11 +31,13 @@ from engine.registry.attached import Attached
 from engine.rest.app import FaultLogger, LambdaApi
 from engine.rest.configuration import Documents
 from engine.rest.connection import HttpConnection
+from engine.rest.express import Express, express
 from engine.rest.guard import check_listen_host
 from engine.rest.logs_api import LogsApi
 from engine.rest.logs_groups import Logs
 from engine.rest.metrics import Observe
 from engine.rest.model import load_model
+from engine.sandbox.box import Door
 
 KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection, so that it is they who close it and no request meets a closing one."""
@@ -62,7 +66,11 @@ class RestServer:
         event_limit_bytes: int = EVENT_LIMIT_BYTES,
         observe: Observe | None = None,
         logs: Logs | None = None,
+        door: Door | None = None,
     ) -> None:
+        """Without `door` there is no lane for plain requests."""
+        self._door = door
+        self.express: Express | None = None
         self._registry = registry
         self._code = code
         self._invoker = invoker
@@ -117,6 +125,16 @@ class RestServer:
             backlog=BACKLOG,
         )
         self._server = _Server(config)
+        if self._door is not None:
+            self.express = express(
+                self._door.capsule(),
+                self._server.server_state,
+                self._attached,
+                self._documents.region,
+                stop_on_disconnect=self._stop_on_disconnect,
+            )
+            # It is called as the class would be.
+            config.http = cast(Any, partial(HttpConnection, express=self.express))
         self._serving = asyncio.create_task(self._server.serve([listener]), name="rest")
         ready = asyncio.create_task(self._server.ready.wait())
         await asyncio.wait({ready, self._serving}, return_when=asyncio.FIRST_COMPLETED)
