@@ -273,6 +273,28 @@ async def test_however_a_stream_is_cut_it_is_answered_alike(fronts: Fronts) -> N
         await client.close()
 
 
+async def test_what_looks_like_a_request_within_another_is_none(fronts: Fronts) -> None:
+    within = invoke(b"[1]")
+    expecting = invoke(within, "echo", "Expect: 100-continue").removesuffix(within)
+    begun = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Own: "
+    found = []
+    for port in (fronts.port, fronts.slow_port):
+        await fronts.rest()
+        taken = fronts.express.taken
+        client = await Client.of(port)
+        client.writer.write(expecting)
+        assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        answers = [await client.ask(within)]
+        # The beginning of a second request is with the server when the first has its answer.
+        answers.append(await client.ask(invoke(b"[2]") + begun))
+        answers.append(await client.ask(within.removesuffix(b"[1]").replace(b"Content-Length: 3", b"Accept: a")))
+        await client.close()
+        found.append(answers)
+        assert fronts.express.taken == taken
+    assert found[0] == found[1]
+    assert [answer[:12] for answer in found[0]] == [b"HTTP/1.1 400", b"HTTP/1.1 200", b"HTTP/1.1 403"]
+
+
 async def test_what_comes_while_a_call_is_under_way_is_answered_behind_it(fronts: Fronts) -> None:
     await fronts.rest()
     client = await Client.of(fronts.port)
