@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -191,6 +192,36 @@ def test_ordinary_answers_are_made_in_c() -> None:
         text = json.dumps(result).encode()
         made = answer(text, REQUEST_ID, STATUS_LINE, DATE)
         assert made == whole_answer(text, REQUEST_ID, FIELDS, True, "")
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        *(
+            b'"a\nb"',
+            b'"a',
+            b'"\\x"',
+            b'"\\ud800"',
+            b"01",
+            b"-0",
+            b"1.0",
+            b"1e3",
+            b"tru",
+            b"[1,]",
+            b"{,}",
+            b'{"a" 1}',
+            b"{} {}",
+            b" ",
+        ),
+        *(b'{"a": 1, "a": 2}', b'{"\\u0061": 1}', b'"\xc3\xa9"', b"[" * 65 + b"]" * 65, b"12345678901234567"),
+        *(b'{"statusCode": 200, "body": "a\x01"}', b'{"statusCode": 200, "statusCode": 201}', b'{"statusCode": 0200}'),
+        *(b'{"statusCode": 200, "headers": {"a": "b\\n"}}', b'{"statusCode": 200, "headers": {"a": "b\x7f"}}'),
+        *(b'{"statusCode": 200, "headers": {"a\\n": "b"}}', b'{"statusCode": 200, "isBase64Encoded": true}'),
+        *(b'{"a": {"statusCode": 200}}', b'{"\\u0073tatusCode": 200}', b'{"statusCode": 199}', b'{"statusCode": 600}'),
+    ],
+)
+def test_a_result_that_is_not_everybodys_is_left_to_python(result: bytes) -> None:
+    assert answer(result, REQUEST_ID, STATUS_LINE, DATE) is None
 
 
 def test_an_answer_that_does_not_fit_is_none() -> None:
