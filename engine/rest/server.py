@@ -134,7 +134,7 @@ class RestServer:
                 stop_on_disconnect=self._stop_on_disconnect,
             )
             # It is called as the class would be.
-            config.http = cast(Any, partial(HttpConnection, express=self.express))
+            self._server.config.http = cast(Any, partial(HttpConnection, express=self.express))
         self._serving = asyncio.create_task(self._server.serve([listener]), name="rest")
         ready = asyncio.create_task(self._server.ready.wait())
         await asyncio.wait({ready, self._serving}, return_when=asyncio.FIRST_COMPLETED)
