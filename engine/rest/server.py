@@ -125,18 +125,9 @@ class RestServer:
             backlog=BACKLOG,
         )
         self._server = _Server(config)
-        if self._door is not None:
-            self.express = express(
-                self._door.capsule(),
-                self._server.server_state,
-                self._attached,
-                self._documents.region,
-                stop_on_disconnect=self._stop_on_disconnect,
-            )
-            # It is called as the class would be.
-            self._server.config.http = cast(Any, partial(HttpConnection, express=self.express))
         self._serving = asyncio.create_task(self._server.serve([listener]), name="rest")
         ready = asyncio.create_task(self._server.ready.wait())
+        self._open_lane(self._server)
         await asyncio.wait({ready, self._serving}, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         if self._serving.done():
@@ -144,6 +135,15 @@ class RestServer:
             await self._serving
         bound: int = listener.getsockname()[1]
         return bound
+
+    def _open_lane(self, server: _Server) -> None:
+        """For plain requests. To be called before the server has its first turn."""
+        if self._door is None:
+            return
+        rooms = (server.server_state, self._attached, self._documents.region)
+        self.express = express(self._door.capsule(), *rooms, stop_on_disconnect=self._stop_on_disconnect)
+        # It is called as the class would be.
+        server.config.http = cast(Any, partial(HttpConnection, express=self.express))
 
     async def stop(self, grace_s: float) -> None:
         """Accept nothing more, let requests under way end for up to `grace_s` seconds, then cancel them."""
