@@ -28,6 +28,7 @@ PARTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/e
 LOOP = ["native/sched/lane.c", "native/sched/loop.c", "native/sched/json.c"]
 SCHED = sorted({path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.c")} - set(LOOP))
 FRONT = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/front/*.[ch]"))
+HTTP = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/http/*.[ch]"))
 SCHED_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.h"))
 
 PROCESSORS = len(os.sched_getaffinity(0))
@@ -186,6 +187,15 @@ EXTENSIONS = [
         ["native/engine/scheduler/_simulate.pyx", *SCHED],
         include_dirs=["native"],
         depends=SCHED_HEADERS,
+        extra_compile_args=CYTHON_FLAGS,
+        extra_link_args=LINK_FLAGS,
+    ),
+    # Plain HTTP requests, past the HTTP server.
+    Extension(
+        "engine.rest._http",
+        ["native/engine/rest/_http.pyx", *(path for path in HTTP if path.endswith(".c"))],
+        include_dirs=["native"],
+        depends=[*HTTP, *SCHED_HEADERS],
         extra_compile_args=CYTHON_FLAGS,
         extra_link_args=LINK_FLAGS,
     ),

@@ -273,6 +273,7 @@ class Service:
             event_limit_bytes=settings.event_limit_bytes,
             observe=observe,
             logs=logs,
+            door=pipeline.door,
         )
         undo.push_async_callback(rest.stop, 0)
         self._ports = (await rpc.start(settings.grpc_address), await rest.start(*split_address(settings.http_address)))

@@ -24,8 +24,10 @@ from engine.rest.configuration import Documents
 from engine.rest.connection import CUT_OFF
 from engine.rest.errors import BodyTooLarge, ErrorDocuments, OnlyRead, UnsupportedMedia
 from engine.rest.eventstream import failure
+from engine.rest.express import RESUMED, Resumed
 from engine.rest.guard import check_request
 from engine.rest.handlers import served
+from engine.rest.invocations import result_of
 from engine.rest.logs_api import LogsApi
 from engine.rest.messages import (
     ClientGone,
@@ -44,7 +46,7 @@ from engine.rest.routes import Routes
 from engine.rest.shapes import Params, read_params, write_response
 from engine.rest.streams import Streams
 from engine.rest.table import Rooms
-from engine.rest.urls import Unfinished, Urls
+from engine.rest.urls import Unfinished, Urls, answer_of
 
 CODE_BODY_LIMIT_BYTES = 70_167_211
 """AWS's own: a zip of 50 MB in Base64."""
@@ -88,6 +90,7 @@ class LambdaApi:
     ) -> None:
         """Without `observe` there are no /metrics, without `logs` no CloudWatch Logs."""
         self.routes = Routes(model)
+        self._invoke = model.operations["Invoke"]
         self._errors = ErrorDocuments(model)
         self._code = code
         self._logger = logger
@@ -107,11 +110,12 @@ class LambdaApi:
         """One request."""
         if scope["type"] != "http":
             return
-        request = Request.of(scope, receive, str(self._new_uuid()))
+        resumed: Resumed | None = scope.get("extensions", {}).get(RESUMED)
+        request = Request.of(scope, receive, resumed.request_id if resumed else str(self._new_uuid()))
         linger = True
         response: Response | StreamedResponse
         try:
-            response = await self._answer(request)
+            response = await (self._resume(resumed, request) if resumed else self._answer(request))
         except ClientGone:
             return
         except asyncio.CancelledError:
@@ -177,6 +181,14 @@ class LambdaApi:
             assert streamed is not None
             return await streamed(params, request)
         return write_response(match.route.operation, await operation(params, request))
+
+    async def _resume(self, resumed: Resumed, request: Request) -> Response:
+        """The answer to a request of which the function runs already."""
+        running = resumed.completion()
+        completion = await (request.body.unless_gone(running) if self._stop_on_disconnect else running)
+        if resumed.by_url:
+            return answer_of(completion)
+        return write_response(self._invoke, result_of(completion))
 
     def _about(self, request: Request) -> Response:
         """What is here, for whoever looks with a browser or a health check."""

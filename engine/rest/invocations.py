@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from engine.errors import EngineError, InvalidPayload, Unavailable
-from engine.model.invocation import InvokeRequest
+from engine.model.invocation import Completion, InvokeRequest
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome
 from engine.rest.messages import Request
@@ -73,14 +73,7 @@ class Invocations:
         )
         running = self._invoker.invoke(call)
         completion = await (request.body.unless_gone(running) if self._stop_on_disconnect else running)
-        report = completion.report
-        result: dict[str, Any] = {"StatusCode": 200, "ExecutedVersion": report.executed_version}
-        if completion.error is not None:
-            result |= {"FunctionError": "Unhandled", "Payload": completion.error.document}
-        elif report.outcome is Outcome.OK:
-            result["Payload"] = completion.payload
-        else:
-            raise not_run(report.outcome)
+        result = result_of(completion)
         if tail:
             result["LogResult"] = base64.b64encode(completion.log_tail).decode()
         return result
@@ -94,6 +87,17 @@ class Invocations:
         # A client context is not passed on, as on AWS: docs.aws.amazon.com/lambda/latest/api/API_Invoke.html.
         call = InvokeRequest(ref, payload, request.id, tenant_id=tenant_id, trace_id=trace_id_of(request))
         await self._events.enqueue(call)
+
+
+def result_of(completion: Completion) -> dict[str, Any]:
+    """What Invoke says of a run."""
+    report = completion.report
+    result: dict[str, Any] = {"StatusCode": 200, "ExecutedVersion": report.executed_version}
+    if completion.error is not None:
+        return result | {"FunctionError": "Unhandled", "Payload": completion.error.document}
+    if report.outcome is not Outcome.OK:
+        raise not_run(report.outcome)
+    return result | {"Payload": completion.payload}
 
 
 def client_context(text: str) -> bytes:

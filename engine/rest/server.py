@@ -15,7 +15,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
@@ -30,11 +31,13 @@ from engine.registry.attached import Attached
 from engine.rest.app import FaultLogger, LambdaApi
 from engine.rest.configuration import Documents
 from engine.rest.connection import HttpConnection
+from engine.rest.express import Express, express
 from engine.rest.guard import check_listen_host
 from engine.rest.logs_api import LogsApi
 from engine.rest.logs_groups import Logs
 from engine.rest.metrics import Observe
 from engine.rest.model import load_model
+from engine.sandbox.box import Door
 
 KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection, so that it is they who close it and no request meets a closing one."""
@@ -80,7 +83,11 @@ class RestServer:
         event_limit_bytes: int = EVENT_LIMIT_BYTES,
         observe: Observe | None = None,
         logs: Logs | None = None,
+        door: Door | None = None,
     ) -> None:
+        """Without `door` there is no lane for plain requests."""
+        self._door = door
+        self.express: Express | None = None
         self._registry = registry
         self._code = code
         self._invoker = invoker
@@ -124,6 +131,7 @@ class RestServer:
         self._server = _Server(front_config(api))
         self._serving = asyncio.create_task(self._server.serve([listener]), name="rest")
         ready = asyncio.create_task(self._server.ready.wait())
+        self._open_lane(self._server)
         await asyncio.wait({ready, self._serving}, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         if self._serving.done():
@@ -131,6 +139,15 @@ class RestServer:
             await self._serving
         bound: int = listener.getsockname()[1]
         return bound
+
+    def _open_lane(self, server: _Server) -> None:
+        """For plain requests. To be called before the server has its first turn."""
+        if self._door is None:
+            return
+        rooms = (server.server_state, self._attached, self._documents.region)
+        self.express = express(self._door.capsule(), *rooms, stop_on_disconnect=self._stop_on_disconnect)
+        # It is called as the class would be.
+        server.config.http = cast(Any, partial(HttpConnection, express=self.express))
 
     async def stop(self, grace_s: float) -> None:
         """Accept nothing more, let requests under way end for up to `grace_s` seconds, then cancel them."""

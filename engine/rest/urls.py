@@ -17,7 +17,7 @@ import orjson
 
 from engine.errors import NotFound
 from engine.model.function import LATEST
-from engine.model.invocation import EVENT_LIMIT_BYTES, InvokeRequest
+from engine.model.invocation import EVENT_LIMIT_BYTES, Completion, InvokeRequest
 from engine.model.names import FunctionRef
 from engine.model.outcome import Outcome
 from engine.registry.urls import FunctionUrl, host_of
@@ -106,15 +106,7 @@ class Urls:
 
     async def _buffered(self, call: InvokeRequest, request: Request) -> Response:
         running = self._invoker.invoke(call)
-        completion = await (request.body.unless_gone(running) if self._stop_on_disconnect else running)
-        if completion.error is not None:
-            return _failed()
-        if completion.report.outcome is not Outcome.OK:
-            raise not_run(completion.report.outcome)
-        try:
-            return payload2.answer(completion.payload)
-        except payload2.BadResult:
-            return _failed()
+        return answer_of(await (request.body.unless_gone(running) if self._stop_on_disconnect else running))
 
     async def _streamed(self, call: InvokeRequest) -> Response | StreamedResponse:
         answer = await Answer.begin(self._invoker, call)
@@ -124,7 +116,7 @@ class Urls:
             if first is None:
                 completion = answer.completion()
                 if completion.error is not None:
-                    return _failed()
+                    return failed()
                 if completion.report.outcome is not Outcome.OK:
                     raise not_run(completion.report.outcome)
                 first = b""
@@ -137,7 +129,7 @@ class Urls:
             return StreamedResponse(status, headers, _rest(rest, chunks, answer))
         except payload2.BadResult:
             await chunks.aclose()
-            return _failed()
+            return failed()
         except BaseException:
             await chunks.aclose()
             raise
@@ -166,6 +158,18 @@ def _refusal(message: str | None) -> Response:
     return Response(403, headers, orjson.dumps({"Message": message}))
 
 
-def _failed() -> Response:
+def answer_of(completion: Completion) -> Response:
+    """The answer for a whole run."""
+    if completion.error is not None:
+        return failed()
+    if completion.report.outcome is not Outcome.OK:
+        raise not_run(completion.report.outcome)
+    try:
+        return payload2.answer(completion.payload)
+    except payload2.BadResult:
+        return failed()
+
+
+def failed() -> Response:
     """AWS's whole answer for a function that failed."""
     return Response(502, [("content-type", "application/json")], b"Internal Server Error")
