@@ -28,6 +28,8 @@ PARTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/e
 LOOP = ["native/sched/lane.c", "native/sched/loop.c", "native/sched/json.c"]
 SCHED = sorted({path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.c")} - set(LOOP))
 FRONT = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/front/*.[ch]"))
+RELAY = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/relay/*.c"))
+RELAY_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/relay/*.h"))
 HTTP = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/http/*.[ch]"))
 SCHED_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.h"))
 
@@ -187,6 +189,15 @@ EXTENSIONS = [
         ["native/engine/scheduler/_simulate.pyx", *SCHED],
         include_dirs=["native"],
         depends=SCHED_HEADERS,
+        extra_compile_args=CYTHON_FLAGS,
+        extra_link_args=LINK_FLAGS,
+    ),
+    # The way of a plain HTTP request between the process that reads it and the engine.
+    Extension(
+        "engine.rest._relay",
+        ["native/engine/rest/_relay.pyx", *RELAY],
+        include_dirs=["native"],
+        depends=[*RELAY_HEADERS, *SCHED_HEADERS],
         extra_compile_args=CYTHON_FLAGS,
         extra_link_args=LINK_FLAGS,
     ),

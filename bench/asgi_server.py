@@ -23,7 +23,7 @@ from bench.web import CHUNK_BYTES
 from engine.cli.benching.facts import ROOT
 from engine.cli.benching.scenarios import EVENT
 from engine.cli.problems import Problem
-from engine.rest.server import front_config
+from engine.rest.listening import front_config
 
 STREAM = "/stream/"
 _HEADERS = [

@@ -18,7 +18,8 @@ import msgspec
 
 from engine.config_address import is_loopback, parse_resolver, parse_subnet, split_address
 from engine.config_fields import ENV_PREFIX, Field, describe, setting
-from engine.config_s3 import USUAL_VARIABLES, S3Settings
+from engine.config_http import HttpSettings
+from engine.config_s3 import USUAL_VARIABLES
 from engine.errors import InvalidArgument
 from engine.model.invocation import EVENT_LIMIT_BYTES, RESULT_LIMIT_BYTES
 from engine.model.weaker import Weaker
@@ -31,7 +32,7 @@ UID_LEAST = 100_000  # below are the host's own users
 _ADDRESS = "a loopback address and a port, such as 127.0.0.1:50051"
 
 
-class Settings(S3Settings, frozen=True, kw_only=True):
+class Settings(HttpSettings, frozen=True, kw_only=True):
     """How an engine runs. Units are in the names; docs/settings.md lists them all."""
 
     data_dir: Annotated[
@@ -109,10 +110,6 @@ class Settings(S3Settings, frozen=True, kw_only=True):
             le=1_048_576,
         ),
     ] = 0
-    stop_on_disconnect: Annotated[
-        bool,
-        setting("Stop a function whose HTTP client leaves; AWS lets it run to its end. gRPC clients always stop it."),
-    ] = False
     uid_base: Annotated[
         int,
         setting(

@@ -274,6 +274,7 @@ class Service:
             observe=observe,
             logs=logs,
             door=pipeline.door,
+            workers=settings.http_workers,
         )
         undo.push_async_callback(rest.stop, 0)
         self._ports = (await rpc.start(settings.grpc_address), await rest.start(*split_address(settings.http_address)))

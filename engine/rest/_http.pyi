@@ -35,6 +35,8 @@ class Express:
     def handed(self) -> int: ...
     @property
     def stops(self) -> bool: ...
+    forget: Callable[[str], None] | None
+    """Where it is not known here how calls that are handed over go on: told of one for which nobody waits."""
 
 class ExpressConnection:
     """Half a connection. Of the other half it asks `feed(data)`, the server's own way; `resume(request_id, by_url,

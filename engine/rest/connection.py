@@ -139,7 +139,10 @@ class HttpConnection(ExpressConnection, HttpToolsProtocol):
     def unheard(self) -> None:
         """The same for a client who has left: nobody is left to answer."""
         resumed, self._resumed = self._resumed, None
-        assert resumed is not None
+        assert resumed is not None and self._express_lane is not None
+        if self._express_lane.forget is not None:
+            self._express_lane.forget(resumed.request_id)
+            return
 
         async def follow() -> None:
             with contextlib.suppress(Exception):

@@ -22,8 +22,9 @@ from engine.rest._http import Express, ExpressConnection
 from engine.rest.messages import Response
 from engine.rest.urls import failed
 
-__all__ = ["RESUMED", "Express", "ExpressConnection", "Resumed", "express", "whole_answer"]
+__all__ = ["RESUMED", "Express", "ExpressConnection", "Resumed", "express", "plain_urls", "whole_answer"]
 
+Find = Callable[[str], tuple[bytes, bytes] | None]
 RESUMED = "cleave.resumed"
 """The extension of ASGI's scope under which an application finds the Resumed that a request goes on with."""
 
@@ -32,10 +33,15 @@ def express(
     capsule: object, state: ServerState, attached: Attached, region: str, *, stop_on_disconnect: bool
 ) -> Express:
     """What the connections of a server share; `capsule`: engine.sandbox.box.Door's."""
+    find = plain_urls(attached, region)
+    return Express(capsule, STATUS_LINE, state, attached, find, whole_answer, stop_on_disconnect)
+
+
+def plain_urls(attached: Attached, region: str) -> Find:
+    """What finds the function of a URL and the name of its host, where a call of it is plain."""
     urls = Urls(attached)
 
     def find(url_id: str) -> tuple[bytes, bytes] | None:
-        """The function of a URL and the name of its host, where a call of it is plain."""
         url = urls.find(url_id)
         if url is None or url.qualifier or url.settings.get("Cors") is not None:
             return None
@@ -43,7 +49,7 @@ def express(
             return None
         return url.function_name.encode(), host_of(url_id, region).encode()
 
-    return Express(capsule, STATUS_LINE, state, attached, find, whole_answer, stop_on_disconnect)
+    return find
 
 
 def whole_answer(result: bytes, request_id: str, fields: bytes, by_url: bool, version: str) -> bytes:
@@ -72,7 +78,7 @@ class Resumed:
     ) -> None:
         self.request_id = request_id
         self.by_url = by_url
-        self._version = version
+        self.version = version
         self._leave = leave
         self._ended: asyncio.Future[bytes | Pending | None] = loop.create_future()
 
@@ -81,15 +87,19 @@ class Resumed:
         if not self._ended.done():
             self._ended.set_result(found)
 
-    async def completion(self) -> Completion:
-        """How it ends. Cancelled, it kills the sandbox."""
+    async def ended(self) -> bytes | Pending | None:
+        """What `end` was told. Cancelled, it kills the sandbox."""
         try:
-            found = await self._ended
+            return await self._ended
         except asyncio.CancelledError:
             self._leave()
             raise
+
+    async def completion(self) -> Completion:
+        """How it ends. Cancelled, it kills the sandbox."""
+        found = await self.ended()
         if found is None:
             raise MemoryError("a call could not be gone on with")
         if isinstance(found, bytes):
-            return Completion(Report(self.request_id, Outcome.OK, StartKind.WARM, 0, self._version), found)
+            return Completion(Report(self.request_id, Outcome.OK, StartKind.WARM, 0, self.version), found)
         return await found.result()

@@ -243,7 +243,7 @@ class Rooms:
         change = ConfigChange(runtime="python3.11", handler="app.handler", role=ROLE)
         await self.registry.create(name, change, blob.sha256)
 
-    def front(self, *, stop_on_disconnect: bool = False) -> RestServer:
+    def front(self, *, stop_on_disconnect: bool = False, workers: int = 0) -> RestServer:
         """An HTTP front that sees these rooms, also after a reset."""
         return RestServer(
             _Current(self, "registry"),
@@ -256,6 +256,7 @@ class Rooms:
             logger=self.faults,
             stop_on_disconnect=stop_on_disconnect,
             logs=self.logs,
+            workers=workers,
         )
 
 
@@ -281,9 +282,10 @@ class _Current:
 class Front:
     """A front over `rooms` in an event loop of its own thread, so that blocking clients can be used in tests."""
 
-    def __init__(self, rooms: Rooms, *, stop_on_disconnect: bool = False) -> None:
+    def __init__(self, rooms: Rooms, *, stop_on_disconnect: bool = False, workers: int = 0) -> None:
         self.rooms = rooms
         self._stop_on_disconnect = stop_on_disconnect
+        self._workers = workers
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="front")
@@ -294,10 +296,15 @@ class Front:
         """Where it is."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def worker_pids(self) -> list[int]:
+        """The processes that speak HTTP for it."""
+        return [] if self._server is None else self._server.worker_pids
+
     def __enter__(self) -> Front:
         self._thread.start()
         self.call(self.rooms.open_logs())
-        self._server = self.call(_make(self.rooms, self._stop_on_disconnect))
+        self._server = self.call(_make(self.rooms, self._stop_on_disconnect, self._workers))
         self.port = self.call(self._server.start("127.0.0.1", 0))
         return self
 
@@ -315,5 +322,5 @@ class Front:
         return future.result(20)
 
 
-async def _make(rooms: Rooms, stop_on_disconnect: bool) -> RestServer:
-    return rooms.front(stop_on_disconnect=stop_on_disconnect)
+async def _make(rooms: Rooms, stop_on_disconnect: bool, workers: int) -> RestServer:
+    return rooms.front(stop_on_disconnect=stop_on_disconnect, workers=workers)

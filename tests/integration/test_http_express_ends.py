@@ -14,6 +14,7 @@ import pytest_asyncio
 from engine.model.invocation import InvokeRequest
 from engine.model.names import FunctionRef
 from engine.model.outcome import StartKind
+from engine.rest.listening import HttpServer
 from tests.doors import zip_of
 from tests.fronts import PLAIN, Client, Fronts, invoke, make_url, two_fronts
 
@@ -125,7 +126,7 @@ async def test_a_front_that_stops_lets_what_is_under_way_end_for_a_while(fronts:
 async def test_a_client_that_reads_nothing_is_left_to_the_http_server_which_waits(fronts: Fronts) -> None:
     front, port = await fronts.front()
     assert front.express is not None
-    assert front._server is not None
+    assert isinstance(front._server, HttpServer)
     tasks = front._server.server_state.tasks
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -156,7 +157,7 @@ async def test_a_client_that_reads_nothing_is_left_to_the_http_server_which_wait
 async def test_a_connection_is_closed_once_it_idles_and_not_before(fronts: Fronts) -> None:
     await fronts.rest()
     front, _ = await fronts.front()
-    assert front._server is not None
+    assert isinstance(front._server, HttpServer)
     front._server.config.timeout_keep_alive = cast(int, 1.0)
     client = await Client.of(front._server.servers[0].sockets[0].getsockname()[1])
     assert (await client.ask(invoke())).endswith(PLAIN)

@@ -132,6 +132,7 @@ cdef class Express:
     cdef Frame _frame
     cdef object _state, _attached, _find, _slow, _revision
     cdef readonly bint stops
+    cdef public object forget
     cdef dict _known
     cdef readonly size_t taken, told, handed
     cdef char _out[OUT]

@@ -104,6 +104,7 @@ def test_every_setting_is_taken_from_file_environment_and_flag(tmp_path: Path) -
         "stream_limit_mb": ("9", 9),
         "stream_mb_per_s": ("2.5", 2.5),
         "stop_on_disconnect": ("true", True),
+        "http_workers": ("2", 2),
         "uid_base": ("300000", 300_000),
         "parked_floor": ("1", 1),
         "parked_ceiling": ("2", 2),
