@@ -37,6 +37,10 @@ Message = MutableMapping[str, Any]
 Api = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
 
 
+HELD_BYTES = 8 << 20
+"""Of a body that its request has not read yet: more than any worker sends that keeps to link.WINDOW_BYTES."""
+
+
 class _Forwarded:
     """One request, as ASGI has it."""
 
@@ -49,10 +53,14 @@ class _Forwarded:
         self._whole = False  # the whole body was received
         self._over = False  # the client has left, or has its answer
         self._credit = Credit()
+        self._held = len(opened.body)
         if opened.body or not opened.more:
             self._pieces.append((opened.body, opened.more))
 
     def came(self, body: bytes, more: bool) -> None:
+        self._held += len(body)
+        if self._held > HELD_BYTES:
+            raise ValueError("more of a body than may be on its way")
         self._pieces.append((body, more))
         self._news.set()
 
@@ -80,6 +88,7 @@ class _Forwarded:
             self._news.clear()
             await self._news.wait()
         body, more = self._pieces.popleft()
+        self._held -= len(body)
         if more and body:
             self._link.send(Taken(self.number, len(body)))
         return {"type": "http.request", "body": body, "more_body": more}

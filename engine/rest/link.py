@@ -19,6 +19,8 @@ import msgspec
 
 WINDOW_BYTES = 1 << 20
 PIECE_BYTES = 262_144
+FRAME_BYTES = 16 << 20
+"""Of one frame at most: a result, and what is around it."""
 _LENGTH = struct.Struct("<I")
 _READ_ON_AT = 4 << 20
 
@@ -120,13 +122,15 @@ class Link(asyncio.Protocol):
         self._transport.set_write_buffer_limits(_READ_ON_AT)
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
+        """See asyncio.Protocol. What is no frame ends the connection, as whatever is raised here does."""
         held = self._held
         held += data
         at, end = 0, len(held)
         with memoryview(held) as view:
             while end - at >= _LENGTH.size:
                 (size,) = _LENGTH.unpack_from(view, at)
+                if size > FRAME_BYTES:
+                    raise ValueError(f"a frame of {size} bytes")
                 if end - at - _LENGTH.size < size:
                     break
                 at += _LENGTH.size

@@ -8,19 +8,22 @@ import http.client
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
 from engine.errors import EngineError
 from engine.model.invocation import Completion, InvokeRequest, Sink
 from engine.model.outcome import StartKind
-from engine.rest.link import WINDOW_BYTES, Link, Opened, Piece
+from engine.rest.forwarded import Forwarding
+from engine.rest.link import WINDOW_BYTES, Body, Link, Opened, Piece
 from engine.rest.listening import listen
 from engine.rest.worker import NOBODY
 from tests.compat.stub_rooms import Front, Rooms, completed
@@ -301,6 +304,32 @@ def test_no_worker_outlives_a_killed_engine() -> None:
         owner.kill()
     assert len(found) == 2
     assert psutil.wait_procs(found, timeout=20)[1] == []
+
+
+@pytest.mark.parametrize("sent", [b"\xff" * 64, b"\x01\x00\x00\x00\xc0", b"\x02\x00\x00\x00\x91\x63"])
+def test_what_is_no_frame_is_not_taken_for_one(sent: bytes) -> None:
+    with pytest.raises(ValueError, match="(?i)frame|invalid|expected|msgpack"):
+        Link(lambda _: None, lambda: None).data_received(sent)
+
+
+async def test_a_worker_that_sends_more_of_a_body_than_it_may_is_left() -> None:
+    async def nothing(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    ours, theirs = socket.socketpair()
+    lost = asyncio.Event()
+    forwarding = Forwarding(nothing, lambda: None, lost.set)
+    ours.setblocking(False)
+    await forwarding.connect(ours)
+    with theirs:
+        packed = [Opened(1, "PUT", b"/", b"", [], None, b"", True), *[Body(1, bytes(1 << 20), True)] * 20]
+        with contextlib.suppress(OSError):
+            for frame in packed:
+                data = msgspec.msgpack.encode(frame)
+                await asyncio.to_thread(theirs.sendall, struct.pack("<I", len(data)) + data)
+        async with asyncio.timeout(20):
+            await lost.wait()
+    await forwarding.stop()
 
 
 async def test_frames_come_whole_however_they_are_cut() -> None:
