@@ -308,7 +308,7 @@ def test_no_worker_outlives_a_killed_engine() -> None:
 
 @pytest.mark.parametrize("sent", [b"\xff" * 64, b"\x01\x00\x00\x00\xc0", b"\x02\x00\x00\x00\x91\x63"])
 def test_what_is_no_frame_is_not_taken_for_one(sent: bytes) -> None:
-    with pytest.raises(ValueError, match="(?i)frame|invalid|expected|msgpack"):
+    with pytest.raises(ValueError, match=r"(?i)frame|invalid|expected|msgpack"):
         Link(lambda _: None, lambda: None).data_received(sent)
 
 
