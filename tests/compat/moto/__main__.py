@@ -57,10 +57,20 @@ def tell(found: table.Comparison, kinds: dict[str, str], results: Results) -> No
 
 
 def main(arguments: list[str]) -> int:
-    """The exit status: 1 where the run differs from the table."""
+    """The exit status: 1 where the run differs from the table. Without root there is no run, which fails under CI."""
+    if os.geteuid() != 0:
+        print("moto's tests are left out: they need root, since functions run with their limits", file=sys.stderr)
+        return 1 if os.environ.get("CI", "").lower() == "true" else 0
     expected = table.read()
+    try:
+        made = environment()
+    except subprocess.CalledProcessError as failed:
+        print(
+            f"moto could not be fetched: pip ended with status {failed.returncode}, as it says above", file=sys.stderr
+        )
+        return 1
     with tempfile.TemporaryDirectory(prefix="cleave-moto-") as folder:
-        results = asyncio.run(run(environment(), Path(folder), arguments))
+        results = asyncio.run(run(made, Path(folder), arguments))
     outcomes = {name: result["outcome"] for name, result in results.items()}
     found = table.compare(expected, outcomes, all_ran=not arguments)
     tell(found, dict(expected.kinds), results)
