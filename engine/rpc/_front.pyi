@@ -70,6 +70,7 @@ def plain_response(
     answer: bytes,
     request_id: bytes,
     version: bytes,
+    queue_us: int,
     handler_us: int,
     total_us: int,
     peak_bytes: int,

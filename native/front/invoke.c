@@ -120,6 +120,7 @@ static uint8_t *put_report(uint8_t *to, const struct invoke_report *report)
     to = put_text(to, 2, report->version);
     to = put_number(to, 3, OUTCOME_OK);
     to = put_number(to, 4, START_KIND_WARM);
+    to = put_number(to, 5, report->queue_us);
     to = put_number(to, 8, report->handler_us);
     to = put_number(to, 9, report->total_us);
     to = put_number(to, 10, (report->handler_us + US_PER_MS - 1) / US_PER_MS); /* billed */

@@ -29,7 +29,7 @@ bool invoke_read(const uint8_t *message, size_t size, struct invoke_request *req
 /* What a report of a good answer by a warm sandbox has; the rest of its fields are 0. */
 struct invoke_report {
     struct invoke_text id, version;
-    uint64_t handler_us, total_us, peak_bytes, cpu_us, memory_mb;
+    uint64_t queue_us, handler_us, total_us, peak_bytes, cpu_us, memory_mb;
 };
 
 /* How many bytes invoke_write needs at most. */

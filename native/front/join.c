@@ -158,6 +158,7 @@ static void told(struct door_call *door)
     const struct invoke_report report = {
         .id = {(const uint8_t *)loop->request_id, LOOP_ID},
         .version = {(const uint8_t *)loop->line->version, strlen(loop->line->version)},
+        .queue_us = loop->waits_ns == 0 ? 0 : (uint64_t)((loop->began_ns - loop->waits_ns) / US),
         .handler_us = (uint64_t)((loop->answered_ns - loop->began_ns) / US),
         .total_us = (uint64_t)((loop->answered_ns - loop->accepted_ns) / US),
         .peak_bytes = loop->peak_bytes,

@@ -8,7 +8,7 @@ cdef extern from "front/invoke.h":
         invoke_text function, payload, id
     cdef struct invoke_report:
         invoke_text id, version
-        uint64_t handler_us, total_us, peak_bytes, cpu_us, memory_mb
+        uint64_t queue_us, handler_us, total_us, peak_bytes, cpu_us, memory_mb
     c_bool invoke_read(const uint8_t *, size_t, invoke_request *)
     size_t invoke_room(size_t, const invoke_report *)
     size_t invoke_write(uint8_t *, const uint8_t *, size_t, const invoke_report *)
@@ -115,13 +115,13 @@ def plain_request(bytes message not None):
     return _slice(request.function), _slice(request.payload), _slice(request.id)
 
 
-def plain_response(bytes answer not None, bytes request_id not None, bytes version not None, uint64_t handler_us,
-                   uint64_t total_us, uint64_t peak_bytes, uint64_t cpu_us, uint64_t memory_mb):
+def plain_response(bytes answer not None, bytes request_id not None, bytes version not None, uint64_t queue_us,
+                   uint64_t handler_us, uint64_t total_us, uint64_t peak_bytes, uint64_t cpu_us, uint64_t memory_mb):
     """A response as native calls get it."""
     cdef invoke_report report
     report.id.data, report.id.size = <const uint8_t *><const char *>request_id, len(request_id)
     report.version.data, report.version.size = <const uint8_t *><const char *>version, len(version)
-    report.handler_us, report.total_us, report.peak_bytes = handler_us, total_us, peak_bytes
+    report.queue_us, report.handler_us, report.total_us, report.peak_bytes = queue_us, handler_us, total_us, peak_bytes
     report.cpu_us, report.memory_mb = cpu_us, memory_mb
     cdef size_t room = invoke_room(len(answer), &report)
     cdef uint8_t *message = <uint8_t *>malloc(room)

@@ -42,6 +42,7 @@ static void answer(const struct invoke_request *request, size_t number)
     const struct invoke_report report = {
         .id = request->id,
         .version = request->function,
+        .queue_us = UINT64_MAX,
         .handler_us = number,
         .total_us = number * number,
         .peak_bytes = UINT64_MAX,

@@ -19,6 +19,7 @@ from tests.remains import until
 from tests.unit.rpc.native import LIMIT, PATH, Methods
 
 EVENT = b'{"b":2}'
+PLAIN = pb.InvokeRequest(name="functions/f", payload=EVENT).SerializeToString()
 
 
 class Standing(box.Call):

@@ -67,11 +67,11 @@ def test_arbitrary_bytes_are_read_as_protobuf_reads_them(data: bytes) -> None:
 NUMBERS = st.integers(0, 2**40) | st.just(0)
 
 
-@given(st.binary(max_size=300), st.sampled_from(["", ID]), st.tuples(*[NUMBERS] * 4), st.integers(0, 10_240))
+@given(st.binary(max_size=300), st.sampled_from(["", ID]), st.tuples(*[NUMBERS] * 5), st.integers(0, 10_240))
 def test_a_response_has_the_bytes_that_protobuf_gives_it(
-    payload: bytes, request_id: str, numbers: tuple[int, int, int, int], memory_mb: int
+    payload: bytes, request_id: str, numbers: tuple[int, int, int, int, int], memory_mb: int
 ) -> None:
-    handler_us, total_us, peak_bytes, cpu_us = numbers
+    queue_us, handler_us, total_us, peak_bytes, cpu_us = numbers
     expected = pb.InvokeResponse(
         payload=payload,
         report=reports_pb2.Report(
@@ -79,6 +79,7 @@ def test_a_response_has_the_bytes_that_protobuf_gives_it(
             executed_version="$LATEST",
             outcome=reports_pb2.OUTCOME_OK,
             start_kind=reports_pb2.START_KIND_WARM,
+            queue_us=queue_us,
             handler_us=handler_us,
             total_us=total_us,
             billed_ms=-(-handler_us // 1000),
