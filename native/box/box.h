@@ -158,8 +158,9 @@ struct box_scratch {
 /* Make a formatted ext4 image what all copies of it begin with: the folder that becomes /tmp, and nothing else. */
 int box_scratch_template(const char *path, struct box_error *err);
 /* A fresh copy of the ext4 image at `template_path`, in a nameless file in `dir`, on a loop device, mounted nowhere.
- * Closing it takes everything away; so does the end of the process. */
-int box_scratch_open(struct box_scratch *scratch, const char *template_path, const char *dir, unsigned flags,
+ * `near` is the number of a device that may be free, or -1. Closing it takes everything away; so does the end of the
+ * process. */
+int box_scratch_open(struct box_scratch *scratch, const char *template_path, const char *dir, unsigned flags, int near,
                      struct box_error *err);
 /* A tmpfs of so many bytes and files, as the descriptor of a detached mount. Its pages count as the memory of whoever
  * writes them: the weaker form. Works in a user namespace, for who may mount there. */

@@ -24,6 +24,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <unistd.h>
 
 static const char STAGE[] = "tmp image";
 static const char MOUNT_STAGE[] = "tmp mount";
@@ -78,12 +79,39 @@ static void loop_path(unsigned loop, char *path, size_t size)
     snprintf(path, size, "/dev/loop%u", loop);
 }
 
-/* Bind `image` to a free loop device that clears itself; returns the device and its number. */
-static int attach_loop(int image, unsigned *loop, struct box_error *err)
+static int bind_loop(int image, const char *path)
 {
-    cleanup_close int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-    char path[32];
+    struct loop_config config = {.fd = (unsigned)image, .block_size = BLOCK_BYTES, .info.lo_flags = LO_FLAGS_AUTOCLEAR};
 
+    cleanup_close int device = open(path, O_RDWR | O_CLOEXEC);
+    BOX_STEP("tmp: loop device opened");
+    return device >= 0 && ioctl(device, LOOP_CONFIGURE, &config) == 0 ? box_take(&device) : -1;
+}
+
+/* Bind `image` to device `near` if that is there and free: asking for one the kernel looks at all, while nobody else
+ * may ask. */
+static int attach_near(int image, int near, unsigned *loop)
+{
+    char path[64];
+
+    if (near < 0)
+        return -1;
+    snprintf(path, sizeof path, "/sys/block/loop%d/loop", near);
+    if (access(path, F_OK) == 0) /* somebody's: not even opened */
+        return -1;
+    loop_path(*loop = (unsigned)near, path, sizeof path);
+    return bind_loop(image, path);
+}
+
+/* Bind `image` to a free loop device that clears itself; returns the device and its number. */
+static int attach_loop(int image, int near, unsigned *loop, struct box_error *err)
+{
+    char path[32];
+    int device = attach_near(image, near, loop);
+
+    if (device >= 0)
+        return device;
+    cleanup_close int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
     if (control < 0)
         return box_fail(err, "tmp loop device", "cannot open /dev/loop-control");
     for (int tries = 0; tries < 64; tries++) {
@@ -91,16 +119,11 @@ static int attach_loop(int image, unsigned *loop, struct box_error *err)
         if (number < 0)
             return box_fail(err, "tmp loop device", "no free loop device");
         loop_path(*loop = (unsigned)number, path, sizeof path);
-        cleanup_close int device = open(path, O_RDWR | O_CLOEXEC);
-        if (device < 0)
-            return box_fail(err, "tmp loop device", "cannot open %s", path);
-        struct loop_config config = {
-            .fd = (unsigned)image, .block_size = BLOCK_BYTES, .info.lo_flags = LO_FLAGS_AUTOCLEAR};
-        BOX_STEP("tmp: loop device opened");
-        if (ioctl(device, LOOP_CONFIGURE, &config) == 0)
-            return box_take(&device);
+        device = bind_loop(image, path);
+        if (device >= 0)
+            return device;
         if (errno != EBUSY) /* EBUSY: somebody else took that number in between */
-            return box_fail(err, "tmp loop device", "cannot configure %s", path);
+            return box_fail(err, "tmp loop device", "cannot have %s", path);
     }
     return box_fail(err, "tmp loop device", "every free loop device was taken by others");
 }
@@ -174,7 +197,7 @@ int box_scratch_template(const char *path, struct box_error *err)
     cleanup_close int image = open(path, O_RDWR | O_CLOEXEC);
     if (image < 0)
         return box_fail(err, STAGE, "cannot open the template %s", path);
-    cleanup_close int device = attach_loop(image, &loop, err);
+    cleanup_close int device = attach_loop(image, -1, &loop, err);
     if (device < 0)
         return -1;
     cleanup_close int mount = mount_image(loop, err);
@@ -189,7 +212,8 @@ int box_scratch_template(const char *path, struct box_error *err)
     return syncfs(root) < 0 ? box_fail(err, MOUNT_STAGE, "cannot store the template %s", path) : 0;
 }
 
-static int fill_scratch(struct box_scratch *scratch, const char *template_path, const char *dir, struct box_error *err)
+static int fill_scratch(struct box_scratch *scratch, const char *template_path, const char *dir, int near,
+                        struct box_error *err)
 {
     cleanup_close int template = open(template_path, O_RDONLY | O_CLOEXEC);
     if (template <0)
@@ -199,7 +223,7 @@ static int fill_scratch(struct box_scratch *scratch, const char *template_path, 
         return -1;
     /* Bound while it is empty: the kernel writes to the disk what is in a file that becomes a device (loop_configure of
      * drivers/block/loop.c), and waits for that. */
-    cleanup_close int device = attach_loop(scratch->image, &scratch->loop, err);
+    cleanup_close int device = attach_loop(scratch->image, near, &scratch->loop, err);
     if (device < 0)
         return -1;
     BOX_STEP("tmp: loop device bound");
@@ -222,11 +246,11 @@ static int fill_scratch(struct box_scratch *scratch, const char *template_path, 
     return 0;
 }
 
-int box_scratch_open(struct box_scratch *scratch, const char *template_path, const char *dir, unsigned flags,
+int box_scratch_open(struct box_scratch *scratch, const char *template_path, const char *dir, unsigned flags, int near,
                      struct box_error *err)
 {
     *scratch = (struct box_scratch){.kind = BOX_SCRATCH_IMAGE, .mount = -1, .root = -1, .image = -1, .flags = flags};
-    if (fill_scratch(scratch, template_path, dir, err) == 0)
+    if (fill_scratch(scratch, template_path, dir, near, err) == 0)
         return 0;
     box_scratch_close(scratch);
     return -1;

@@ -159,6 +159,18 @@ def test_a_missing_template_says_so(tmp_path: Path) -> None:
     assert caught.value.errno == errno.ENOENT
 
 
+def test_a_loop_device_that_is_taken_or_not_there_leads_to_another(tmp_path: Path) -> None:
+    template, folder = os.fsencode(make_template(tmp_path, 512)), os.fsencode(tmp_path)
+    first = box.scratch_image(template, folder, encrypt=True, reserve=False)
+    others = [
+        box.scratch_image(template, folder, encrypt=True, reserve=False, near=near) for near in (first.loop, 1_000_000)
+    ]
+    assert len({one.loop for one in (first, *others)}) == 3
+    for one in (first, *others):
+        assert one.device == f"/dev/loop{one.loop}"
+        one.close()
+
+
 def test_a_template_that_was_damaged_is_made_again(tmp_path: Path) -> None:
     whole = make_template(tmp_path, 512)
     made = whole.stat().st_ino
@@ -203,10 +215,10 @@ def test_a_host_that_cannot_encrypt_is_refused_unless_that_was_accepted(
 ) -> None:
     encrypted = box.scratch_image
 
-    def without(template: bytes, folder: bytes, *, encrypt: bool, reserve: bool) -> box.Scratch:
+    def without(template: bytes, folder: bytes, *, encrypt: bool, reserve: bool, near: int) -> box.Scratch:
         if encrypt:
             raise SandboxFault("tmp encryption", errno.EOPNOTSUPP, "this kernel or its ext4 takes no encryption key")
-        return encrypted(template, folder, encrypt=False, reserve=reserve)
+        return encrypted(template, folder, encrypt=False, reserve=reserve, near=near)
 
     monkeypatch.setattr(box, "scratch_image", without)
     with pytest.raises(HostUnfit, match="encrypted") as caught:
@@ -229,7 +241,7 @@ def test_the_probe_shows_what_holds_and_how_much_the_disk_could_take(tmp_path: P
 def test_the_probe_names_the_fix_where_something_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = box.scratch_image
 
-    def without(template: bytes, folder: bytes, *, encrypt: bool, reserve: bool) -> box.Scratch:
+    def without(template: bytes, folder: bytes, *, encrypt: bool, reserve: bool, near: int) -> box.Scratch:
         if encrypt:
             raise SandboxFault("tmp encryption", errno.EOPNOTSUPP, "this kernel or its ext4 takes no encryption key")
         return plain(template, folder, encrypt=False, reserve=reserve)

@@ -428,7 +428,7 @@ def test_memory_is_used_where_it_was_asked_for_by_name(tmp_path: Path) -> None:
 
 
 def test_without_loop_devices_quotas_are_found(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def without(template: bytes, folder: bytes, *, encrypt: bool, reserve: bool) -> box.Scratch:
+    def without(template: bytes, folder: bytes, *, encrypt: bool, reserve: bool, near: int) -> box.Scratch:
         raise SandboxFault("tmp loop device", errno.ENOENT, "cannot open /dev/loop-control")
 
     monkeypatch.setattr(box, "scratch_image", without)

@@ -133,7 +133,7 @@ cdef extern from "box.h" nogil:
     int box_leaf_remove(const box_host *host, box_leaf *leaf, box_error *err)
     int box_scratch_template(const char *path, box_error *err)
     int box_scratch_open(box_scratch *scratch, const char *template_path, const char *dir, unsigned flags,
-                         box_error *err)
+                         int near, box_error *err)
     int box_scratch_tmpfs(box_scratch *scratch, uint64_t size_bytes, uint64_t files, box_error *err)
     int box_scratch_project(box_scratch *scratch, const char *dir, uint64_t size_bytes, uint64_t files, unsigned flags,
                             box_error *err)

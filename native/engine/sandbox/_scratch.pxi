@@ -19,6 +19,11 @@ cdef class Scratch:
             return f"/dev/loop{self.scratch.loop}"
         return self.scratch.name.decode()
 
+    @property
+    def loop(self):
+        """The number of its loop device; -1 where it has none."""
+        return self.scratch.loop if self.scratch.kind == BOX_SCRATCH_IMAGE else -1
+
     def fileno(self):
         if not self.whole:
             raise ValueError("this /tmp is closed")
@@ -68,8 +73,8 @@ def scratch_template(bytes path):
         raise fault(&err)
 
 
-def scratch_image(bytes template_path, bytes folder, *, bint encrypt, bint reserve):
-    """A fresh /tmp from an image."""
+def scratch_image(bytes template_path, bytes folder, *, bint encrypt, bint reserve, int near=-1):
+    """A fresh /tmp from an image; `near` is the number of a loop device that may be free."""
     cdef box_error err
     cdef int status
     cdef const char *template_text = template_path
@@ -77,7 +82,7 @@ def scratch_image(bytes template_path, bytes folder, *, bint encrypt, bint reser
     cdef unsigned flags = (BOX_SCRATCH_ENCRYPT if encrypt else 0) | (BOX_SCRATCH_RESERVE if reserve else 0)
     cdef Scratch made = Scratch.__new__(Scratch)
     with nogil:
-        status = box_scratch_open(&made.scratch, template_text, folder_text, flags, &err)
+        status = box_scratch_open(&made.scratch, template_text, folder_text, flags, near, &err)
     if status < 0:
         raise fault(&err)
     made.whole = True
