@@ -127,29 +127,34 @@ async def test_a_client_that_reads_nothing_is_left_to_the_http_server_which_wait
     front, port = await fronts.front()
     assert front.express is not None
     assert isinstance(front._server, HttpServer)
-    tasks = front._server.server_state.tasks
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    connection.connect(("127.0.0.1", port))
-    client = Client(*await asyncio.open_connection(sock=connection, limit=8_192))
+    state = front._server.server_state
+    socket_ = socket.socket()
+    socket_.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    socket_.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(socket_, ("127.0.0.1", port))
+    client = Client(*await asyncio.open_connection(sock=socket_, limit=8_192))
     request = invoke(b'{"do": "much", "bytes": 50000}')
     sent = 0
-    while sent < 400:
-        told = front.express.told
-        client.writer.write(request)
-        sent += 1
-        async with asyncio.timeout(30):
-            while front.express.told == told and not (tasks and client.writer.transport.get_write_buffer_size() == 0):
+    async with asyncio.timeout(50):
+        while not state.connections:
+            await asyncio.sleep(0.01)
+        (connection,) = cast("set[Any]", state.connections)
+        while not connection.flow.write_paused:
+            answered = state.total_requests
+            client.writer.write(request)
+            sent += 1
+            while state.total_requests == answered:
                 await asyncio.sleep(0)
-        if front.express.told == told and any(not task.done() for task in tasks):
-            taken = front.express.taken
-            await asyncio.sleep(0.05)
-            if tasks and front.express.taken == taken:
-                break  # it waits for the client
-    assert 2 < sent < 400
-    for _ in range(sent):
+        taken = front.express.taken
+        client.writer.write(request)
+        while not state.tasks:
+            await asyncio.sleep(0)
+    assert (connection.resting, front.express.taken) == (False, taken)
+    assert sent > 1
+    for _ in range(sent + 1):
         assert (await client.answer()).endswith(b'xxx"')
     assert (await client.ask(invoke())).endswith(PLAIN)
+    assert front.express.taken == taken + 1
     await client.close()
     await front.stop(1)
 
