@@ -146,24 +146,33 @@ async def test_an_engine_without_descriptors_fails_what_starts_and_not_what_runs
         await until(lambda: pool.alive == 0)
 
 
+def limit_all(pool: LinuxPool, more_bytes: int | None) -> None:
+    """All sandboxes together may have so much more memory than they have, swap included; None: as much as there is."""
+    folder = Path(pool.cgroup_directories["memory"])
+    if (folder / "memory.max").exists():
+        used = int((folder / "memory.current").read_text())
+        (folder / "memory.max").write_text("max" if more_bytes is None else str(used + more_bytes))
+        return
+    both = [folder / "memory.limit_in_bytes", folder / "memory.memsw.limit_in_bytes"]  # the latter never below
+    used = int((folder / "memory.usage_in_bytes").read_text())
+    for file in both if more_bytes is not None else reversed(both):
+        if file.exists():
+            file.write_text("-1" if more_bytes is None else str(used + more_bytes))
+
+
 async def test_a_host_without_memory_kills_who_takes_it_and_nobody_beside(tmp_path: Path) -> None:
     code = write_code(tmp_path / "code", COUNTS)
     takes = write_code(tmp_path / "takes", "def handler(event, context):\n    return len(bytearray(512 << 20))\n")
     async with real_pool(tmp_path / "pool") as pool:
         warm = await pool.start(spec(code))
         assert (await run(warm))[0].payload == b"1"
-        folder = Path(pool.cgroup_directories["memory"])
-        used, limit = folder / "memory.usage_in_bytes", folder / "memory.limit_in_bytes"
-        if not limit.exists():
-            used, limit = folder / "memory.current", folder / "memory.max"
-        before = limit.read_text()
-        limit.write_text(str(int(used.read_text()) + (64 << 20)))  # all sandboxes together, each far below its tier
+        limit_all(pool, 64 << 20)  # each is far below its tier
         for number in range(2, 5):
             taking = await pool.start(spec(takes))
             assert (await run(taking))[0].outcome is Outcome.OUT_OF_MEMORY
             await taking.close()
             assert (await run(warm))[0].payload == b"%d" % number
-        limit.write_text(before)
+        limit_all(pool, None)
         ending, _ = await run(taking := await pool.start(spec(takes)))
         assert (ending.outcome, ending.payload) == (Outcome.OK, b"536870912")
         await asyncio.gather(warm.close(), taking.close())

@@ -83,7 +83,7 @@ def test_what_the_kernel_still_holds_is_handed_out_again_once_it_is_let_go(pool:
     with folder_of(first):
         first.close()
         assert pool.ready == 0
-        assert len(loops_on(tmp_path)) == 1
+    assert len(loops_on(tmp_path)) == 1  # not while it is held: to find out may take longer than it may rest
     until = time.monotonic() + 10
     while (second := pool.take(512)).device != device:
         assert time.monotonic() < until

@@ -149,17 +149,17 @@ static void *ask(void *arg)
 {
     struct box_error err = {.errnum = 0};
     pthread_t server;
-    int pair[2];
+    int pair[2], journal = (int)syscall(SYS_memfd_create, "journal", 1);
 
     (void)arg;
+    REQUIRE(journal >= 0);
     REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
     REQUIRE(pthread_create(&server, NULL, answer, &pair[1]) == 0);
     for (int round = 0; round < 10 * all.rounds; round++) {
         const struct box_fork_request request = {.version = BOX_WIRE_VERSION, .uid = 1000 + (uint32_t)round};
         const struct box_fork_fds fds = {0, 1, 2, 0, 1, -1, -1, -1, -1, {0}};
         pid_t pid;
-        REQUIRE(box_fork_send(pair[0], &request, &fds, &err) == 0);
-        int pidfd = box_fork_receive(pair[0], 10000, &pid, &err), status;
+        int pidfd = box_fork_ask(pair[0], journal, &request, &fds, 10000, &pid, &err), status;
         REQUIRE(pidfd >= 0 && pid == 1000 + round);
         struct box_usage usage;
         REQUIRE(box_reap(pidfd, &status, &usage, &err) == -1); /* nobody waits for itself */
@@ -169,6 +169,7 @@ static void *ask(void *arg)
     REQUIRE(pthread_join(server, NULL) == 0);
     close(pair[0]);
     close(pair[1]);
+    close(journal);
     return NULL;
 }
 
