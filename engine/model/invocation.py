@@ -40,7 +40,11 @@ class Outlet(Protocol):
     def offered(self) -> bool:
         """Whether there is something to be carried."""
 
-    async def carry(self, client_fd: int, first: bytes) -> bool:
+    @property
+    def whole(self) -> bool:
+        """Whether what was written by now ended with a piece's end: nothing can follow where it did not."""
+
+    async def carry(self, client_fd: int, first: bytes) -> None:
         """Write these bytes to a socket, and then chunks while nothing else comes, in HTTP's chunked coding."""
 
 

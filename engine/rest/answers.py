@@ -74,14 +74,19 @@ class Answer:
         """Whether chunks that come next can go past here: see `carry`."""
         return self._outlet is not None and self._outlet.offered
 
-    async def carry(self, client_fd: int) -> bool:
+    @property
+    def whole(self) -> bool:
+        """Whether what was carried ended with a piece's end."""
+        return self._outlet is None or self._outlet.whole
+
+    async def carry(self, client_fd: int) -> None:
         """Write what waits, and what comes as long as it is chunks, to the client's socket in HTTP's chunked coding;
-        with nothing of it left for `chunks`. False where it ended within a piece: nothing can follow that."""
+        with nothing of it left for `chunks`. See `whole`."""
         assert self._outlet is not None
         waiting = []
         while self._chunks.first_order is not None:
             waiting.append(self._chunks.take())
-        return await self._outlet.carry(client_fd, b"".join(waiting))
+        await self._outlet.carry(client_fd, b"".join(waiting))
 
     def completion(self) -> Completion:
         """How it ended, once the chunks have. Raises the engine's own errors."""

@@ -181,8 +181,12 @@ class Carried(Protocol):
     def can_be_carried(self) -> bool:
         """Whether it would, now."""
 
-    async def carry(self, client_fd: int) -> bool:
-        """Do so. False where it ended within a piece."""
+    @property
+    def whole(self) -> bool:
+        """Whether what it wrote ended with a piece's end."""
+
+    async def carry(self, client_fd: int) -> None:
+        """Do so."""
 
 
 class Past(Protocol):
@@ -244,17 +248,17 @@ async def _carry(body: Body, carried: Carried, past: Past) -> None:
     client_fd = await past.begin()
     if client_fd is None:
         return
-    whole = False
     carrying = asyncio.ensure_future(carried.carry(client_fd))
     leaving = asyncio.ensure_future(body.gone())
     try:
         await asyncio.wait({carrying, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        whole = carrying.done() and carrying.result()
+        if carrying.done():
+            carrying.result()
     finally:
         for task in (carrying, leaving):
             task.cancel()
         await asyncio.wait({carrying, leaving})
-        past.end(client_fd, whole)
+        past.end(client_fd, carried.whole)
 
 
 async def respond(request: Request, response: Response, send: Send, *, linger: bool = True) -> None:

@@ -31,7 +31,10 @@ class Source(Protocol):
 class Outlet:
     """Of one answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, headers: bytes = b"") -> None:
+        """With headers, each piece is a message of AWS's event streams with them."""
+        self._headers = headers
+        self.whole = True  # what was written by now ended with a piece's end: something else can follow
         self._source: Source | None = None
         self._client_fd = -1
         self._over: asyncio.Future[None] | None = None
@@ -45,11 +48,10 @@ class Outlet:
         """A sandbox's: from here on, or None no longer."""
         self._source = source
 
-    async def carry(self, client_fd: int, first: bytes) -> bool:
-        """Write these bytes, and then chunks while nothing else comes. The socket stays its owner's. False where it
-        ended within a piece: nothing can follow that."""
+    async def carry(self, client_fd: int, first: bytes) -> None:
+        """Write these bytes, and then chunks while nothing else comes. The socket stays its owner's. See `whole`."""
         loop = asyncio.get_running_loop()
-        relay, self._client_fd, self._over = Relay(client_fd, first), client_fd, loop.create_future()
+        relay, self._client_fd, self._over = Relay(client_fd, first, self._headers), client_fd, loop.create_future()
         source = self._source
         try:
             if source is None or not source.divert(relay, client_fd):
@@ -60,7 +62,7 @@ class Outlet:
                 source.rejoin()
             loop.remove_writer(client_fd)
             self._over = None
-        return relay.clean
+            self.whole = relay.clean
 
     def over(self, relay: Relay, gone: bool) -> None:
         """Nothing more is taken by it: what it has is still to be written, unless the client is gone."""

@@ -9,24 +9,58 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { KIND_CHUNK = 21 };
+enum { KIND_CHUNK = 21, MESSAGE_PRELUDE = 12, MESSAGE_CRC = 4 };
 
-static const char LINE_END[] = "\r\n";
-
-void relay_open(struct relay *relay, int out)
+int relay_open(struct relay *relay, int out, const void *headers, size_t headers_size)
 {
-    memset(relay, 0, offsetof(struct relay, buffer));
+    if (headers_size > RELAY_HEADERS)
+        return -1;
+    memset(relay, 0, offsetof(struct relay, crc));
     relay->in = -1;
     relay->out = out;
+    relay->headers = headers_size;
+    if (headers_size > 0) {
+        memcpy(relay->headers_of, headers, headers_size);
+        crc_fill(&relay->crc);
+    }
+    return 0;
+}
+
+static void put_u32(uint8_t *at, uint32_t value)
+{
+    for (int byte = 0; byte < 4; byte++)
+        at[byte] = (uint8_t)(value >> (24 - 8 * byte));
 }
 
 /* What lies in pieces[1..count] becomes one chunk of the coding. */
 static void enclose(struct relay *relay, unsigned count, size_t size)
 {
-    int length = snprintf(relay->head, sizeof relay->head, "%zx\r\n", size);
+    size_t head = 0, tail = 0;
 
-    relay->pieces[0] = (struct iovec){relay->head, (size_t)length};
-    relay->pieces[count + 1] = (struct iovec){(void *)LINE_END, sizeof LINE_END - 1};
+    if (relay->headers > 0) {
+        /* A message: its length, that of its headers, the CRC of both; the headers, the bytes, and the CRC of it all.
+         */
+        uint8_t prelude[MESSAGE_PRELUDE];
+        uint32_t crc;
+        size += MESSAGE_PRELUDE + relay->headers + MESSAGE_CRC;
+        put_u32(prelude, (uint32_t)size);
+        put_u32(prelude + 4, (uint32_t)relay->headers);
+        put_u32(prelude + 8, crc_of(&relay->crc, 0, prelude, 8));
+        head = (size_t)snprintf((char *)relay->head, sizeof relay->head, "%zx\r\n", size);
+        memcpy(relay->head + head, prelude, sizeof prelude);
+        memcpy(relay->head + head + sizeof prelude, relay->headers_of, relay->headers);
+        crc = crc_of(&relay->crc, 0, relay->head + head, sizeof prelude + relay->headers);
+        for (unsigned piece = 1; piece <= count; piece++)
+            crc = crc_of(&relay->crc, crc, relay->pieces[piece].iov_base, relay->pieces[piece].iov_len);
+        head += sizeof prelude + relay->headers;
+        put_u32(relay->tail, crc);
+        tail = MESSAGE_CRC;
+    } else {
+        head = (size_t)snprintf((char *)relay->head, sizeof relay->head, "%zx\r\n", size);
+    }
+    memcpy(relay->tail + tail, "\r\n", 2);
+    relay->pieces[0] = (struct iovec){relay->head, head};
+    relay->pieces[count + 1] = (struct iovec){relay->tail, tail + 2};
     relay->first = 0;
     relay->count = count + 2;
 }

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from engine.guest import wire
+from engine.rest import eventstream
 from engine.sandbox.box import EMPTY, END, FRAME, FULL, GONE, Relay
 
 MUCH = 1 << 40
@@ -79,6 +80,17 @@ def test_chunks_that_are_there_leave_as_one_piece(pair: Pair) -> None:
     assert pair.relay().turn() == EMPTY
     pair.receive()
     assert pair.body() == (b"onetwo3", 1)
+
+
+def test_a_piece_is_a_message_of_an_event_stream_where_it_has_headers(pair: Pair) -> None:
+    os.write(pair.guest, chunk(b"one") + chunk(b"four" * 1_000))
+    relay = Relay(pair.engine.fileno(), b"first", eventstream.CHUNK_HEADERS)
+    assert relay.take(pair.answers, MUCH, b"")
+    assert relay.turn() == EMPTY
+    pair.receive()
+    assert pair.body()[0] == b"".join(map(eventstream.payload_chunk, (b"first", b"one" + b"four" * 1_000)))
+    with pytest.raises(ValueError, match="too long"):
+        Relay(pair.engine.fileno(), b"", bytes(257))
 
 
 def test_what_was_read_before_comes_first(pair: Pair) -> None:

@@ -17,7 +17,7 @@ cdef extern from "sched/relay.h":
         unsigned count
         const uint8_t *buffer
 
-    void relay_open(relay *, int out)
+    int relay_open(relay *, int out, const void *headers, size_t)
     void relay_put(relay *, const void *, size_t)
     int relay_take(relay *, int, uint64_t, const void *, size_t)
     relay_found relay_turn(relay *) nogil
@@ -33,10 +33,11 @@ cdef class Relay:
     cdef relay relay
     cdef bytes first
 
-    def __init__(self, int out, bytes first not None):
-        """Writes `first` before anything else."""
+    def __init__(self, int out, bytes first not None, bytes headers not None=b""):
+        """Writes `first` before anything else. With headers, each piece is a message of AWS's event streams."""
         self.first = first
-        relay_open(&self.relay, out)
+        if relay_open(&self.relay, out, <const char *>headers, len(headers)) < 0:
+            raise ValueError("headers that are too long")
         if first:
             relay_put(&self.relay, <const char *>first, len(first))
 
