@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 
 from engine.guest import wire
 from engine.sandbox.api import Ending, Event, RunSink
-from engine.sandbox.box import Relay
+from engine.sandbox.box import Carrier
 from engine.sandbox.link import GuestLink, ProtocolError
 from engine.sandbox.outlet import Outlet
 
@@ -52,18 +52,18 @@ class Flow:
         if until is not None:
             self._link.pause(until)
 
-    def divert(self, relay: Relay, client_fd: int) -> bool:
+    def divert(self, carrier: Carrier, client_fd: int) -> bool:
         """See engine.sandbox.outlet.Source."""
-        return self._link.divert(relay, client_fd, self._left_bytes, self._relayed)
+        return self._link.divert(carrier, client_fd, self._left_bytes, self._undiverted)
 
     def rejoin(self) -> None:
         """See engine.sandbox.outlet.Source."""
         self._link.rejoin()
 
-    def _relayed(self, relay: Relay, gone: bool) -> None:
-        self._left_bytes = relay.left_bytes
+    def _undiverted(self, carrier: Carrier, gone: bool) -> None:
+        self._left_bytes = carrier.left_bytes
         if self._outlet is not None:
-            self._outlet.over(relay, gone)
+            self._outlet.over(carrier, gone)
 
     async def ended(self, run: asyncio.Future[Ending]) -> Ending:
         """Wait for the run's end, carrying its input to the guest meanwhile."""

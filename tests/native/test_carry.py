@@ -1,4 +1,4 @@
-"""The relay of an answer's chunks: every byte once and in order, whatever the guest and the client do."""
+"""The carrier of an answer's chunks: every byte once and in order, whatever the guest and the client do."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 
 from engine.guest import wire
 from engine.rest import eventstream
-from engine.sandbox.box import EMPTY, END, FRAME, FULL, GONE, Relay
+from engine.sandbox.box import EMPTY, END, FRAME, FULL, GONE, Carrier
 
 MUCH = 1 << 40
 
 
 @dataclass
 class Pair:
-    """A guest's pipe and a client's socket, and the relay between them."""
+    """A guest's pipe and a client's socket, and the carrier between them."""
 
     answers: int
     guest: int
@@ -28,10 +28,10 @@ class Pair:
     client: socket.socket
     received: bytearray = field(default_factory=bytearray)
 
-    def relay(self, *, left: int = MUCH, first: bytes = b"", read: bytes = b"") -> Relay:
-        relay = Relay(self.engine.fileno(), first)
-        assert relay.take(self.answers, left, read)
-        return relay
+    def carrier(self, *, left: int = MUCH, first: bytes = b"", read: bytes = b"") -> Carrier:
+        carrier = Carrier(self.engine.fileno(), first)
+        assert carrier.take(self.answers, left, read)
+        return carrier
 
     def receive(self) -> None:
         """What the client has got by now."""
@@ -77,26 +77,26 @@ def chunk(data: bytes) -> bytes:
 
 def test_chunks_that_are_there_leave_as_one_piece(pair: Pair) -> None:
     os.write(pair.guest, chunk(b"one") + chunk(b"two") + chunk(b"3"))
-    assert pair.relay().turn() == EMPTY
+    assert pair.carrier().turn() == EMPTY
     pair.receive()
     assert pair.body() == (b"onetwo3", 1)
 
 
 def test_a_piece_is_a_message_of_an_event_stream_where_it_has_headers(pair: Pair) -> None:
     os.write(pair.guest, chunk(b"one") + chunk(b"four" * 1_000))
-    relay = Relay(pair.engine.fileno(), b"first", eventstream.CHUNK_HEADERS)
-    assert relay.take(pair.answers, MUCH, b"")
-    assert relay.turn() == EMPTY
+    carrier = Carrier(pair.engine.fileno(), b"first", eventstream.CHUNK_HEADERS)
+    assert carrier.take(pair.answers, MUCH, b"")
+    assert carrier.turn() == EMPTY
     pair.receive()
     assert pair.body()[0] == b"".join(map(eventstream.payload_chunk, (b"first", b"one" + b"four" * 1_000)))
     with pytest.raises(ValueError, match="too long"):
-        Relay(pair.engine.fileno(), b"", bytes(257))
+        Carrier(pair.engine.fileno(), b"", bytes(257))
 
 
 def test_what_was_read_before_comes_first(pair: Pair) -> None:
     frames = chunk(b"b" * 70_000)
     os.write(pair.guest, frames[40_000:] + chunk(b"c"))
-    assert pair.relay(first=b"a", read=frames[:40_000]).turn() == EMPTY
+    assert pair.carrier(first=b"a", read=frames[:40_000]).turn() == EMPTY
     pair.receive()
     assert pair.body()[0] == b"a" + b"b" * 70_000 + b"c"
 
@@ -105,11 +105,11 @@ def test_what_was_read_before_comes_first(pair: Pair) -> None:
 def test_another_frame_is_left_with_all_behind_it_once_what_is_before_it_is_written(pair: Pair, kind: int) -> None:
     other = wire.frame(kind, b"{}") + chunk(b"more")
     os.write(pair.guest, chunk(b"a") + other)
-    relay = pair.relay(left=10)
-    assert relay.turn() == FRAME
+    carrier = pair.carrier(left=10)
+    assert carrier.turn() == FRAME
     pair.receive()
     assert pair.body() == (b"a", 1)
-    assert (relay.clean, relay.left_bytes, relay.rest()) == (True, 9, other)
+    assert (carrier.clean, carrier.left_bytes, carrier.rest()) == (True, 9, other)
 
 
 @pytest.mark.parametrize(
@@ -119,62 +119,62 @@ def test_another_frame_is_left_with_all_behind_it_once_what_is_before_it_is_writ
 )
 def test_a_chunk_that_may_not_be_sent_is_left_to_be_judged(pair: Pair, frame: bytes, left: int) -> None:
     os.write(pair.guest, frame)
-    relay = pair.relay(left=left)
-    assert relay.turn() == FRAME
+    carrier = pair.carrier(left=left)
+    assert carrier.turn() == FRAME
     pair.receive()
-    assert (relay.rest(), relay.left_bytes, bytes(pair.received)) == (frame, left, b"")
+    assert (carrier.rest(), carrier.left_bytes, bytes(pair.received)) == (frame, left, b"")
 
 
 def test_a_client_that_reads_nothing_stops_it_and_the_guest_behind_it(pair: Pair) -> None:
-    relay = pair.relay()
+    carrier = pair.carrier()
     sent, found = 0, EMPTY
     while found == EMPTY:
         sent += os.write(pair.guest, chunk(b"x" * 60_000))
-        found = relay.turn()
-    assert (found, relay.turn(), relay.flush(), relay.clean) == (FULL, FULL, FULL, False)
+        found = carrier.turn()
+    assert (found, carrier.turn(), carrier.flush(), carrier.clean) == (FULL, FULL, FULL, False)
     held_up = False
     while not held_up and sent < 8 << 20:
         try:
             sent += os.write(pair.guest, chunk(b"x" * 60_000))
         except BlockingIOError:
             held_up = True
-        assert relay.turn() == FULL
+        assert carrier.turn() == FULL
     assert held_up
 
 
 def test_a_client_that_is_gone_is_told_and_nobody_is_killed(pair: Pair) -> None:
     pair.client.close()
     os.write(pair.guest, chunk(b"x"))
-    relay = pair.relay()
-    assert relay.turn() == GONE
-    assert relay.flush() == GONE
+    carrier = pair.carrier()
+    assert carrier.turn() == GONE
+    assert carrier.flush() == GONE
 
 
 def test_of_a_chunk_under_way_the_rest_is_what_is_still_to_come(pair: Pair) -> None:
     frames = chunk(b"abcdef")
     os.write(pair.guest, frames[:-2])
-    relay = pair.relay(left=10)
-    assert relay.turn() == EMPTY
+    carrier = pair.carrier(left=10)
+    assert carrier.turn() == EMPTY
     pair.receive()
     assert pair.body()[0] == b"abcd"
-    assert relay.left_bytes == 6
-    assert relay.rest() + b"ef" == chunk(b"ef")
+    assert carrier.left_bytes == 6
+    assert carrier.rest() + b"ef" == chunk(b"ef")
 
 
 def test_the_end_of_the_pipe_is_told_with_what_was_cut_off(pair: Pair) -> None:
     os.write(pair.guest, chunk(b"x") + b"\1\2\3")
-    relay = pair.relay()
-    assert relay.turn() == EMPTY
+    carrier = pair.carrier()
+    assert carrier.turn() == EMPTY
     reader, writer = os.pipe()
     os.close(writer)
     os.dup2(reader, pair.answers)
     os.close(reader)
-    assert relay.turn() == END
-    assert relay.rest() == b"\1\2\3"
+    assert carrier.turn() == END
+    assert carrier.rest() == b"\1\2\3"
 
 
 def test_more_than_it_holds_is_not_taken_over(pair: Pair) -> None:
-    assert not Relay(pair.engine.fileno(), b"").take(pair.answers, MUCH, bytes(400_000))
+    assert not Carrier(pair.engine.fileno(), b"").take(pair.answers, MUCH, bytes(400_000))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -183,7 +183,7 @@ def test_every_byte_comes_once_and_in_order(pair: Pair, seed: int) -> None:
     sizes = [chance.choice((1, 7, 900, 65_536, 262_144)) for _ in range(120)]
     data = [chance.randbytes(min(size, chance.randint(1, size))) for size in sizes]
     frames = b"".join(map(chunk, data)) + wire.frame(wire.RESULT, b"{}")
-    relay = pair.relay(first=b"first")
+    carrier = pair.carrier(first=b"first")
     at, found = 0, EMPTY
     while found in (EMPTY, FULL):
         try:
@@ -192,8 +192,8 @@ def test_every_byte_comes_once_and_in_order(pair: Pair, seed: int) -> None:
             pass
         if chance.random() < 0.5:
             pair.receive()
-        found = relay.turn()
+        found = carrier.turn()
     assert found == FRAME
     pair.receive()
     assert pair.body()[0] == b"first" + b"".join(data)
-    assert relay.rest() + frames[at:] == wire.frame(wire.RESULT, b"{}")
+    assert carrier.rest() + frames[at:] == wire.frame(wire.RESULT, b"{}")

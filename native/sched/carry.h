@@ -8,8 +8,8 @@
  *
  * Pure C, one thread, no descriptor of its own: both are non-blocking and its owner's. The frames are those of
  * engine/guest/wire.py. */
-#ifndef RELAY_H
-#define RELAY_H
+#ifndef CARRY_H
+#define CARRY_H
 
 #include "crc.h"
 
@@ -19,45 +19,45 @@
 #include <sys/uio.h>
 
 enum {
-    RELAY_CHUNK = 262144, /* the most that a guest's chunk may have: wire.CHUNK_LIMIT_BYTES */
-    RELAY_BUFFER = 327680,
-    RELAY_PIECES = 256, /* of one write */
-    RELAY_HEADERS = 256,
-    RELAY_READS = 2, /* of one turn, so that others have theirs */
+    CARRY_CHUNK = 262144, /* the most that a guest's chunk may have: wire.CHUNK_LIMIT_BYTES */
+    CARRY_BUFFER = 327680,
+    CARRY_PIECES = 256, /* of one write */
+    CARRY_HEADERS = 256,
+    CARRY_READS = 2, /* of one turn, so that others have theirs */
 };
 
-enum relay_found {
-    RELAY_EMPTY, /* nothing more to read now, or enough for this turn */
-    RELAY_FULL,  /* the client's socket takes no more now */
-    RELAY_FRAME, /* something else comes next; all before it is written */
-    RELAY_END,   /* the guest's end is closed; likewise */
-    RELAY_GONE,  /* the client is */
+enum carry_found {
+    CARRY_EMPTY, /* nothing more to read now, or enough for this turn */
+    CARRY_FULL,  /* the client's socket takes no more now */
+    CARRY_FRAME, /* something else comes next; all before it is written */
+    CARRY_END,   /* the guest's end is closed; likewise */
+    CARRY_GONE,  /* the client is */
 };
 
-struct relay {
+struct carry {
     int in, out;
     uint64_t left; /* bytes that the guest may still send, without those of the chunk under way */
     uint32_t body; /* bytes of the chunk under way that were not read yet */
     bool stuck;    /* something else than a chunk is next */
     size_t at, end;
-    struct iovec pieces[RELAY_PIECES + 3];
+    struct iovec pieces[CARRY_PIECES + 3];
     unsigned first, count;
     size_t headers; /* bytes of a message's headers, 0 for none */
     struct crc crc;
-    uint8_t headers_of[RELAY_HEADERS];
-    uint8_t head[32 + RELAY_HEADERS], tail[8];
-    uint8_t buffer[RELAY_BUFFER];
+    uint8_t headers_of[CARRY_HEADERS];
+    uint8_t head[32 + CARRY_HEADERS], tail[8];
+    uint8_t buffer[CARRY_BUFFER];
 };
 
 /* Begin: `out` is the client's. With headers, each piece is a message with them. -1 where these are too long. */
-int relay_open(struct relay *relay, int out, const void *headers, size_t headers_size);
-/* Write these bytes first; they are its caller's until a turn has returned something else than RELAY_FULL. */
-void relay_put(struct relay *relay, const void *data, size_t size);
+int carry_open(struct carry *carry, int out, const void *headers, size_t headers_size);
+/* Write these bytes first; they are its caller's until a turn has returned something else than CARRY_FULL. */
+void carry_put(struct carry *carry, const void *data, size_t size);
 /* Take over a guest's pipe, and what was read of it. -1 where that is too much. */
-int relay_take(struct relay *relay, int in, uint64_t left, const void *data, size_t size);
+int carry_take(struct carry *carry, int in, uint64_t left, const void *data, size_t size);
 /* Read and write what is there. */
-enum relay_found relay_turn(struct relay *relay);
-/* Write what was read: RELAY_EMPTY when nothing of it is left, RELAY_FULL or RELAY_GONE. */
-enum relay_found relay_flush(struct relay *relay);
+enum carry_found carry_turn(struct carry *carry);
+/* Write what was read: CARRY_EMPTY when nothing of it is left, CARRY_FULL or CARRY_GONE. */
+enum carry_found carry_flush(struct carry *carry);
 
 #endif

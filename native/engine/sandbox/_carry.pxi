@@ -1,15 +1,15 @@
 # What carries an answer's chunks past the event loop: part of _box.pyx.
 
 
-cdef extern from "sched/relay.h":
-    enum relay_found:
-        RELAY_EMPTY
-        RELAY_FULL
-        RELAY_FRAME
-        RELAY_END
-        RELAY_GONE
+cdef extern from "sched/carry.h":
+    enum carry_found:
+        CARRY_EMPTY
+        CARRY_FULL
+        CARRY_FRAME
+        CARRY_END
+        CARRY_GONE
 
-    struct relay:
+    struct carry:
         uint64_t left
         uint32_t body
         size_t at
@@ -17,62 +17,62 @@ cdef extern from "sched/relay.h":
         unsigned count
         const uint8_t *buffer
 
-    int relay_open(relay *, int out, const void *headers, size_t)
-    void relay_put(relay *, const void *, size_t)
-    int relay_take(relay *, int, uint64_t, const void *, size_t)
-    relay_found relay_turn(relay *) nogil
-    relay_found relay_flush(relay *) nogil
+    int carry_open(carry *, int out, const void *headers, size_t)
+    void carry_put(carry *, const void *, size_t)
+    int carry_take(carry *, int, uint64_t, const void *, size_t)
+    carry_found carry_turn(carry *) nogil
+    carry_found carry_flush(carry *) nogil
 
 
-EMPTY, FULL, FRAME, END, GONE = RELAY_EMPTY, RELAY_FULL, RELAY_FRAME, RELAY_END, RELAY_GONE
+EMPTY, FULL, FRAME, END, GONE = CARRY_EMPTY, CARRY_FULL, CARRY_FRAME, CARRY_END, CARRY_GONE
 
 
-cdef class Relay:
+cdef class Carrier:
     """From a guest's pipe to the client's socket `out`, which stays its owner's."""
 
-    cdef relay relay
+    cdef carry carry
     cdef bytes first
 
     def __init__(self, int out, bytes first not None, bytes headers not None=b""):
         """Writes `first` before anything else. With headers, each piece is a message of AWS's event streams."""
         self.first = first
-        if relay_open(&self.relay, out, <const char *>headers, len(headers)) < 0:
+        if carry_open(&self.carry, out, <const char *>headers, len(headers)) < 0:
             raise ValueError("headers that are too long")
         if first:
-            relay_put(&self.relay, <const char *>first, len(first))
+            carry_put(&self.carry, <const char *>first, len(first))
 
     def take(self, int answers, uint64_t left_bytes, bytes data not None):
         """Go on with a guest's pipe, which stays its owner's, and what was read of it; False where that is too much."""
-        return relay_take(&self.relay, answers, left_bytes, <const char *>data, len(data)) == 0
+        return carry_take(&self.carry, answers, left_bytes, <const char *>data, len(data)) == 0
 
     def turn(self):
         """Read and write what is there: EMPTY, FULL, FRAME, END or GONE."""
-        cdef relay_found found
+        cdef carry_found found
         with nogil:
-            found = relay_turn(&self.relay)
+            found = carry_turn(&self.carry)
         return found
 
     def flush(self):
         """Write what was read: EMPTY, FULL or GONE."""
-        cdef relay_found found
+        cdef carry_found found
         with nogil:
-            found = relay_flush(&self.relay)
+            found = carry_flush(&self.carry)
         return found
 
     @property
     def clean(self):
         """Nothing that was read is still to be written."""
-        return self.relay.count == 0
+        return self.carry.count == 0
 
     @property
     def left_bytes(self):
         """What the guest may still send, behind `rest` too."""
-        return self.relay.left + self.relay.body
+        return self.carry.left + self.carry.body
 
     def rest(self):
         """What was read and is not on its way, as frames: of a chunk under way what is still to come."""
-        cdef bytes rest = (<const char *>self.relay.buffer + self.relay.at)[:self.relay.end - self.relay.at]
-        if self.relay.body:
-            rest = self.relay.body.to_bytes(4, "little") + b"\x15\0\0\0" + rest
-        self.relay.at = self.relay.end = 0
+        cdef bytes rest = (<const char *>self.carry.buffer + self.carry.at)[:self.carry.end - self.carry.at]
+        if self.carry.body:
+            rest = self.carry.body.to_bytes(4, "little") + b"\x15\0\0\0" + rest
+        self.carry.at = self.carry.end = 0
         return rest
