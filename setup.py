@@ -25,7 +25,13 @@ PROTOS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("proto/e
 BOX = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.c"))
 BOX_HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/box/*.h"))
 PARTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/engine/*/*.p*"))
-LOOP = ["native/sched/lane.c", "native/sched/loop.c", "native/sched/json.c"]
+LOOP = [
+    "native/sched/lane.c",
+    "native/sched/loop.c",
+    "native/sched/json.c",
+    "native/sched/carry.c",
+    "native/sched/crc.c",
+]
 SCHED = sorted({path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/sched/*.c")} - set(LOOP))
 FRONT = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/front/*.[ch]"))
 RELAY = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("native/relay/*.c"))

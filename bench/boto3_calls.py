@@ -52,7 +52,7 @@ def measure(bed: Bed, rounds: int) -> dict[str, Any]:
         "calls": len(engine_us),
         "boto3_us": summary(engine_us),
         "bare_us": summary(bare_us),
-        "above_bare_us": above(blocks["engine"], blocks["bare"]),
+        "above_asgi_us": above(blocks["engine"], blocks["bare"]),
     }
 
 
@@ -66,7 +66,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[Sequence[str]]:
             ms(row["bare_us"]["p50"]),
             ms(row["boto3_us"]["p50"]),
             ms(row["boto3_us"]["p99"]),
-            f"{ms(row['above_bare_us']['p50'])} ±{ms(row['above_bare_us']['resolution'])}",
+            f"{ms(row['above_asgi_us']['p50'])} ±{ms(row['above_asgi_us']['resolution'])}",
         )
         for row in rows
         if "boto3_us" in row

@@ -42,7 +42,7 @@ KINDS = {
     "at_most_mb": Kind("≤", "MB"),
     "at_least_per_s": Kind("≥", "/s", digits=0),
     "at_most_times": Kind("≤", "times"),
-    "at_least_times": Kind("≥", "times", digits=1),
+    "at_least_times": Kind("≥", "times"),
 }
 """By the field that holds the bound; its name has the unit of the number in the result."""
 

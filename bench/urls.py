@@ -73,7 +73,7 @@ def measure(bed: Bed, rounds: int, seconds: int = SECONDS) -> dict[str, Any]:
         "connections": CONNECTIONS,
         "seconds": seconds,
         "turns": rounds,
-        "load": {side: _summary(found) for side, found in loads.items()},
+        "by_wrk": {side: _summary(found) for side, found in loads.items()},
         "per_workerd": times(*([load.per_s for load in loads[side]] for side in ("engine", "workerd"))),
     }
 
@@ -87,7 +87,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[Sequence[str]]:
             ("engine", "function URL", f"{by['times']:.2f} ±{by['resolution']:.2f}"),
             ("workerd", "workerd", ""),
         ):
-            load = row["load"][side]
+            load = row["by_wrk"][side]
             lines.append(
                 (words, str(row["turns"]), f"{load['per_s']:,.0f}", ms(load["p50_us"]), ms(load["p99_us"]), ratio)
             )

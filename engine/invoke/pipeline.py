@@ -253,6 +253,7 @@ class Pipeline:
             raw=request.raw,
             tenant_id=request.tenant_id,
             identity=request.identity,
+            outlet=None if self._means.pace.bytes_per_s else request.outlet,  # a pace is kept chunk by chunk
         )
 
 

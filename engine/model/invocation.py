@@ -33,6 +33,21 @@ class CognitoIdentity(msgspec.Struct, frozen=True):
     pool_id: str
 
 
+class Outlet(Protocol):
+    """Where chunks of one answer may go past its sink, natively: engine.sandbox.outlet's, who makes them."""
+
+    @property
+    def offered(self) -> bool:
+        """Whether there is something to be carried."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether what was written by now ended with a piece's end: nothing can follow where it did not."""
+
+    async def carry(self, client_fd: int, first: bytes) -> None:
+        """Write these bytes to a socket, and then chunks while nothing else comes, in HTTP's chunked coding."""
+
+
 class InvokeRequest(msgspec.Struct, frozen=True):
     """What a front asks for. `payload` is JSON text, empty counts as {}; or anything, if it is `raw`."""
 
@@ -47,6 +62,7 @@ class InvokeRequest(msgspec.Struct, frozen=True):
     tenant_id: str | None = None  # for whom; its sandboxes serve nobody else
     identity: CognitoIdentity | None = None
     trace_id: str = ""  # X-Ray's header, of a caller who is traced; made if empty
+    outlet: Outlet | None = None  # of a streamed answer, whose sink gets then what comes before and after
 
 
 class FunctionError(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ class Answer:
 
     def __init__(self, invoker: Invoker, call: InvokeRequest) -> None:
         self.version = ""
+        self._outlet = call.outlet
         self._chunks = Chunks()
         self._news = asyncio.Event()
         self._running = asyncio.ensure_future(invoker.invoke(call, self))
@@ -67,6 +68,25 @@ class Answer:
                     await self._news.wait()
         finally:
             await stop(self._running)
+
+    @property
+    def can_be_carried(self) -> bool:
+        """Whether chunks that come next can go past here: see `carry`."""
+        return self._outlet is not None and self._outlet.offered
+
+    @property
+    def whole(self) -> bool:
+        """Whether what was carried ended with a piece's end."""
+        return self._outlet is None or self._outlet.whole
+
+    async def carry(self, client_fd: int) -> None:
+        """Write what waits, and what comes as long as it is chunks, to the client's socket in HTTP's chunked coding;
+        with nothing of it left for `chunks`. See `whole`."""
+        assert self._outlet is not None
+        waiting = []
+        while self._chunks.first_order is not None:
+            waiting.append(self._chunks.take())
+        await self._outlet.carry(client_fd, b"".join(waiting))
 
     def completion(self) -> Completion:
         """How it ended, once the chunks have. Raises the engine's own errors."""

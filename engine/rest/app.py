@@ -42,6 +42,7 @@ from engine.rest.messages import (
 from engine.rest.metrics import Observe, metrics_response
 from engine.rest.model import Model
 from engine.rest.named import Named
+from engine.rest.past import Past
 from engine.rest.routes import Routes
 from engine.rest.shapes import Params, read_params, write_response
 from engine.rest.streams import Streams
@@ -131,7 +132,8 @@ class LambdaApi:
             await respond(request, response, send, linger=linger)
             return
         try:
-            await respond_streamed(request, response, send, stop_on_disconnect=self._stop_on_disconnect)
+            stops = self._stop_on_disconnect
+            await respond_streamed(request, response, send, stop_on_disconnect=stops, past=Past.of(scope))
         except asyncio.CancelledError:
             # The server's grace is over: a last word, if the client takes it at once.
             last = failure(Unavailable.aws_type, "The engine is shutting down")

@@ -22,6 +22,8 @@ from engine.rest.express import RESUMED, Express, ExpressConnection, Resumed
 HEAD_LIMIT_BYTES = 65_536
 CUT_OFF = "cleave.cut_off"
 """The extension of ASGI's scope under which an application finds the way to end an answer without its end."""
+CONNECTION = "cleave.connection"
+"""That under which it finds this connection: engine.rest.past's."""
 
 
 class HttpConnection(ExpressConnection, HttpToolsProtocol):
@@ -76,7 +78,7 @@ class HttpConnection(ExpressConnection, HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._plain = self._plain and not self.parser.should_upgrade()
-        extensions: dict[str, Any] = {CUT_OFF: {"now": self._cut_off}}
+        extensions: dict[str, Any] = {CUT_OFF: {"now": self._cut_off}, CONNECTION: {"itself": self}}
         if self._resumed is not None:
             extensions[RESUMED], self._resumed = self._resumed, None
         self.scope["extensions"] = extensions

@@ -40,13 +40,14 @@ def _event(kind: str, content_type: str) -> bytes:
     return encode_headers({":event-type": kind, ":content-type": content_type, ":message-type": "event"})
 
 
-_CHUNK = _event("PayloadChunk", "application/octet-stream")
+CHUNK_HEADERS = _event("PayloadChunk", "application/octet-stream")
+"""Of the messages with the answer's bytes."""
 _COMPLETE = _event("InvokeComplete", "application/json")
 
 
 def payload_chunk(data: bytes) -> bytes:
     """The next bytes of an answer."""
-    return message(_CHUNK, data)
+    return message(CHUNK_HEADERS, data)
 
 
 def invoke_complete(members: Mapping[str, str]) -> bytes:

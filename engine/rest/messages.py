@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from engine.errors import InvalidArgument, PayloadTooLarge
@@ -86,7 +86,7 @@ class Body:
     async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
         """Do this, with the body read, and cancel it when the client leaves: raises ClientGone then."""
         doing = asyncio.ensure_future(work)
-        leaving = asyncio.ensure_future(self._gone())
+        leaving = asyncio.ensure_future(self.gone())
         try:
             await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if not doing.done():
@@ -97,7 +97,8 @@ class Body:
                 task.cancel()
             await asyncio.wait({doing, leaving})
 
-    async def _gone(self) -> None:
+    async def gone(self) -> None:
+        """Wait until the client leaves, with the body read."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
@@ -173,6 +174,31 @@ class Response:
     body: bytes = b""
 
 
+class Carried(Protocol):
+    """What writes parts of an answer's body itself: engine.rest.answers.Answer."""
+
+    @property
+    def can_be_carried(self) -> bool:
+        """Whether it would, now."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether what it wrote ended with a piece's end."""
+
+    async def carry(self, client_fd: int) -> None:
+        """Do so."""
+
+
+class Past(Protocol):
+    """The way to the client past the server: engine.rest.past's."""
+
+    async def begin(self) -> int | None:
+        """A descriptor of the client's socket, once all that was sent is written; None where there is none."""
+
+    def end(self, client_fd: int, whole: bool) -> None:
+        """Close it. What is sent from here on is the server's again; nothing, where the last piece is not whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class StreamedResponse:
     """An answer of which the body is made while it is sent. The iterator has to be closed."""
@@ -181,13 +207,22 @@ class StreamedResponse:
     headers: Iterable[tuple[str, str]]
     body: AsyncGenerator[bytes]
     ends_with_client: bool = False  # nobody is left to read it: it is not made to its end
+    carried: Carried | None = None  # what can write parts of the body itself
 
 
 async def respond_streamed(
-    request: Request, response: StreamedResponse, send: Send, *, stop_on_disconnect: bool
+    request: Request,
+    response: StreamedResponse,
+    send: Send,
+    *,
+    stop_on_disconnect: bool,
+    past: Past | None = None,
 ) -> None:
     """Send an answer as it is made; waits while the client is slow. A client that has left gets the rest of it thrown
-    away, or with `stop_on_disconnect` ends it."""
+    away, or with `stop_on_disconnect` ends it. Where there is a way past the server, and who takes it, the body goes
+    that way."""
+    if request.method == "HEAD" or response.status in (204, 304):
+        past = None  # without a body there is no chunked coding
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
     headers.append((b"x-amzn-requestid", request.id.encode()))
 
@@ -195,6 +230,8 @@ async def respond_streamed(
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         async for piece in response.body:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+            if past is not None and response.carried is not None and response.carried.can_be_carried:
+                await _carry(request.body, response.carried, past)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     try:
@@ -204,6 +241,24 @@ async def respond_streamed(
         pass
     finally:
         await response.body.aclose()
+
+
+async def _carry(body: Body, carried: Carried, past: Past) -> None:
+    """Have a part of an answer written past the server, until it cannot be or the client leaves."""
+    client_fd = await past.begin()
+    if client_fd is None:
+        return
+    carrying = asyncio.ensure_future(carried.carry(client_fd))
+    leaving = asyncio.ensure_future(body.gone())
+    try:
+        await asyncio.wait({carrying, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if carrying.done():
+            carrying.result()
+    finally:
+        for task in (carrying, leaving):
+            task.cancel()
+        await asyncio.wait({carrying, leaving})
+        past.end(client_fd, carried.whole)
 
 
 async def respond(request: Request, response: Response, send: Send, *, linger: bool = True) -> None:

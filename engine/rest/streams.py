@@ -14,11 +14,12 @@ from engine.errors import EngineError
 from engine.model.invocation import Completion, InvokeRequest
 from engine.model.outcome import Outcome
 from engine.rest.answers import Answer, pieces
-from engine.rest.eventstream import CONTENT_TYPE, failure, invoke_complete, payload_chunk
+from engine.rest.eventstream import CHUNK_HEADERS, CONTENT_TYPE, failure, invoke_complete, payload_chunk
 from engine.rest.invocations import client_context, not_run, trace_id_of
 from engine.rest.messages import Request, Response, StreamedResponse
 from engine.rest.shapes import Params
 from engine.rest.table import Rooms
+from engine.sandbox.outlet import Outlet
 
 
 class Streams:
@@ -45,10 +46,11 @@ class Streams:
             log_tail=tail,
             tenant_id=params.get("TenantId"),
             trace_id=trace_id_of(request),
+            outlet=Outlet(CHUNK_HEADERS),
         )
         answer = await Answer.begin(self._invoker, call)
         headers = [("content-type", CONTENT_TYPE), ("x-amz-executed-version", answer.version or ref.qualifier)]
-        return StreamedResponse(200, headers, _messages(answer, tail))
+        return StreamedResponse(200, headers, _messages(answer, tail), carried=answer)
 
 
 async def _messages(answer: Answer, tail: bool) -> AsyncGenerator[bytes]:

@@ -28,6 +28,7 @@ from engine.rest.guard import check_host
 from engine.rest.invocations import not_run
 from engine.rest.messages import Request, Response, StreamedResponse
 from engine.rest.table import Rooms
+from engine.sandbox.outlet import Outlet
 
 _BY_HOST = re.compile(r"(?P<id>[a-z0-9]{32})\.lambda-url\.(?P<rest>[a-z0-9.-]+?)(:\d+)?", re.IGNORECASE)
 _BY_PATH = re.compile(r"/lambda-url/(?P<id>[a-z0-9]{32})(?P<path>/.*)?")
@@ -92,11 +93,15 @@ class Urls:
             return _refusal(_UNSIGNED)
         body = await request.body.read(self._event_limit_bytes, "InvokeFunction")
         event = payload2.event(request, body, path=call.path, url_id=call.url_id, domain=call.domain)
+        streamed = settings["InvokeMode"] == "RESPONSE_STREAM"
         invocation = InvokeRequest(
-            FunctionRef(call.url.function_name, call.url.qualifier or LATEST), event, request_id=request.id
+            FunctionRef(call.url.function_name, call.url.qualifier or LATEST),
+            event,
+            request_id=request.id,
+            outlet=Outlet() if streamed else None,
         )
         try:
-            if settings["InvokeMode"] == "RESPONSE_STREAM":
+            if streamed:
                 response = await self._streamed(invocation)
             else:
                 response = await self._buffered(invocation, request)
@@ -126,7 +131,7 @@ class Urls:
             found, rest = payload2.prelude(first)
             if found is not None:
                 status, headers = payload2.head(found)
-            return StreamedResponse(status, headers, _rest(rest, chunks, answer))
+            return StreamedResponse(status, headers, _rest(rest, chunks, answer), carried=answer)
         except payload2.BadResult:
             await chunks.aclose()
             return failed()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import msgspec
 
 from engine.model.function import Egress
-from engine.model.invocation import NO_COST, RESULT_LIMIT_BYTES, CognitoIdentity, Cost, FunctionError
+from engine.model.invocation import NO_COST, RESULT_LIMIT_BYTES, CognitoIdentity, Cost, FunctionError, Outlet
 from engine.model.outcome import Outcome, StartKind
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Event(msgspec.Struct, frozen=True):
     tenant_id: str | None = None
     identity: CognitoIdentity | None = None
     ahead: bool = False  # no event: the init phase alone, by the clock that it has then
+    outlet: Outlet | None = None  # where chunks of the answer may go past its sink
 
 
 class Ending(msgspec.Struct, frozen=True):

@@ -12,7 +12,9 @@ from collections.abc import AsyncIterator
 
 from engine.guest import wire
 from engine.sandbox.api import Ending, Event, RunSink
+from engine.sandbox.box import Carrier
 from engine.sandbox.link import GuestLink, ProtocolError
+from engine.sandbox.outlet import Outlet
 
 
 class Flow:
@@ -23,6 +25,7 @@ class Flow:
         self._result_limit_bytes = result_limit_bytes
         self._sink: RunSink | None = None
         self._input: AsyncIterator[bytes] | None = None
+        self._outlet: Outlet | None = None
         self._left_bytes = 0
         self._handler_called = asyncio.Event()
         self.limit_bytes = result_limit_bytes  # of the run's answer, streamed or in one piece
@@ -32,6 +35,9 @@ class Flow:
         self._sink, self._input = sink, event.input
         self._left_bytes = event.stream_limit_bytes
         self.limit_bytes = event.stream_limit_bytes or self._result_limit_bytes
+        if isinstance(event.outlet, Outlet):
+            self._outlet = event.outlet
+            self._outlet.offer(self)
 
     def handler_called(self) -> None:
         """The init phase is over."""
@@ -45,6 +51,19 @@ class Flow:
         until = self._sink.chunk(bytes(body))
         if until is not None:
             self._link.pause(until)
+
+    def divert(self, carrier: Carrier, client_fd: int) -> bool:
+        """See engine.sandbox.outlet.Source."""
+        return self._link.divert(carrier, client_fd, self._left_bytes, self._undiverted)
+
+    def rejoin(self) -> None:
+        """See engine.sandbox.outlet.Source."""
+        self._link.rejoin()
+
+    def _undiverted(self, carrier: Carrier, gone: bool) -> None:
+        self._left_bytes = carrier.left_bytes
+        if self._outlet is not None:
+            self._outlet.over(carrier, gone)
 
     async def ended(self, run: asyncio.Future[Ending]) -> Ending:
         """Wait for the run's end, carrying its input to the guest meanwhile."""
@@ -60,7 +79,10 @@ class Flow:
 
     def end(self) -> None:
         """The run is over."""
-        self._sink = self._input = None
+        if self._outlet is not None:
+            self._outlet.offer(None)
+            self._link.rejoin()
+        self._sink = self._input = self._outlet = None
         self._left_bytes, self.limit_bytes = 0, self._result_limit_bytes
 
     async def _feed(self, source: AsyncIterator[bytes]) -> None:

@@ -14,11 +14,15 @@ import termios
 from collections.abc import Callable, Mapping
 
 from engine.guest import wire
-from engine.sandbox.box import Seat
+from engine.sandbox.box import EMPTY, END, FULL, GONE, Carrier, Seat
+
+Undiverted = Callable[[Carrier, bool], None]
+"""Told of a carrier that takes nothing more, and whether its client is gone."""
 
 _HEADER = wire.HEADER
 _READ_BYTES = 65_536  # as much as a pipe holds
 _WIDE_BYTES = 1_048_576  # what an ordinary user may widen a pipe to: /proc/sys/fs/pipe-max-size
+_CARRIED_BYTES = 262_144  # as much as a carrier reads at a time
 _READS_A_TURN = 64  # so that a guest that floods its socket does not have the loop to itself
 _WINDOW_S = 0.01
 _FRAMES_A_WINDOW = 500  # nor one that floods it with tiny frames, of which a read holds thousands: some 2 ms of work
@@ -29,12 +33,12 @@ class ProtocolError(Exception):
     """The guest does not keep to the wire's rules."""
 
 
-def _widen(pipe: int) -> None:
+def _widen(pipe: int, wide_bytes: int = _WIDE_BYTES) -> None:
     """A large frame goes through in few turns: each costs both sides a wake-up. The kernel takes memory only for what
     is in a pipe."""
     try:
-        if fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) < _WIDE_BYTES:
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _WIDE_BYTES)
+        if fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) < wide_bytes:
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, wide_bytes)
     except OSError:  # its user has too many wide ones: pipe(7)
         pass
 
@@ -95,6 +99,9 @@ class GuestLink:
         self._window_end = 0.0
         self._ending = False
         self._until: asyncio.Future[None] | None = None  # what it waits for before it takes more
+        self._carrier: Carrier | None = None  # what takes chunks past `on_frame`
+        self._undiverted: Undiverted = _nobody  # told when it does so no longer
+        self._client_fd = -1  # that the carrier writes to, while it takes no more
         self._open = True
         self._sent_bytes = 0  # the last that was sent
         self.untouched = False  # once it is closed: nothing of that had been read
@@ -214,9 +221,68 @@ class GuestLink:
         except Exception as error:
             self._end(error)
 
+    def divert(self, carrier: Carrier, client_fd: int, left_bytes: int, undiverted: Undiverted) -> bool:
+        """Have chunks taken past `on_frame`, up to so many bytes of them, until something else comes, the client is
+        gone or `rejoin` is called: then `undiverted(carrier, gone)` is. False where that cannot be."""
+        if not self._open or self._ending or (self._body is not None and self._kind != wire.CHUNK):
+            return False
+        read = bytes(self._head)
+        if self._body is not None:
+            read = _HEADER.pack(len(self._body), self._kind) + self._body[: self._filled]
+        if not carrier.take(self._ends.answers, left_bytes, read):
+            return False
+        self._head.clear()
+        self._body = self._until = None
+        _widen(self._ends.answers, _CARRIED_BYTES)
+        self._carrier, self._undiverted, self._client_fd = carrier, undiverted, client_fd
+        self._watch(True)
+        self.read()
+        return True
+
+    def rejoin(self) -> None:
+        """Take chunks as any other frame again."""
+        if self._carrier is not None:
+            try:
+                self._parse(self._undivert(False))
+                self._listen()
+            except Exception as error:
+                self._end(error)
+
+    def _undivert(self, gone: bool) -> bytes:
+        """What the carrier has read of the guest and has not taken."""
+        carrier, self._carrier = self._carrier, None
+        assert carrier is not None
+        self._loop.remove_writer(self._client_fd)
+        rest = carrier.rest()
+        self._undiverted(carrier, gone)
+        self._undiverted = _nobody
+        return rest
+
+    def _carry_turn(self, carrier: Carrier) -> None:
+        found = carrier.turn()
+        if found == FULL:
+            self._watch(False)
+            self._loop.add_writer(self._client_fd, self._room)
+        elif found != EMPTY:
+            self._parse(self._undivert(found == GONE))
+            if found == END:
+                self._took(b"")
+            else:
+                self._listen()
+
+    def _room(self) -> None:
+        """The client's socket takes more."""
+        self._loop.remove_writer(self._client_fd)
+        if self._carrier is not None:
+            self._watch(True)
+            self.read()
+
     def read(self) -> None:
         """Take what is there, at most a share of it: the rest comes with the loop's next turn."""
         try:
+            if self._carrier is not None:
+                self._carry_turn(self._carrier)
+                return
             for _ in range(_READS_A_TURN):
                 if not self._open or self._until is not None or not self._read_once():
                     return
@@ -229,7 +295,7 @@ class GuestLink:
             self.seat.leave()
         self._ending, self._until, self._frames_left = True, None, _LAST_FRAMES
         try:
-            self._parse(b"")
+            self._parse(b"" if self._carrier is None else self._undivert(False))
             while self._open and self._frames_left and self._read_once():
                 pass
         except Exception as error:
@@ -313,6 +379,8 @@ class GuestLink:
         """Read and send nothing more. Safe to call again."""
         if self._open:
             self._open = False
+            if self._carrier is not None:
+                self._undivert(False)
             unread = array.array("i", [0])
             fcntl.ioctl(self._ends.events, termios.FIONREAD, unread)
             self.untouched = 0 < self._sent_bytes <= unread[0] + len(self._unsent)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import http.client
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
@@ -31,7 +33,7 @@ CODE = """
 
     def out(event, context):
         block = bytes(range(256)) * 256
-        for at in range(event["chunks"]):
+        for at in range(int(event.get("queryStringParameters", event)["chunks"])):
             yield at.to_bytes(8, "big") + block[8:]
 
     async def out_async(event, context):
@@ -185,4 +187,28 @@ async def test_a_long_answer_comes_whole_over_http_as_well(running: Served, coun
     count = counts["stream_mb"] * MB // CHUNK
     peak = Peak(running)
     assert await asyncio.to_thread(read_events, count) == digest_of(count)
+    assert peak.growth_mb() <= GROWTH_MB
+
+
+async def test_a_long_answer_comes_whole_through_a_url_and_takes_no_more_memory_than_a_short_one(
+    running: Served, counts: Mapping[str, int]
+) -> None:
+    settings: Any = {"FunctionName": "out", "AuthType": "NONE", "InvokeMode": "RESPONSE_STREAM"}
+    url = (await asyncio.to_thread(running.http.client.create_function_url_config, **settings))["FunctionUrl"]
+
+    def read_url(count: int) -> str:
+        address = urlsplit(running.http.client.meta.endpoint_url).netloc
+        connection = http.client.HTTPConnection(address, timeout=60)
+        connection.request("GET", f"/?chunks={count}", headers={"Host": urlsplit(url).netloc})
+        response = connection.getresponse()
+        found = hashlib.sha256()
+        while piece := response.read1(1 << 20):
+            found.update(piece)
+        connection.close()
+        return found.hexdigest()
+
+    await asyncio.to_thread(read_url, 64)
+    count = counts["stream_mb"] * MB // CHUNK
+    peak = Peak(running)
+    assert await asyncio.to_thread(read_url, count) == digest_of(count)
     assert peak.growth_mb() <= GROWTH_MB

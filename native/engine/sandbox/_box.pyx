@@ -352,6 +352,7 @@ RESOLVERS = ((<bytes>BOX_RESOLVER).decode(), (<bytes>BOX_RESOLVER_ELSE).decode()
 include "_scratch.pxi"
 include "_network.pxi"
 include "_lane.pxi"
+include "_carry.pxi"
 include "_loop.pxi"
 include "_door.pxi"
 include "_callers.pxi"

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench import boto3_calls, url_streams
+from bench import boto3_calls, url_streams, urls
 from bench.asgi_server import STREAM, asgi_server
+from bench.conftest import TABLES
+from bench.figures import markdown
 from bench.url_streams import Chunked, Place, read_stream, table
 from bench.web import lambda_client
 from engine.cli.benching.comparison import above, summary
@@ -57,9 +59,27 @@ def test_the_bare_server_is_a_function_that_returns_its_event_to_boto3(bare: str
 def test_a_row_has_a_line_beside_rows_of_others() -> None:
     speed = {"engine": 1_000.4, "bare": 2_000.0}
     stream = {"name": url_streams.URL, "stream_mb": 256, "turns": 4, "http_mb_per_s": speed, "ratio": 0.5}
-    times = {"boto3_us": summary([900.0]), "bare_us": summary([800.0]), "above_bare_us": above([[900.0]], [[800.0]])}
+    times = {"boto3_us": summary([900.0]), "bare_us": summary([800.0]), "above_asgi_us": above([[900.0]], [[800.0]])}
     calls = {"name": boto3_calls.NAME, "memory_mb": 1_769, "calls": 10, **times}
     assert table([calls, stream]) == [("function URL", "256", "4", "1,000", "2,000", "0.50")]
     assert boto3_calls.table([calls, stream]) == [
         ("Invoke", "1769", "10", "0.800", "0.900", "0.900", "0.100 ±0.000"),
+    ]
+    result = {"rows": [calls, stream], "isolation": []}
+    assert [head for head, lines_of in TABLES if lines_of(result)] == [boto3_calls.HEAD, url_streams.HEAD]
+
+
+def test_the_readmes_table_has_a_line_for_each_row_over_http_that_was_measured() -> None:
+    speed = {"engine": 1_000.4, "bare": 2_000.0}
+    load = {side: {"per_s": 8_000.4} for side in ("engine", "workerd")}
+    rows = [
+        {"name": boto3_calls.NAME, "boto3_us": summary([900.0]), "bare_us": summary([800.0])},
+        {"name": urls.NAME, "by_wrk": load},
+        {"name": url_streams.URL, "http_mb_per_s": speed},
+    ]
+    table = markdown({"rows": rows, "cpu": "x", "cpus_usable": 4, "kernel": "6", "python": "3", "date": "2026-01-01"})
+    assert table.splitlines()[5:8] == [
+        "| boto3's `invoke`, warm, p50 | 0.90 ms | 0.80 ms of a bare ASGI server |",
+        "| function URL, 32 connections | 8,000 requests/s | 8,000 of workerd |",
+        "| function URL, streaming | 1,000 MB/s | 2,000 of a bare uvicorn |",
     ]

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from bench import urls
+from bench.conftest import TABLES
 from bench.urls import Load, loaded, read, table
 from engine.cli.problems import Problem
 
@@ -57,8 +58,15 @@ def test_without_wrk_or_workerd_the_bench_says_what_installs_them(monkeypatch: p
 
 def test_each_side_has_a_line_and_the_engines_says_how_many_times_faster_it_is() -> None:
     load = {"per_s": 8_000.0, "p50_us": 2_000.0, "p99_us": 9_000.0}
-    row = {"turns": 2, "load": {"engine": load, "workerd": load}, "per_workerd": {"times": 1.0, "resolution": 0.1}}
+    row = {
+        "name": urls.NAME,
+        "turns": 2,
+        "by_wrk": {"engine": load, "workerd": load},
+        "per_workerd": {"times": 1.0, "resolution": 0.1},
+    }
     assert table([{"name": "other"}, row]) == [
         ("function URL", "2", "8,000", "2.00", "9.00", "1.00 ±0.10"),
         ("workerd", "2", "8,000", "2.00", "9.00", ""),
     ]
+    result = {"rows": [row], "isolation": []}
+    assert [head for head, lines_of in TABLES if lines_of(result)] == [urls.HEAD]
