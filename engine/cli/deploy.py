@@ -50,6 +50,14 @@ def deploy(
         str | None, typer.Option(metavar="LEVEL", help="Of the engine's lines in it: debug, info or warn.")
     ] = None,
     log_group: Annotated[str | None, typer.Option(metavar="NAME", help="The log group that it is told of.")] = None,
+    dead_letters: Annotated[
+        str | None, typer.Option(metavar="ARN", help="A queue or a topic for failed events. Kept, as the next three.")
+    ] = None,
+    kms_key: Annotated[str | None, typer.Option(metavar="ARN", help="The key of its environment.")] = None,
+    tracing: Annotated[bool | None, typer.Option("--tracing/--no-tracing", help="Trace every call.")] = None,
+    snap_start: Annotated[
+        bool | None, typer.Option("--snap-start/--no-snap-start", help="Start versions from a snapshot.")
+    ] = None,
     preload: Annotated[
         str | None,
         typer.Option(metavar="MODULES", help="Import ahead, with commas between: of the interpreter, not of the code."),
@@ -85,6 +93,11 @@ def deploy(
     config, paths = _config(
         handler, runtime, memory, timeout, tmp, env, description, role, egress, logging, preload, own_layout
     )
+    kept = {"dead_letter_arn": dead_letters, "kms_key_arn": kms_key, "tracing": tracing, "snap_start": snap_start}
+    for field, value in kept.items():
+        if value is not None:
+            setattr(config, field, value)
+            paths.append(f"config.{field}")
     if layer or no_layers:
         config.layers[:] = [_layer(name) for name in layer or ()]
         paths.append("config.layers")

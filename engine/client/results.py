@@ -38,6 +38,10 @@ class FunctionOptions(TypedDict, total=False):
     log_level: LogLevel | Level  # of a log in JSON, the least of the function's own lines that is kept
     system_log_level: LogLevel | Level  # the same of the engine's: debug, info or warn
     log_group: str  # that the function is told of; default: /aws/lambda/{function}
+    dead_letter_arn: str  # of a queue or a topic; this and the next three are kept, and nothing acts on them yet
+    kms_key_arn: str
+    tracing: bool
+    snap_start: bool
     preload: list[str] | tuple[str, ...]  # modules of the interpreter to import ahead
     own_layout: bool  # an address-space layout of its own for each sandbox; default: False
     layers: Sequence[str | LayerRef]  # lowest first, at most 5: name:version, or an ARN

@@ -19,6 +19,7 @@ from engine.config_address import split_address
 from engine.errors import EngineError, InvalidArgument, Throttled, Unavailable
 from engine.model.function import Egress, Function, FunctionConfig, FunctionState, LogFormat, LogLevel
 from engine.model.invocation import Completion, FunctionError, InvokeRequest, LogLine, Report
+from engine.model.kept import SETTINGS, by_awss_names
 from engine.model.layer import LayerUse, parse_layer
 from engine.model.outcome import OUTCOMES, StartKind
 from engine.observe.log_query import NO_END, LogQuery
@@ -110,7 +111,11 @@ def function_from_proto(message: resources_pb2.Function) -> Function:
             system_log_level=_level(config.system_log_level),
             preload=tuple(config.preload),
             own_layout=config.own_layout,
-            aws_settings={"LogGroup": config.log_group} if config.log_group else {},
+            aws_settings={
+                name: value
+                for name, value in by_awss_names({name: getattr(config, name) for name in SETTINGS}).items()
+                if value is not None
+            },
             layers=tuple(
                 LayerUse(parse_layer(layer.name), layer.code_blob.removeprefix("blobs/"), layer.code_size_bytes)
                 for layer in message.layers

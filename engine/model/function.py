@@ -79,6 +79,26 @@ class FunctionConfig:
         """The log group that the function is told of; "" for /aws/lambda/{function}."""
         return str(self.aws_settings.get("LogGroup", ""))
 
+    @property
+    def dead_letter_arn(self) -> str:
+        """The queue or the topic for events that failed for good; "": none."""
+        return str(self.aws_settings.get("DeadLetterConfig", {}).get("TargetArn", ""))
+
+    @property
+    def kms_key_arn(self) -> str:
+        """The key of its environment; "": none."""
+        return str(self.aws_settings.get("KMSKeyArn", ""))
+
+    @property
+    def tracing(self) -> bool:
+        """Whether calls are traced without being asked to be."""
+        return bool(self.aws_settings.get("TracingConfig", {}).get("Mode") == "Active")
+
+    @property
+    def snap_start(self) -> bool:
+        """Whether published versions start from a snapshot."""
+        return bool(self.aws_settings.get("SnapStart", {}).get("ApplyOn") == "PublishedVersions")
+
 
 @dataclass(frozen=True, slots=True)
 class Function:

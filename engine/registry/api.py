@@ -39,6 +39,10 @@ class ConfigChange:
     aws_settings: Mapping[str, Any] | None = None
     """Those that change; one that is None is left out from then on."""
     log_group: str | None = None  # "": /aws/lambda/{function}
+    dead_letter_arn: str | None = None  # "": none, as of the next
+    kms_key_arn: str | None = None
+    tracing: bool | None = None
+    snap_start: bool | None = None
 
 
 ChangeListener = Callable[[str, Function | None], None]

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from engine.errors import InvalidArgument, NotServed
 from engine.model.function import Egress, FunctionConfig, LogFormat, LogLevel
+from engine.model.kept import SETTINGS, by_awss_names
 from engine.registry.api import ConfigChange
 
 DEFAULT_HANDLER = "app.handler"
@@ -65,6 +66,9 @@ RESERVED_NAMES = frozenset(
 """A list, not the prefix AWS_LAMBDA_: users set AWS_LAMBDA_EXEC_WRAPPER and AWS_LAMBDA_NODEJS_… on Lambda."""
 
 
+DEAD_LETTERS = re.compile(r"arn:aws[a-zA-Z-]*:(sqs|sns):[a-z0-9-]+:\d{12}:.+")
+KMS_KEY = re.compile(r"arn:(aws[a-zA-Z-]*)?:[a-z0-9-.]+:.*")
+KMS_KEY_LIMIT_CHARS = 10_000
 LOG_GROUP = re.compile(r"[.\-_/#A-Za-z0-9]{1,512}")
 """botocore's service model lambda/2015-03-31."""
 SYSTEM_LOG_LEVELS = (LogLevel.DEBUG, LogLevel.INFO, LogLevel.WARN)
@@ -80,11 +84,9 @@ def merged(base: FunctionConfig, change: ConfigChange) -> FunctionConfig:
         given = {"log_level": LogLevel.INFO, "system_log_level": LogLevel.INFO} | given
     if change.environment is not None:
         given["environment"] = MappingProxyType(dict(change.environment))
-    log_group = given.pop("log_group", None)
-    if change.aws_settings is not None or log_group is not None:
-        settings = {**base.aws_settings, **(change.aws_settings or {})}
-        if log_group is not None:
-            settings["LogGroup"] = log_group or None
+    kept = by_awss_names({name: given.pop(name, None) for name in SETTINGS})
+    if change.aws_settings is not None or kept:
+        settings = {**base.aws_settings, **(change.aws_settings or {}), **kept}
         given["aws_settings"] = MappingProxyType({name: one for name, one in settings.items() if one is not None})
     return replace(base, **given)
 
@@ -106,6 +108,12 @@ def wrong_fields(config: FunctionConfig) -> dict[str, str]:
         wrong["config.role"] = "must be the ARN of a role, such as arn:aws:iam::000000000000:role/name"
     if config.log_group and not LOG_GROUP.fullmatch(config.log_group):
         wrong["config.log_group"] = "must be 1 to 512 letters, digits and . - _ / #"
+    if config.dead_letter_arn and not DEAD_LETTERS.fullmatch(config.dead_letter_arn):
+        wrong["config.dead_letter_arn"] = "must be the ARN of a queue of SQS or a topic of SNS"
+    if config.kms_key_arn and (
+        len(config.kms_key_arn) > KMS_KEY_LIMIT_CHARS or not KMS_KEY.fullmatch(config.kms_key_arn)
+    ):
+        wrong["config.kms_key_arn"] = "must be the ARN of a key"
     return wrong | _wrong_levels(config) | _wrong_preload(config.preload) | _wrong_environment(config.environment)
 
 

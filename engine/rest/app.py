@@ -186,6 +186,8 @@ class LambdaApi:
 
     async def _resume(self, resumed: Resumed, request: Request) -> Response:
         """The answer to a request of which the function runs already."""
+        # It is there, whole: what comes after it is the client's leaving, or its next request.
+        await request.body.discard()
         running = resumed.completion()
         completion = await (request.body.unless_gone(running) if self._stop_on_disconnect else running)
         if resumed.by_url:

@@ -28,6 +28,8 @@ MEMBERS: Mapping[str, str] = {
     "log_level": "LoggingConfig.ApplicationLogLevel",
     "system_log_level": "LoggingConfig.SystemLogLevel",
     "log_group": "LoggingConfig.LogGroup",
+    "dead_letter_arn": "DeadLetterConfig.TargetArn",
+    "kms_key_arn": "KMSKeyArn",
 }
 """The members that the registry's fields are to AWS's clients."""
 UNREADABLE = "Could not unzip uploaded file"

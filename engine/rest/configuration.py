@@ -8,7 +8,6 @@ Guarantees that a parameter which this release cannot honour is refused by its n
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +18,7 @@ from engine.model.layer import layer_arn
 from engine.model.names import FunctionRef, function_arn
 from engine.registry.api import ConfigChange
 from engine.registry.function_settings import runtime_version_arn
+from engine.registry.validate import DEAD_LETTERS
 from engine.rest.constraints import aws_path, problem, refusal
 from engine.rest.shapes import Params, is_empty
 
@@ -53,7 +53,6 @@ _NO_VPC: Mapping[str, Any] = {
     "Ipv6AllowedForDualStack": False,
 }
 _NOT_LISTED = ("State", "LastUpdateStatus", "RuntimeVersionConfig")
-_DEAD_LETTERS = re.compile(r"arn:aws[a-zA-Z-]*:(sqs|sns):[a-z0-9-]+:\d{12}:.+")
 
 
 class Documents:
@@ -168,7 +167,7 @@ def _kept(params: Params) -> Mapping[str, Any] | None:
     if "LogGroup" in params.get("LoggingConfig", {}):
         kept["LogGroup"] = params["LoggingConfig"]["LogGroup"]
     target = kept.get("DeadLetterConfig", {}).get("TargetArn", "")
-    if target and not _DEAD_LETTERS.fullmatch(target):
+    if target and not DEAD_LETTERS.fullmatch(target):
         raise InvalidArgument(
             f"The target {target} of the DeadLetterConfig is not an SQS queue or an SNS topic.",
             fields={"DeadLetterConfig.TargetArn": "must be of a queue or a topic"},

@@ -102,6 +102,10 @@ def function_to_proto(
             preload=config.preload,
             own_layout=config.own_layout,
             log_group=config.log_group,
+            dead_letter_arn=config.dead_letter_arn,
+            kms_key_arn=config.kms_key_arn,
+            tracing=config.tracing,
+            snap_start=config.snap_start,
             layers=[layer.ref.resource_name() for layer in config.layers],
         ),
         code_blob=BLOB_PREFIX + function.code_sha256,
@@ -146,6 +150,10 @@ def config_change(config: resources_pb2.FunctionConfig, chosen: Collection[str])
         preload=tuple(dict.fromkeys(config.preload)) if "preload" in chosen else None,
         own_layout=config.own_layout if "own_layout" in chosen else None,
         log_group=config.log_group if "log_group" in chosen else None,
+        dead_letter_arn=config.dead_letter_arn if "dead_letter_arn" in chosen else None,
+        kms_key_arn=config.kms_key_arn if "kms_key_arn" in chosen else None,
+        tracing=config.tracing if "tracing" in chosen else None,
+        snap_start=config.snap_start if "snap_start" in chosen else None,
         layers=tuple(parse_layer(name, "config.layers") for name in config.layers) if "layers" in chosen else None,
     )
 

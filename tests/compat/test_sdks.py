@@ -182,7 +182,8 @@ def test_a_failure_in_the_middle_of_a_stream_comes_after_what_was_made(seen: dic
 def test_a_function_that_is_not_there_is_an_error_of_its_class(seen: dict[str, Any]) -> None:
     for call in ("absent", "stream_of_nobody"):
         assert (seen[call]["class"], seen[call]["status"]) == ("ResourceNotFoundException", 404)
-        assert seen[call]["message"] == f"Function not found: arn:aws:lambda:{REGION}:000000000000:function:nobody"
+        arn = f"arn:aws:lambda:{REGION}:000000000000:function:nobody:$LATEST"
+        assert seen[call]["message"] == f"Function not found: {arn}"
 
 
 def test_a_refused_setting_says_what_it_may_be(seen: dict[str, Any]) -> None:

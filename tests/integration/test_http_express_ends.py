@@ -14,6 +14,7 @@ import pytest_asyncio
 from engine.model.invocation import InvokeRequest
 from engine.model.names import FunctionRef
 from engine.model.outcome import StartKind
+from engine.rest import messages
 from engine.rest.listening import HttpServer
 from tests.doors import zip_of
 from tests.fronts import PLAIN, Client, Fronts, invoke, make_url, two_fronts
@@ -98,6 +99,23 @@ async def test_a_client_that_leaves_stops_its_function_where_the_operator_said_s
     assert (done.report.start_kind is StartKind.WARM) == (not stops)
     assert (front.express.taken, front.express.handed) == (1, 0)
     assert front.express.told == int(not stops)
+    await front.stop(1)
+
+
+async def test_one_that_stays_there_waits_for_nothing_but_its_function(
+    fronts: Fronts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "DISCARD_LIMIT_S", 1_000.0)
+    await fronts.rest()
+    front, port = await fronts.front(stop_on_disconnect=True)
+    client = await Client.of(port)
+    async with asyncio.timeout(50):
+        for do in ("fail", "nothing", "fail", "nothing"):
+            answer = await client.ask(invoke(b'{"do": "%s"}' % do.encode()))
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            # Not plain, so the HTTP server's.
+            assert (await client.ask(invoke(PLAIN, "echo", "X-Amz-Log-Type: Tail"))).startswith(b"HTTP/1.1 200 ")
+    await client.close()
     await front.stop(1)
 
 

@@ -108,6 +108,14 @@ def test_a_logs_format_and_levels_are_given_by_name(cleave: Cleave, engine: Stub
     assert config["log_group"] == "/own"
 
 
+def test_settings_that_are_only_kept_are_given_too(cleave: Cleave, engine: StubEngine, folder: Path) -> None:
+    queue, key = "arn:aws:sqs:us-east-1:000000000000:failed", "arn:aws:kms:us-east-1:000000000000:key/1"
+    given = ["--dead-letters", queue, "--kms-key", key, "--tracing", "--snap-start"]
+    config = cleave("deploy", str(folder), *given, "-o", "json").document["function"]["config"]
+    assert (config["dead_letter_arn"], config["kms_key_arn"]) == (queue, key)
+    assert (config["tracing"], config["snap_start"]) == (True, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "fix"),
     [

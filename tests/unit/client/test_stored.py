@@ -183,6 +183,28 @@ def test_every_client_has_the_same_calls_for_each_rpc_that_there_is() -> None:
     assert len(calls(StoredCalls)) == len(STORED)
 
 
+async def test_settings_that_are_only_kept(it: Served) -> None:
+    queue, key = f"arn:aws:sqs:{REGION}:{ACCOUNT}:failed", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1"
+    async with AsyncClient(it.address) as client:
+        await client.update_function("f", dead_letter_arn=queue, kms_key_arn=key, tracing=True, snap_start=True)
+        config = (await client.update_function("f", description="the rest stays")).config
+        assert (config.dead_letter_arn, config.kms_key_arn) == (queue, key)
+        assert (config.tracing, config.snap_start) == (True, True)
+        assert it.registry.list(limit=1)[0][0].config.aws_settings == {
+            "DeadLetterConfig": {"TargetArn": queue},
+            "KMSKeyArn": key,
+            "TracingConfig": {"Mode": "Active"},
+            "SnapStart": {"ApplyOn": "PublishedVersions"},
+        }
+        for wrong in ("a", key):
+            with pytest.raises(InvalidArgument, match="dead_letter_arn"):
+                await client.update_function("f", dead_letter_arn=wrong)
+        with pytest.raises(InvalidArgument, match="kms_key_arn"):
+            await client.update_function("f", kms_key_arn="k")
+        await client.update_function("f", dead_letter_arn="", kms_key_arn="", tracing=False, snap_start=False)
+        assert it.registry.list(limit=1)[0][0].config.aws_settings == {}
+
+
 async def test_a_log_group_of_its_own(it: Served) -> None:
     async with AsyncClient(it.address) as client:
         assert (await client.update_function("f", log_group="/own")).config.log_group == "/own"

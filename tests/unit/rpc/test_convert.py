@@ -16,6 +16,9 @@ from engine.rpc import convert, masks
 from engine.v1 import reports_pb2, resources_pb2
 from tests.unit.rpc.things import ACCOUNT, ETAG, REGION, SHA256, function, host, line, report
 
+QUEUE = "arn:aws:sqs:us-east-1:000000000000:failed"
+KEY = "arn:aws:kms:us-east-1:000000000000:key/1"
+
 
 @pytest.mark.parametrize(
     ("table", "own", "proto"),
@@ -69,7 +72,13 @@ def test_a_function_keeps_everything() -> None:
             system_log_level=LogLevel.WARN,
             preload=("json", "numpy"),
             own_layout=True,
-            aws_settings={"LogGroup": "/own/group"},
+            aws_settings={
+                "LogGroup": "/own/group",
+                "DeadLetterConfig": {"TargetArn": QUEUE},
+                "KMSKeyArn": KEY,
+                "TracingConfig": {"Mode": "Active"},
+                "SnapStart": {"ApplyOn": "PublishedVersions"},
+            },
             layers=(LayerUse(LayerRef("deps", 3), SHA256, 11, 12),),
         ),
         region=REGION,
@@ -92,8 +101,17 @@ def test_a_function_keeps_everything() -> None:
     change = convert.config_change(made.config, masks.populated(made.config))
     log = (LogFormat.JSON, LogLevel.TRACE, LogLevel.WARN)
     plain = ("python3.11", "app.handler", 256, 4_000, 600, {"A": "b"}, "d", "r")
+    kept: Any = {"log_group": "/own/group", "dead_letter_arn": QUEUE, "kms_key_arn": KEY}
     assert change == ConfigChange(
-        *plain, Egress.INTERNET, *log, ("json", "numpy"), True, (LayerRef("deps", 3),), log_group="/own/group"
+        *plain,
+        Egress.INTERNET,
+        *log,
+        ("json", "numpy"),
+        True,
+        (LayerRef("deps", 3),),
+        **kept,
+        tracing=True,
+        snap_start=True,
     )
     assert masks.populated(made.config) == masks.CONFIG_FIELDS
 
@@ -105,6 +123,10 @@ def test_what_is_not_chosen_does_not_change_and_what_is_chosen_and_zero_takes_it
         *("", "", 128, 3_000, 512, {}, "", "", Egress.NONE),
         *(LogFormat.TEXT, LogLevel.INFO, LogLevel.INFO, (), False, ()),
         log_group="",
+        dead_letter_arn="",
+        kms_key_arn="",
+        tracing=False,
+        snap_start=False,
     )
 
 

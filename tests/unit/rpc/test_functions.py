@@ -130,7 +130,25 @@ async def test_a_star_sets_what_is_not_given_back_to_its_default() -> None:
         )
         log = (LogFormat.TEXT, LogLevel.INFO, LogLevel.INFO)
         change = ConfigChange(
-            "python3.11", "a.b", 128, 3_000, 512, {}, "", "", Egress.NONE, *log, (), False, (), log_group=""
+            "python3.11",
+            "a.b",
+            128,
+            3_000,
+            512,
+            {},
+            "",
+            "",
+            Egress.NONE,
+            *log,
+            (),
+            False,
+            (),
+            None,
+            "",
+            "",
+            "",
+            False,
+            False,
         )
         assert it.registry.updated == [("thumbs", change, SHA256, None)]
 
