@@ -16,8 +16,9 @@ import psutil
 import pytest
 
 from engine.errors import SandboxFault
-from engine.sandbox import box, parts
+from engine.sandbox import parts
 from engine.v1 import reports_pb2 as pb
+from engine.zygote.host import Zygote
 from tests.doors import Refused, zip_of
 from tests.engines import Engine, engine
 from tests.remains import HOLD, held, leaves_of, let_go, loops_of, members_of, nothing_left, until, zombies_of
@@ -192,18 +193,28 @@ async def test_a_zygote_that_is_killed_during_a_burst_of_cold_starts_loses_no_in
 async def test_a_sandbox_that_a_dying_zygote_made_and_told_nobody_of_is_found_and_buried(
     running: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = box.fork
+    real = Zygote.ask
     strays: list[int] = []
 
-    def fork_and_die(*args: Any, **settings: Any) -> tuple[int, int]:
-        pidfd, pid = real(*args, **settings)
-        if strays:
-            return pidfd, pid
-        os.close(pidfd)
-        strays.append(pid)
-        raise SandboxFault("zygote", 32, "it is gone")
+    class Unanswered:
+        unanswered = True
 
-    monkeypatch.setattr(box, "fork", fork_and_die)
+        def __init__(self, turns: Any) -> None:
+            self.fileno, self.close = turns.fileno, turns.close
+
+    def ask_and_lose(zygote: Any, fork: Any) -> Any:
+        def lost(turns: Any) -> tuple[int, int]:
+            pidfd, pid = fork(turns)
+            if not strays:
+                os.close(pidfd)
+                strays.append(pid)
+                zygote._turns = Unanswered(turns)
+                raise SandboxFault("zygote", 32, "it is gone")
+            return int(pidfd), int(pid)
+
+        return real(zygote, lost)
+
+    monkeypatch.setattr(Zygote, "ask", ask_and_lose)
     await running.grpc.create("stray", says("here"))
     answer = await running.grpc.invoke("stray")
     assert answer.json() == "here"

@@ -162,12 +162,12 @@ async def test_a_template_in_sams_shape_is_deployed_and_deployed_again_by_thirty
         monkeypatch.setenv(name, text)
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     client: Any = running.http.client
-    for _ in range(2):  # what has not changed is no other version
+    for version in ("1", "2"):  # the same code written again is another version, as on AWS
         ran = await asyncio.to_thread(runpy.run_path, str(script))
         ran["client"].close()
-        assert capsys.readouterr().out == "Greet 1\nCount 1\n"
+        assert capsys.readouterr().out == f"Greet {version}\nCount {version}\n"
         alias = await asyncio.to_thread(client.get_alias, FunctionName="Greet", Name="live")
-        assert alias["FunctionVersion"] == "1"
+        assert alias["FunctionVersion"] == version
     (url,) = (await asyncio.to_thread(client.list_function_url_configs, FunctionName="Greet"))["FunctionUrlConfigs"]
     assert await Site(running, url["FunctionUrl"]).json("GET", "/?name=tea") == (200, {"text": "Hello, tea!"})
     assert (await running.http.invoke("Count", b'{"text": "four"}')).json() == 4
