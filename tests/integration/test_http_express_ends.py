@@ -141,6 +141,25 @@ async def test_a_front_that_stops_lets_what_is_under_way_end_for_a_while(fronts:
     await idle.close()
 
 
+async def test_a_front_that_stops_answers_once_what_the_http_server_had_taken_over(fronts: Fronts) -> None:
+    await fronts.rest()
+    front, port = await fronts.front()
+    assert front.express is not None
+    client = await Client.of(port)
+    client.writer.write(invoke(b'{"do": "sleep", "s": 1}'))
+    while not front.express.taken:
+        await asyncio.sleep(0.01)
+    client.writer.write(invoke(b"[1]")[:30])
+    await asyncio.sleep(0.1)
+    stopping = asyncio.create_task(front.stop(20))
+    assert (await client.answer()).endswith(b'{"do": "sleep", "s": 1}')
+    async with asyncio.timeout(30):
+        assert await client.reader.read() == b""
+        await stopping
+    assert front.express.told == 1
+    await client.close()
+
+
 async def test_a_client_that_reads_nothing_is_left_to_the_http_server_which_waits(fronts: Fronts) -> None:
     front, port = await fronts.front()
     assert front.express is not None

@@ -202,8 +202,7 @@ cdef class ExpressConnection:
         cdef http_request request
         cdef http_found found
         if self._call.under_way:
-            if self._adopted is None:
-                self.adopt()
+            self.adopt()
             self.feed(data)
             return
         if self.timed_by_server:
@@ -264,7 +263,9 @@ cdef class ExpressConnection:
         return True
 
     def adopt(self):
-        """The HTTP server goes on with the request that is under way: it has it from the first byte."""
+        """The HTTP server goes on with the request that is under way, unless it does: it has it from the first byte."""
+        if self._adopted is not None:
+            return
         self._adopted = self.resume(self._id(), self._by_url, self._version())
         self.feed(self._data)
 
