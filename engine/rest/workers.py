@@ -62,7 +62,11 @@ class _Worker:
         again_s = 0.0
         while not self._leaving:
             since = asyncio.get_running_loop().time()
-            status = await self._once()
+            status: int | str
+            try:
+                status = await self._once()
+            except OSError as error:  # there is no process or no descriptor left, which may pass
+                status = str(error)
             if self._leaving:
                 return
             if not self.ready.is_set():
@@ -76,7 +80,15 @@ class _Worker:
         ours, theirs = socket.socketpair()
         plain, plain_theirs = socket.socketpair()
         given = (self._listener, theirs, plain_theirs)
-        forwarding = Forwarding(self._api, self.ready.set, lambda: None)
+        process: asyncio.subprocess.Process | None = None
+
+        def lost(*_: object) -> None:
+            """It hung up, or said what no worker says: nobody would take its requests."""
+            if process is not None and process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.kill()
+
+        forwarding = Forwarding(self._api, self.ready.set, lost)
         near = None
         try:
             for end in (ours, plain):
@@ -84,7 +96,7 @@ class _Worker:
             await forwarding.connect(ours)
             if self._lane is not None:
                 loop = asyncio.get_running_loop()
-                near = Near(self._lane.capsule, plain.fileno(), self._lane.function_of, lambda _: None, loop)
+                near = Near(self._lane.capsule, plain.fileno(), self._lane.function_of, lost, loop)
                 forwarding.near = near
             process = await asyncio.create_subprocess_exec(
                 sys.executable,

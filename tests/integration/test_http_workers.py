@@ -9,12 +9,17 @@ import json
 import os
 import random
 import signal
+import struct
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 
+from engine.rest.link import Ready
 from engine.rest.relay import Near
 from engine.rest.server import RestServer
 from tests.doors import zip_of
@@ -170,6 +175,38 @@ async def test_a_client_that_leaves_leaves_nothing_behind(fronts: Worked, stops:
             await asyncio.sleep(0.01)
     if b"sleep" in event and not stops:
         assert near.told + near.left == 1
+    await front.stop(1)
+
+
+@pytest.mark.parametrize("which", ["link", "plain"])
+async def test_a_worker_that_says_what_none_says_is_replaced(
+    fronts: Worked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    ready = msgspec.msgpack.encode(Ready())
+    told = tmp_path / "told"
+    odd = tmp_path / "worker"
+    odd.write_text(
+        f"#!{sys.executable}\n"
+        "import os, sys, time\n"
+        "link, plain = (int(number) for number in sys.argv[5:7])\n"
+        f"os.write(link, {struct.pack('<I', len(ready)) + ready!r})\n"
+        f"while not os.path.exists({str(told)!r}):\n"
+        "    time.sleep(0.01)\n"
+        f"os.write({which}, bytes([255]) * 64)\n"
+        "time.sleep(600)\n"
+    )
+    odd.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", str(odd))
+        front, port = await fronts.front(workers=1)
+    (pid,) = front.worker_pids
+    told.touch()
+    async with asyncio.timeout(60):
+        while front.worker_pids == [pid]:
+            await asyncio.sleep(0.01)
+        client = await Client.of(port)
+        assert (await client.ask(invoke())).startswith(b"HTTP/1.1 200 ")
+    await client.close()
     await front.stop(1)
 
 

@@ -197,6 +197,11 @@ async def test_a_front_that_is_out_of_step_is_left(wire: Wire, sent: bytes) -> N
         while not wire.near_lost:
             await asyncio.sleep(0)
     assert wire.near_lost[0]
+    # What it still says is not read.
+    os.write(wire.far_end.fileno(), bytes(1_000))
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert len(wire.near_lost) == 1
 
 
 async def test_frames_cut_anywhere_are_the_same(wire: Wire) -> None:

@@ -151,7 +151,7 @@ cdef class Near:
     cdef relay_near near
     cdef object _capsule, _loop, _function_of, _on_lost
     cdef bytes _function
-    cdef bint _writing, _paused
+    cdef bint _writing, _paused, _lost
     cdef readonly dict standing
 
     def __init__(self, capsule, int fd, function_of, on_lost, loop):
@@ -210,7 +210,10 @@ cdef class Near:
                 return
             more = near_turn(&self.near)
             if more < 0:
-                self._on_lost(strerror(errno).decode() if errno else "")
+                why = strerror(errno).decode() if errno else ""
+                self._lost = True  # nothing more is read of it: it would be kept without bounds
+                self._loop.remove_reader(self.near.relay.fd)
+                self._on_lost(why)
             if more <= 0:
                 return
 
@@ -225,7 +228,7 @@ cdef class Near:
                 self._loop.add_writer(self.near.relay.fd, self._flush)
             else:
                 self._loop.remove_writer(self.near.relay.fd)
-        if self._paused and not self._writing:
+        if self._paused and not self._writing and not self._lost:
             self._paused = False
             self._loop.add_reader(self.near.relay.fd, self._turn)
 

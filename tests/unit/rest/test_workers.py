@@ -218,6 +218,24 @@ async def test_a_worker_that_is_killed_is_replaced_and_who_connected_meanwhile_i
     assert [event for event, _ in rooms.faults.events] == ["http_worker_ended"]
 
 
+async def test_a_worker_is_replaced_also_where_that_failed_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms = Rooms()
+    server = rooms.front(workers=1)
+    port = await server.start("127.0.0.1", 0)
+    (pid,) = server.worker_pids
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", "/nowhere")
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: [said for _, said in rooms.faults.events if "/nowhere" in str(said.get("status"))])
+    await until(lambda: [one for one in server.worker_pids if one != pid])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with asyncio.timeout(20):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    writer.close()
+    await server.stop(1)
+
+
 async def test_requests_of_a_worker_that_is_killed_are_clients_that_left() -> None:
     rooms = Rooms()
     await rooms.add_function("f")
