@@ -27,6 +27,7 @@ CODE = """
             os._exit(3)
         elif do == "sleep":
             time.sleep(event["s"])
+            print(event.get("words", ""), end="")
         elif do == "much":
             return "x" * event["bytes"]
         return event

@@ -37,6 +37,7 @@ class HttpConnection(ExpressConnection, HttpToolsProtocol):
         self._plain = True
         self._head_bytes = 0
         self._resumed: Resumed | None = None
+        self._running: Resumed | None = None  # the latest, wherever it is
         self._idle: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -49,6 +50,8 @@ class HttpConnection(ExpressConnection, HttpToolsProtocol):
         self.resting = False
         if self._express_lane is not None and self._express_lane.stops:
             self.leave()
+            if self._running is not None:
+                self._running.gone()
         self.lost()
         if self._idle is not None:
             self._idle.cancel()
@@ -99,6 +102,7 @@ class HttpConnection(ExpressConnection, HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The lane may be next."""
         super().on_response_complete()
+        self._running = None
         self.timed_by_server = self.timeout_keep_alive_task is not None
         self._rest()
 
@@ -135,8 +139,9 @@ class HttpConnection(ExpressConnection, HttpToolsProtocol):
 
     def resume(self, request_id: str, by_url: bool, version: str) -> Callable[[bytes | Pending | None], None]:
         """What is fed next is a request of which the function runs already; returns what takes the run's end."""
-        self._resumed = Resumed(request_id, version, by_url=by_url, leave=self.leave, loop=self.loop)
-        return self._resumed.end
+        resumed = Resumed(request_id, version, by_url=by_url, leave=self.leave, loop=self.loop)
+        self._resumed = self._running = resumed
+        return resumed.end
 
     def unheard(self) -> None:
         """The same for a client who has left: nobody is left to answer."""

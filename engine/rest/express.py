@@ -19,7 +19,7 @@ from engine.registry.attached import Attached
 from engine.registry.urls import Urls, host_of
 from engine.rest import payload2
 from engine.rest._http import Express, ExpressConnection
-from engine.rest.messages import Response
+from engine.rest.messages import ClientGone, Response
 from engine.rest.urls import failed
 
 __all__ = ["RESUMED", "Express", "ExpressConnection", "Resumed", "express", "plain_urls", "whole_answer"]
@@ -87,8 +87,14 @@ class Resumed:
         if not self._ended.done():
             self._ended.set_result(found)
 
+    def gone(self) -> None:
+        """Its client has left, and its run was stopped for that; nothing where it has ended."""
+        if not self._ended.done():
+            self._ended.set_exception(ClientGone())
+            self._ended.exception()  # whoever waits for it is told; there may be nobody
+
     async def ended(self) -> bytes | Pending | None:
-        """What `end` was told. Cancelled, it kills the sandbox."""
+        """What `end` was told. Cancelled, it kills the sandbox. Raises ClientGone."""
         try:
             return await self._ended
         except asyncio.CancelledError:
@@ -96,7 +102,7 @@ class Resumed:
             raise
 
     async def completion(self) -> Completion:
-        """How it ends. Cancelled, it kills the sandbox."""
+        """How it ends. Cancelled, it kills the sandbox. Raises ClientGone."""
         found = await self.ended()
         if found is None:
             raise MemoryError("a call could not be gone on with")

@@ -30,10 +30,13 @@ from engine.rest.link import (
     Taken,
     plain_headers,
 )
+from engine.rest.messages import ClientGone
 
 SMALL_BODY_BYTES = 65_536
 """A body of at most so much goes with its request."""
 Message = MutableMapping[str, Any]
+Carried = tuple[str, str, bool, bytes | None]
+"""link.Opened.resumed"""
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
@@ -82,9 +85,12 @@ class Forward:
         if scope["type"] != "http":
             return
         resumed: Resumed | None = scope["extensions"].get(RESUMED)
-        carried = None
+        carried: Carried | None = None
         if resumed is not None:
-            found = await resumed.ended()
+            try:
+                found = await resumed.ended()
+            except ClientGone:
+                return
             result = found if isinstance(found, bytes) else None
             carried = (resumed.request_id, resumed.version, resumed.by_url, result)
         request = _Open(next(self._numbers))
@@ -92,22 +98,14 @@ class Forward:
         if _is_small(scope["headers"]):
             message = await receive()
             if message["type"] == "http.disconnect":
+                if carried is not None and carried[3] is None:
+                    # The engine goes on with it: as it does for a client that leaves now.
+                    self._link.send(_opened(request.number, scope, b"", True, carried))
+                    self._link.send(Gone(request.number))
                 return
             body, more = message.get("body", b""), message.get("more_body", False)
         self._open[request.number] = request
-        self._link.send(
-            Opened(
-                request.number,
-                scope["method"],
-                scope["raw_path"],
-                scope["query_string"],
-                plain_headers(scope["headers"]),
-                scope.get("client"),
-                body,
-                more,
-                carried,
-            )
-        )
+        self._link.send(_opened(request.number, scope, body, more, carried))
         if not more:
             request.asked.set()
         reading = asyncio.create_task(self._read_on(request, receive, more))
@@ -164,6 +162,11 @@ class Forward:
                 self._on_leave(frame.grace_s)
             case _:
                 raise TypeError(f"the engine does not say {frame!r}")
+
+
+def _opened(number: int, scope: Message, body: bytes, more: bool, carried: Carried | None) -> Opened:
+    head = scope["method"], scope["raw_path"], scope["query_string"], plain_headers(scope["headers"])
+    return Opened(number, *head, scope.get("client"), body, more, carried)
 
 
 def _is_small(headers: Any) -> bool:

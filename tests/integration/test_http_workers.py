@@ -178,6 +178,32 @@ async def test_a_client_that_leaves_leaves_nothing_behind(fronts: Worked, stops:
     await front.stop(1)
 
 
+@pytest.mark.parametrize("stops", [False, True])
+@pytest.mark.parametrize("words", ["", "words"])
+async def test_a_client_that_asks_for_more_and_leaves_leaves_nothing_behind(
+    fronts: Worked, stops: bool, words: str
+) -> None:
+    await fronts.rest()
+    front, port = await fronts.front(stop_on_disconnect=stops, workers=1)
+    (near,) = front.relays
+    pipeline = fronts.running.service.parts.pipeline
+    client = await Client.of(port)
+    client.writer.write(invoke(json.dumps({"do": "sleep", "s": 0.5, "words": words}).encode()))
+    async with asyncio.timeout(60):
+        while not near.under_way:
+            await asyncio.sleep(0.001)
+        client.writer.write(b"P")
+        await client.writer.drain()
+        await asyncio.sleep(0.1)
+        await client.close()
+        while pipeline._scheduler.counts().concurrency or near.under_way:
+            await asyncio.sleep(0.01)
+        while near.standing:
+            await asyncio.sleep(0.01)
+        # Nor in the worker: it would wait for that.
+        await front.stop(120)
+
+
 @pytest.mark.parametrize("which", ["link", "plain"])
 async def test_a_worker_that_says_what_none_says_is_replaced(
     fronts: Worked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
