@@ -156,7 +156,7 @@ async def test_a_front_that_stops_answers_once_what_the_http_server_had_taken_ov
     async with asyncio.timeout(30):
         assert await client.reader.read() == b""
         await stopping
-    assert front.express.told == 1
+    assert front.express.told + front.express.handed == 1
     await client.close()
 
 
